@@ -1,0 +1,147 @@
+"""The ``ladseg`` command: one thin function a command: parse, call, print."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ladseg.errors import UserError
+
+DESCRIPTION = """\
+Make a light semantic-segmentation network more accurate at no cost when it runs,
+by label-assisted distillation.
+
+  ladseg demo                          see it work on built-in scenes, in minutes
+  ladseg recipes camvid > mine.yaml    a recipe to edit for your own data
+  ladseg train mine.yaml               teacher, student, control, table, picture
+  ladseg eval runs/NAME/student.safetensors --data DATASET
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it did its work, 2 with one line on standard error if the user must act."""
+    parser, commands = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if rest and not known.takes_recipe_keys:
+        commands[known.command].error(f"unrecognized arguments: {' '.join(rest)}")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        known.run(known, rest)
+    except UserError as error:
+        print(f"ladseg: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nladseg: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    from ladseg.recipe import recipe_parser
+
+    parser = argparse.ArgumentParser(
+        "ladseg", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands: dict[str, argparse.ArgumentParser] = {}
+
+    def command(name: str, run: object, summary: str, keys: bool = False, epilog: str = "") -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        sub.set_defaults(run=run, takes_recipe_keys=keys)
+        commands[name] = sub
+        return sub
+
+    options = recipe_parser(prog="ladseg", add_help=False, usage=argparse.SUPPRESS).format_help()
+    keys_help = "Every key of a recipe can be set here too:\n" + options
+
+    demo = command("demo", _demo, "train on built-in scenes: about five minutes on two cores", keys=True, epilog=keys_help)
+    demo.add_argument("--out", default="runs/demo", metavar="DIR", help="the run's folder (default: runs/demo)")
+
+    train = command(
+        "train", _train, "train teacher, student and control from a recipe; again to resume", keys=True, epilog=keys_help
+    )
+    train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
+
+    evaluate = command(
+        "eval",
+        _eval,
+        "measure a weights file on a data set",
+        keys=True,
+        epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11;\n"
+        "what is not given is as in the data set that the network was trained on.",
+    )
+    evaluate.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    evaluate.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+    evaluate.add_argument("--split", default="val", help="train or val (default: val)")
+
+    recipes = command("recipes", _recipes, "list the ready recipes, or print one to copy and edit")
+    recipes.add_argument("name", nargs="?", metavar="NAME", help="the recipe to print")
+    return parser, commands
+
+
+def _demo(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.data import write_demo_scenes
+    from ladseg.recipe import load_recipe
+
+    root = Path(known.out) / "data"
+    overrides = ["--out", known.out, "--data.root", str(root), "--data.classes", str(root / "classes.txt"), *rest]
+    recipe = load_recipe("demo", overrides)
+    print(f"writing the demo scenes to {root}")
+    write_demo_scenes(root)
+    _run(recipe)
+
+
+def _train(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.recipe import load_recipe
+
+    _run(load_recipe(known.recipe, rest))
+
+
+def _run(recipe: object) -> None:
+    from rich.console import Console
+
+    from ladseg.delivery import results_table, verdict
+    from ladseg.recipe import Recipe
+    from ladseg.studies import is_main_process, train
+
+    assert isinstance(recipe, Recipe)
+    results = train(recipe)
+    if is_main_process():
+        console = Console()
+        console.print(results_table(results))
+        console.print(verdict(results), highlight=False)
+        console.print(f"weights: {recipe.folder / 'student.safetensors'}", highlight=False)
+        console.print(f"picture: {recipe.folder / 'picture.png'}", highlight=False)
+
+
+def _eval(known: argparse.Namespace, rest: list[str]) -> None:
+    from rich.console import Console
+
+    from ladseg.delivery import iou_table
+    from ladseg.studies import evaluate_file
+
+    overrides = (["--data.root", known.data] if known.data else []) + rest
+    Console().print(iou_table(evaluate_file(known.weights, overrides, known.split)))
+
+
+def _recipes(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.recipe import recipe_names, recipe_text
+
+    if known.name:
+        print(recipe_text(known.name), end="")
+        return
+    for name in recipe_names():
+        summary = recipe_text(name).splitlines()[0].removeprefix("# ")
+        print(f"{name:12} {summary}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

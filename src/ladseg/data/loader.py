@@ -1,0 +1,159 @@
+"""Batches whose order and augmentation are functions of (seed, step, position) alone.
+
+So the result does not depend on the number of workers or processes, and a run starts at any step without replaying
+those before it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ladseg.data.dataset import SegmentationDataset
+from ladseg.data.transforms import augment, normalize
+from ladseg.errors import RecipeError
+from ladseg.seeds import derive_seed, generator_for
+
+Sample = dict[str, Tensor]
+
+
+def train_loader(
+    dataset: SegmentationDataset,
+    *,
+    crop: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    start_step: int,
+    steps: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader:
+    """Augmented training batches from ``start_step`` to ``steps``.
+
+    Args:
+        dataset: The training split; it is passed over in a new random order each time round.
+        crop: Height and width.
+        batch_size: Images a step over all processes; this one gets its contiguous share.
+        seed: Fixes order and augmentation.
+        mean: Of RGB images in 0..1.
+        std: Of RGB images in 0..1.
+        start_step: The first step to yield.
+        steps: The step to stop before.
+        workers: Loader processes.
+        rank: This process.
+        world_size: Number of processes.
+
+    Returns:
+        Dicts of ``image`` (N, 3, h, w) float32, ``label`` (N, h, w) int64 and ``seed`` (N,) int64, one a sample and step,
+        for draws that depend on neither batch nor process.
+
+    Raises:
+        RecipeError: ``batch_size`` is not a multiple of the number of processes.
+    """
+    if batch_size % world_size:
+        raise RecipeError(f"schedule.batch_size {batch_size} can't be shared by {world_size} processes; use a multiple of it")
+    samples = TrainSamples(dataset, crop, batch_size, seed, torch.tensor(mean), torch.tensor(std))
+    share = batch_size // world_size
+    order = Steps(start_step, steps, batch_size, rank * share, share)
+    return _loader(samples, order, workers)
+
+
+def eval_loader(
+    dataset: SegmentationDataset,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    indices: Sequence[int] | None = None,
+) -> DataLoader:
+    """Whole images, one a batch, at their own size; keys as in :func:`train_loader` and ``index`` (1,).
+
+    Args:
+        dataset: The split.
+        mean: Of RGB images in 0..1.
+        std: Of RGB images in 0..1.
+        workers: Loader processes.
+        rank: This process, which gets every ``world_size``-th image.
+        world_size: Number of processes.
+        indices: The samples to yield; None for all.
+    """
+    samples = EvalSamples(dataset, torch.tensor(mean), torch.tensor(std))
+    chosen = list(range(len(dataset)) if indices is None else indices)[rank::world_size]
+    return _loader(samples, [[index] for index in chosen], workers)
+
+
+def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) -> DataLoader:
+    # A generator of its own: an iterator would draw its base seed from torch's global one otherwise.
+    return DataLoader(samples, batch_sampler=batches, num_workers=workers, collate_fn=_collate, generator=torch.Generator())
+
+
+def _collate(samples: list[Sample]) -> Sample:
+    batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+    batch["label"] = batch["label"].long()
+    return batch
+
+
+class Steps(Sampler):
+    """Stream positions of each step's batch: step s holds s * batch_size + first, and so on."""
+
+    def __init__(self, start: int, stop: int, batch_size: int, first: int, count: int) -> None:
+        self.start, self.stop, self.batch_size, self.first, self.count = start, stop, batch_size, first, count
+
+    def __len__(self) -> int:
+        return max(self.stop - self.start, 0)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.stop):
+            begin = step * self.batch_size + self.first
+            yield list(range(begin, begin + self.count))
+
+
+@dataclass
+class TrainSamples(Dataset):
+    """The endless stream of augmented samples, by position."""
+
+    dataset: SegmentationDataset
+    crop: tuple[int, int]
+    batch_size: int
+    seed: int
+    mean: Tensor
+    std: Tensor
+
+    def __getitem__(self, position: int) -> Sample:
+        epoch, place = divmod(position, len(self.dataset))
+        step, offset = divmod(position, self.batch_size)
+        image, label = self.dataset.read(_permutation(self.seed, epoch, len(self.dataset))[place])
+        generator = generator_for(self.seed, "augment", step, offset)
+        image, label = augment(image, label, self.crop, self.mean, self.std, generator)
+        return {"image": image, "label": label, "seed": torch.tensor(derive_seed(self.seed, "sample", step, offset))}
+
+
+@dataclass
+class EvalSamples(Dataset):
+    """The images as they are, by index."""
+
+    dataset: SegmentationDataset
+    mean: Tensor
+    std: Tensor
+
+    def __getitem__(self, index: int) -> Sample:
+        image, label = self.dataset.read(index)
+        return {
+            "image": normalize(image, self.mean, self.std),
+            "label": label,
+            "seed": torch.tensor(derive_seed("evaluation", index)),
+            "index": torch.tensor(index),
+        }
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> list[int]:
+    return torch.randperm(count, generator=generator_for(seed, "order", epoch)).tolist()

@@ -1,0 +1,61 @@
+"""The figures of a run in the terminal."""
+
+from typing import Any
+
+from rich.table import Table
+
+ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD student"}
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """One row a network; ``results`` as :func:`ladseg.studies.train` returns them."""
+    table = Table(title=f"{results['name']}: mIoU on val, seed {results['seed']}")
+    for heading in ("network", "input", "mIoU %", "at the end %", "pixel acc. %", "training s", "parameters"):
+        table.add_column(heading, justify="left" if heading in ("network", "input") else "right")
+    for key, row in results["networks"].items():
+        table.add_row(
+            role(key, results),
+            row["input"],
+            f"{100 * row['mean_iou']:.2f}",
+            f"{100 * row['last_mean_iou']:.2f}",
+            f"{100 * row['pixel_accuracy']:.2f}",
+            f"{row['seconds']:.0f}",
+            f"{row['parameters']:,}",
+        )
+    return table
+
+
+def role(key: str, results: dict[str, Any]) -> str:
+    """What a network of the run is called in tables and pictures."""
+    if key == "student" and not results["label_assisted"]:
+        return "distilled student"
+    if key == "teacher" and not results["label_assisted"]:
+        return "classic teacher"
+    return ROLES[key]
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """One sentence: what the distillation changed, and what one run can't say."""
+    networks = results["networks"]
+    student = 100 * networks["student"]["mean_iou"]
+    if "baseline" not in networks:
+        return f"The distilled student has {student:.2f} % mIoU; baseline was off, so there is nothing to compare it with."
+    alone = 100 * networks["baseline"]["mean_iou"]
+    word = "better" if student > alone else "worse" if student < alone else "neither better nor worse"
+    return (
+        f"The distilled student is {word} than the student alone: {student:.2f} against {alone:.2f} % mIoU "
+        f"({student - alone:+.2f} points; one seed, so repeat with other seeds before relying on it)."
+    )
+
+
+def iou_table(measured: dict[str, Any]) -> Table:
+    """Per-class IoU and the means, as :func:`ladseg.studies.evaluate_file` returns them."""
+    title = f"{measured['weights']} on {measured['images']} images"
+    table = Table("class", title=title, caption="'-': in no label and no prediction, left out of the mean")
+    table.add_column("IoU %", justify="right")
+    for name, value in zip(measured["class_names"], measured["iou"], strict=True):
+        table.add_row(name, "-" if value != value else f"{100 * value:.2f}")
+    table.add_section()
+    table.add_row("mIoU", f"{100 * measured['mean_iou']:.2f}")
+    table.add_row("pixel accuracy", f"{100 * measured['pixel_accuracy']:.2f}")
+    return table

@@ -1,0 +1,38 @@
+"""Per-pixel knowledge distillation: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ladseg.distillers.match import match_logits
+from ladseg.outputs import SegmentationOutput
+
+
+def kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0) -> Tensor:
+    """KL divergence between each position's softmax over classes, teacher to student, mean over positions.
+
+    ``tau^2 * mean_{n,p} KL(softmax(T / tau) || softmax(S / tau))``.
+
+    Args:
+        student_logits: ``(N, C, h, w)``.
+        teacher_logits: ``(N, C, h', w')``; the larger map is resized to the smaller.
+        tau: Temperature, above 0.
+
+    Returns:
+        A float32 scalar.
+    """
+    student, teacher = match_logits(student_logits, teacher_logits)
+    positions = student.numel() / student.shape[1]
+    log_student = F.log_softmax(student / tau, dim=1)
+    log_teacher = F.log_softmax(teacher / tau, dim=1)
+    return F.kl_div(log_student, log_teacher, reduction="sum", log_target=True) * (tau**2 / positions)
+
+
+class KD(nn.Module):
+    """:func:`kd_loss` of the logits."""
+
+    def __init__(self, tau: float = 1.0) -> None:
+        super().__init__()
+        self.tau = tau
+
+    def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
+        return {"kd": kd_loss(student.logits, teacher.logits, self.tau)}

@@ -1,0 +1,25 @@
+"""What a user did or has that ladseg cannot work with.
+
+Every message is one line: what is wrong, the value or file, and the way out. The command line prints
+that line without a traceback and exits with status 2; anything else that is raised is a bug of ours.
+"""
+
+
+class UserError(Exception):
+    """Base of every error that the user, not the programmer, can put right."""
+
+
+class RecipeError(UserError):
+    """A recipe that is missing, unreadable or inconsistent."""
+
+
+class DataError(UserError):
+    """A data set that cannot be trained on or measured with; the message names the file."""
+
+
+class ModelError(UserError):
+    """A network name, weights file or input layer that does not fit."""
+
+
+class TrainingError(UserError):
+    """A run that cannot go on: a non-finite loss, a checkpoint of another recipe."""

@@ -1,0 +1,72 @@
+"""One confusion matrix over a whole data set, and the figures that are read off it.
+
+mIoU here is the mean over classes of TP / (TP + FP + FN) with counts summed over all images; pixels whose ground
+truth is ``ignore_index`` are left out; a class that occurs in neither labels nor predictions is left out of the
+mean. It is not the mean of per-image figures, which several libraries compute under the same name.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class ConfusionMatrix:
+    """Counts of (label, prediction) pairs, in memory that does not grow with the data.
+
+    Args:
+        num_classes: Number of classes C.
+        ignore_index: The label of pixels that don't count.
+
+    Attributes:
+        counts: ``(C, C)`` int64 on CPU; row = label, column = prediction.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, prediction: Tensor, label: Tensor) -> None:
+        """Count a batch of class ids, both of one shape and any integer type.
+
+        Raises:
+            ValueError: Shapes differ, or an id is outside 0..C-1 (labels may be ``ignore_index``).
+        """
+        if prediction.shape != label.shape:
+            raise ValueError(f"prediction is {tuple(prediction.shape)}, label {tuple(label.shape)}")
+        valid = label != self.ignore_index
+        label, prediction = label[valid].long(), prediction[valid].long()
+        for name, ids in (("label", label), ("prediction", prediction)):
+            if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.num_classes):
+                raise ValueError(f"{name} has ids {int(ids.min())}..{int(ids.max())} but there are {self.num_classes} classes")
+        pairs = torch.bincount(label * self.num_classes + prediction, minlength=self.num_classes**2)
+        self.counts += pairs.view(self.num_classes, self.num_classes).cpu()
+
+    def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
+        """Add another matrix's counts to this one's, and return this one."""
+        if other.num_classes != self.num_classes:
+            raise ValueError(f"cannot merge {other.num_classes} classes into {self.num_classes}")
+        self.counts += other.counts
+        return self
+
+    def merge_processes(self, device: torch.device | str = "cpu") -> "ConfusionMatrix":
+        """Add up the matrices of all processes on each of them; ``device`` is where they exchange tensors."""
+        if dist.is_available() and dist.is_initialized():
+            counts = self.counts.to(device)
+            dist.all_reduce(counts)
+            self.counts = counts.cpu()
+        return self
+
+    def iou(self) -> Tensor:
+        """``(C,)`` float64 in 0..1; NaN for a class absent from both labels and predictions."""
+        hits = self.counts.diagonal().double()
+        union = self.counts.sum(0) + self.counts.sum(1) - self.counts.diagonal()
+        return hits / union  # 0 / 0 is NaN
+
+    def mean_iou(self) -> float:
+        """Mean over the classes that occur, in 0..1; NaN if none does."""
+        return float(self.iou().nanmean())
+
+    def pixel_accuracy(self) -> float:
+        """Share of counted pixels that are right, in 0..1; NaN if none was counted."""
+        return float(self.counts.diagonal().sum().double() / self.counts.sum())

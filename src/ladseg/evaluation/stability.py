@@ -1,0 +1,27 @@
+"""How much a label-assisted teacher's output depends on the noise draw (paper section 4.3, Table 8)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mean_pairwise_kl(logits: Sequence[Tensor]) -> float:
+    """KL_mean of section 4.3: the mean over all m * m ordered pairs of draws, of images and of positions.
+
+    The paper's formula leaves the reduction over positions open; the mean makes it independent of the map's size.
+    Pairs of a draw with itself count, as printed, and contribute 0.
+
+    Args:
+        logits: m maps ``(N, C, h, w)`` of the same images under independent draws.
+
+    Returns:
+        Nats a position; the paper prints it times 100.
+    """
+    log_probabilities = torch.stack([F.log_softmax(draw.float(), dim=1) for draw in logits])
+    draws, images, _, height, width = log_probabilities.shape
+    total = sum(
+        float(F.kl_div(b, a, reduction="sum", log_target=True)) for a in log_probabilities for b in log_probabilities
+    )
+    return total / (draws**2 * images * height * width)

@@ -1,0 +1,50 @@
+"""What all heads share: the shape of their result, and convolution with batch norm."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ladseg.errors import ModelError
+
+
+class Head(nn.Module):
+    """Features, dropout, 1x1 classifier; subclasses set ``features``.
+
+    Args:
+        features: Maps the backbone's feature map to ``(N, width, h, w)``.
+        width: Its channels.
+        num_classes: Number of classes C.
+        dropout: Share of channels-and-positions dropped before the classifier in training.
+    """
+
+    def __init__(self, features: nn.Module, width: int, num_classes: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.features = features
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, D, h, w)`` to the map before dropout and classifier ``(N, width, h, w)`` and logits ``(N, C, h, w)``."""
+        features = self.features(x)
+        return features, self.classifier(self.dropout(features))
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    """Convolution that keeps the size, batch norm, ReLU."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def pooled_context(branch: nn.Sequential, x: Tensor, bins: int) -> Tensor:
+    """Average-pool to ``bins`` x ``bins``, apply the branch, upsample back to the size of ``x``.
+
+    Raises:
+        ModelError: One image in training: batch norm over a single value has no variance.
+    """
+    if branch.training and bins == 1 and len(x) == 1:
+        raise ModelError("global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more")
+    pooled = F.adaptive_avg_pool2d(x, bins)
+    return F.interpolate(branch(pooled), size=x.shape[-2:], mode="bilinear", align_corners=True)

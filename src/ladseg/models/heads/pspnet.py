@@ -1,0 +1,30 @@
+"""Pyramid pooling: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017."""
+
+import torch
+from torch import Tensor, nn
+
+from ladseg.models.heads.base import Head, conv_bn_relu, pooled_context
+
+BINS = (1, 2, 3, 6)
+
+
+class PyramidPooling(nn.Module):
+    """The map beside its averages over 1, 2, 3 and 6 bins a side, each a quarter of the channels wide."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(conv_bn_relu(channels, channels // len(BINS), 1) for _ in BINS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = [pooled_context(branch, x, bins) for branch, bins in zip(self.branches, BINS, strict=True)]
+        return torch.cat([x, *pooled], dim=1)
+
+
+class PSPNetHead(Head):
+    """Pyramid pooling and a 3x3 convolution to ``width`` channels."""
+
+    def __init__(self, channels: int, width: int, num_classes: int) -> None:
+        joined = channels + len(BINS) * (channels // len(BINS))
+        super().__init__(
+            nn.Sequential(PyramidPooling(channels), conv_bn_relu(joined, width, 3)), width, num_classes
+        )

@@ -1,0 +1,6 @@
+"""Objectives: a batch in, ``{"loss": ..., name: term, ...}`` out."""
+
+from .label_assisted import LabelAssisted as LabelAssisted
+from .plain import Plain as Plain
+from .student import StudentObjective as StudentObjective
+from .teacher import TeacherObjective as TeacherObjective

@@ -1,0 +1,68 @@
+"""The label-assisted network: any segmentation network that sees the noised label as a fourth channel."""
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ladseg.label_noise import Generators, LabelNoise
+from ladseg.models import widen_input
+from ladseg.outputs import SegmentationOutput
+
+
+class LabelAssisted(nn.Module):
+    """A four-input teacher (paper section 3.2).
+
+    Args:
+        network: Any segmentation network of three channels; it is widened in place, its RGB weights kept.
+        num_classes: Number of classes C of the labels.
+        alpha: Strength of the pixel noise; this and the next four as in :class:`ladseg.LabelNoise`.
+        scale: Factor on the noised label.
+        class_weights: ``"random"``, ``"fixed"`` or ``"none"``.
+        ignore: ``"class"`` or ``"zero"``.
+        ignore_index: The label of pixels that don't count.
+        slice_std: Standard deviation of the new input weights, or ``"match"``; see :func:`ladseg.widen_input`.
+        input_layer: Path of the first convolution, where it can't be found.
+        generator: Source of the new input weights; None is torch's global one.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        alpha: float = 0.01,
+        scale: float = 1.0,
+        class_weights: Literal["random", "fixed", "none"] = "random",
+        ignore: Literal["class", "zero"] = "class",
+        ignore_index: int = 255,
+        slice_std: float | Literal["match"] = 0.1,
+        input_layer: str | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = widen_input(
+            network, 1, slice_std=slice_std, input_layer=input_layer, generator=generator
+        )
+        self.noise = LabelNoise(num_classes, alpha, ignore_index, scale, class_weights, ignore)
+
+    def forward(self, image: Tensor, label: Tensor, generator: Generators = None) -> SegmentationOutput:
+        """One path: image ``(N, 3, H, W)`` and label ``(N, H, W)`` int64 to logits; see LabelNoise for generators."""
+        return SegmentationOutput.of(self.network(self._joined(image, label, generator)))
+
+    def two_paths(
+        self, image: Tensor, label: Tensor, first: Generators = None, second: Generators = None
+    ) -> tuple[SegmentationOutput, SegmentationOutput]:
+        """O1 and O2 of Eq. 6: the same images under two independent noise draws, as one batch of 2N.
+
+        Batch norm in training mode sees both paths at once. Compared with two passes over one set of weights, the
+        mean and variance are taken over twice as many samples, so they fluctuate a little less; both paths are
+        normalised by the same numbers, so no part of O1 - O2 stems from batch statistics, which is what the
+        consistency loss is to act on; and the running statistics move once a step, not twice. The images are equal
+        in both halves, so the extra samples are far from independent. docs/results.md has the measured difference.
+        """
+        both = torch.cat([self._joined(image, label, first), self._joined(image, label, second)])
+        one, two = SegmentationOutput.of(self.network(both)).split([len(image), len(image)])
+        return one, two
+
+    def _joined(self, image: Tensor, label: Tensor, generator: Generators) -> Tensor:
+        return torch.cat([image, self.noise(label, generator).to(image.dtype)], dim=1)

@@ -1,0 +1,24 @@
+"""The control: a network trained on its labels, without help."""
+
+from torch import Tensor, nn
+
+from ladseg.objectives.supervision import supervised_terms, weighted
+from ladseg.outputs import SegmentationOutput
+
+
+class Plain(nn.Module):
+    """``L = L_seg(O, Y) + aux_weight * L_aux``.
+
+    Args:
+        network: Any segmentation network.
+        aux_weight: Weight of the training-only heads.
+    """
+
+    def __init__(self, network: nn.Module, aux_weight: float = 0.4) -> None:
+        super().__init__()
+        self.network = network
+        self.aux_weight = aux_weight
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        output = SegmentationOutput.of(self.network(batch["image"]))
+        return weighted(supervised_terms(output, batch["label"]), {"aux": self.aux_weight})

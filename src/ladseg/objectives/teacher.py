@@ -1,0 +1,54 @@
+"""Training the label-assisted teacher, Eq. 7."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ladseg.distillers import cwd_loss
+from ladseg.objectives.label_assisted import LabelAssisted
+from ladseg.objectives.noise_draws import noise_generators
+from ladseg.objectives.supervision import supervised_terms, weighted
+
+
+class TeacherObjective(nn.Module):
+    """``L_T = L_seg(O1, Y) + L_seg(O2, Y) + lambda * D(O1, O2)``, with D = CWD on the logits.
+
+    Args:
+        teacher: The label-assisted network.
+        consistency: Lambda; 0 still trains both paths.
+        consistency_form: ``"one-way"``: D(O1, O2), gradients into both, as Eq. 7 is written. ``"symmetric"``:
+            D(O1, sg O2) + D(O2, sg O1), as the released code has it.
+        aux_weight: Weight of the training-only heads.
+        tau: Temperature of D.
+    """
+
+    def __init__(
+        self,
+        teacher: LabelAssisted,
+        consistency: float = 1.0,
+        consistency_form: Literal["one-way", "symmetric"] = "one-way",
+        aux_weight: float = 0.4,
+        tau: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.consistency = consistency
+        self.consistency_form = consistency_form
+        self.aux_weight = aux_weight
+        self.tau = tau
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        label = batch["label"]
+        one, two = self.teacher.two_paths(
+            batch["image"], label, noise_generators(batch, 1), noise_generators(batch, 2)
+        )
+        terms = supervised_terms(one, label, "_1") | supervised_terms(two, label, "_2")
+        terms["consistency"] = self._distance(one.logits, two.logits)
+        return weighted(
+            terms, {"aux_1": self.aux_weight, "aux_2": self.aux_weight, "consistency": self.consistency}
+        )
+
+    def _distance(self, one: Tensor, two: Tensor) -> Tensor:
+        if self.consistency_form == "one-way":
+            return cwd_loss(one, two, self.tau)
+        return cwd_loss(one, two.detach(), self.tau) + cwd_loss(two, one.detach(), self.tau)

@@ -1,0 +1,396 @@
+"""The typed description of a run: frozen dataclasses, read from and written to YAML.
+
+Values come from four places, each overriding the one before: the defaults below, the ``preset``, the recipe
+file, and ``--key.sub value`` on the command line. A key that does not exist is an error that names the nearest
+one that does.
+"""
+
+import dataclasses
+import difflib
+import re
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from ladseg.errors import RecipeError
+
+ClassWeights = Literal["random", "fixed", "none"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images and their masks.
+
+    Args:
+        layout: How the data set lies on disk; ``folder`` is images/{train,val}/x.jpg and masks/{train,val}/x.png.
+        root: The data set's folder.
+        classes: The class names as a list, or a text file with one name a line, in the order of the class ids.
+        ignore_index: The value in the mask files of pixels that don't count, null if there is none; 255 is
+            always ignored unless label_map names it.
+        label_map: Mask value -> class id, where the files hold other ids than 0, 1, 2 ...; values left out are ignored.
+        workers: Loader processes; results do not depend on it.
+    """
+
+    layout: str = "folder"
+    root: str = ""
+    classes: list[str] | str = ""
+    ignore_index: int | None = 255
+    label_map: dict[int, int] | None = None
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Student:
+    """The network to make more accurate.
+
+    Args:
+        model: A name of ``ladseg.list_models()``, or HEAD@BACKBONE with any timm backbone.
+        weights: A local file of timm backbone weights, ``timm`` to let timm fetch them, or null for random ones.
+        output_stride: Input size over feature-map size; null takes the model's own.
+        aux_weight: Weight of the auxiliary head's cross-entropy.
+    """
+
+    model: str = "pspnet_r18"
+    weights: str | None = None
+    output_stride: int | None = None
+    aux_weight: float = 0.4
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The network that the student learns from (paper section 3.2).
+
+    Args:
+        label_assisted: Whether the teacher sees the noised label as a fourth channel; false is the classic teacher.
+        model: As for the student; null takes the student's.
+        weights: As for the student; null takes the student's if the model is the student's too.
+        output_stride: As for the student; null takes the student's if the model is the student's too.
+        aux_weight: Weight of the auxiliary head's cross-entropy.
+        warm_start: Start from the trained plain student (needs baseline and the student's own model).
+        alpha: Strength of the pixel noise (Eq. 5).
+        class_weights: random: N(0,1) per image and class; fixed: one ramp over the classes; none: the label itself.
+        scale: Factor on the whole noised label.
+        ignore: Whether ignored pixels are one more class with its own weight, or zero.
+        slice_std: Standard deviation of the new input weights; match takes that of the layer's RGB weights.
+        consistency: Weight lambda of the consistency loss (Eq. 7).
+        consistency_form: one-way is D(O1, O2); symmetric adds D(O2, O1), each with its target detached.
+        iterations: Training steps; null takes the schedule's.
+        lr: Peak learning rate; null takes the schedule's.
+    """
+
+    label_assisted: bool = True
+    model: str | None = None
+    weights: str | None = None
+    output_stride: int | None = None
+    aux_weight: float = 0.4
+    warm_start: bool = False
+    alpha: float = 0.01
+    class_weights: ClassWeights = "random"
+    scale: float = 1.0
+    ignore: Literal["class", "zero"] = "class"
+    slice_std: float | Literal["match"] = 0.1
+    consistency: float = 1.0
+    consistency_form: Literal["one-way", "symmetric"] = "one-way"
+    iterations: int | None = None
+    lr: float | None = None
+
+
+@dataclass(frozen=True)
+class Distill:
+    """How the student listens to the teacher (Eq. 8).
+
+    Args:
+        method: cwd (channel-wise distillation), kd (per-pixel distillation) or none.
+        weight: Weight beta of the distillation loss.
+        tau: Temperature.
+        warm_start: Start the student from the trained plain student (needs baseline).
+        alpha: Pixel noise that the teacher sees now; null keeps the teacher's.
+        class_weights: Class weights that the teacher sees now; null keeps the teacher's.
+    """
+
+    method: Literal["none", "kd", "cwd"] = "cwd"
+    weight: float = 3.0
+    tau: float = 4.0
+    warm_start: bool = False
+    alpha: float | None = None
+    class_weights: ClassWeights | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how each network is trained.
+
+    Args:
+        iterations: Training steps.
+        batch_size: Images a step, over all processes.
+        crop: Height and width of the training crops.
+        optimizer: sgd or adamw.
+        lr: Peak learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay.
+        warmup: Steps of linear warm-up.
+        power: Exponent of the polynomial decay.
+        clip_grad: Largest gradient norm; null for no clipping.
+        precision: auto takes bfloat16 where the processor gains from it, else fp32.
+        eval_every: Steps between evaluations on val; null for five in all.
+        save_every: Steps between checkpoints; null for the same steps as evaluations.
+    """
+
+    iterations: int = 4000
+    batch_size: int = 8
+    crop: tuple[int, int] = (360, 360)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup: int = 0
+    power: float = 0.9
+    clip_grad: float | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    eval_every: int | None = None
+    save_every: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run: the student alone, the label-assisted teacher, the student distilled from it.
+
+    Args:
+        name: Names the run's folder, runs/NAME.
+        preset: ladseg: this project's defaults; paper: as the paper has it; released-code: as the authors' code.
+        data: The images and their masks.
+        student: The network to make more accurate.
+        teacher: The network that it learns from.
+        distill: How it learns.
+        schedule: How long and how each network is trained.
+        baseline: Whether to train the student without help too, with the same budget.
+        seed: Fixes every random draw of the run.
+        out: The run's folder; null for runs/NAME.
+    """
+
+    name: str = "lad"
+    preset: Literal["ladseg", "paper", "released-code"] = "ladseg"
+    data: Data = field(default_factory=Data)
+    student: Student = field(default_factory=Student)
+    teacher: Teacher = field(default_factory=Teacher)
+    distill: Distill = field(default_factory=Distill)
+    schedule: Schedule = field(default_factory=Schedule)
+    baseline: bool = True
+    seed: int = 0
+    out: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is written."""
+        return Path(self.out) if self.out else Path("runs") / self.name
+
+
+# The columns of the comparison in docs/deviations.md. What a preset does not name is the defaults' business
+# (or, for the paper, not named there either).
+PRESETS: dict[str, dict[str, Any]] = {
+    "ladseg": {},
+    "paper": {
+        "teacher": {
+            "alpha": 0.01,
+            "class_weights": "random",
+            "scale": 1.0,
+            "ignore": "class",
+            "slice_std": 0.1,
+            "consistency": 1.0,
+            "consistency_form": "one-way",
+            "warm_start": False,
+        },
+        "distill": {"method": "cwd", "weight": 3.0, "tau": 4.0, "warm_start": False},
+    },
+    "released-code": {
+        "student": {"aux_weight": 0.02},
+        "teacher": {
+            "alpha": 0.03,
+            "class_weights": "random",
+            "scale": 1.7,
+            "ignore": "class",
+            "slice_std": 0.1,
+            "consistency": 5.0,
+            "consistency_form": "symmetric",
+            "warm_start": False,
+            "aux_weight": 0.4,
+        },
+        "distill": {
+            "method": "cwd",
+            "weight": 3.0,
+            "tau": 4.0,
+            "warm_start": True,
+            "alpha": 0.02,
+            "class_weights": "fixed",
+        },
+        "schedule": {
+            "iterations": 40000,
+            "batch_size": 16,
+            "crop": [512, 512],
+            "optimizer": "sgd",
+            "lr": 0.001,
+            "momentum": 0.9,
+            "weight_decay": 1e-4,
+            "power": 0.9,
+        },
+    },
+}
+
+
+def recipe_names() -> list[str]:
+    """The ready recipes that ship in the package."""
+    folder = resources.files("ladseg") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def recipe_text(name: str) -> str:
+    """The YAML of a ready recipe, comments included."""
+    if name not in recipe_names():
+        raise RecipeError(f"no ready recipe is called '{name}'{_nearest(name, recipe_names())}")
+    return (resources.files("ladseg") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: A YAML file, or the name of a ready recipe.
+        overrides: Command-line words such as ``["--schedule.lr", "0.01"]``.
+
+    Raises:
+        RecipeError: No such file or recipe, not YAML, an unknown key, a value of the wrong type.
+    """
+    path = Path(source)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if not path.is_file():
+            raise RecipeError(f"{path}: no such recipe file; 'ladseg recipes' lists the ready ones")
+        text = path.read_text(encoding="utf-8")
+    else:
+        text = recipe_text(str(source))
+    try:
+        values = yaml.load(text, _Loader) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping of keys such as data, student and schedule")
+    return make_recipe(values, overrides, str(source))
+
+
+def make_recipe(values: dict[str, Any], overrides: list[str] | None = None, source: str = "recipe") -> Recipe:
+    """A recipe from nested plain values; arguments and errors as for :func:`load_recipe`."""
+    _refuse_unknown_keys(values, Recipe, source)
+    values = _merged(values, _parse_overrides(overrides or []))
+    preset = values.get("preset", "ladseg")
+    if preset not in PRESETS:
+        raise RecipeError(f"{source}: preset '{preset}' is not one of {', '.join(PRESETS)}")
+    try:
+        parsed = recipe_parser().parse_object(_merged(PRESETS[preset], values)).as_dict()
+    except ArgumentError as error:
+        raise RecipeError(f"{source}: {_one_line(error)}") from None
+    recipe = _instance(Recipe, parsed)
+    _refuse_inconsistent(recipe, source)
+    return recipe
+
+
+def recipe_parser(**options: Any) -> ArgumentParser:
+    """The parser behind the recipe: types, defaults and the help text of every key."""
+    parser = ArgumentParser(exit_on_error=False, **options)
+    parser.add_class_arguments(Recipe, None)
+    return parser
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML with every value, defaults included; :func:`load_recipe` reads it back equal."""
+    values = dataclasses.asdict(recipe)
+    values["schedule"]["crop"] = list(recipe.schedule.crop)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``1e-4`` as a string; every user of learning rates means a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Nested mappings joined; where both name a key, ``over`` wins. ``label_map`` is a value, not a level."""
+    result = dict(under)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "label_map"
+        result[key] = _merged(result[key], value) if nested else value
+    return result
+
+
+def _parse_overrides(words: list[str]) -> dict[str, Any]:
+    for word in words:
+        if word.startswith("--"):
+            _refuse_unknown_path(word[2:].split("=")[0])
+    try:
+        parsed = recipe_parser().parse_args(words, defaults=False)
+    except ArgumentError as error:
+        raise RecipeError(f"command line: {_one_line(error)}") from None
+    return parsed.as_dict()
+
+
+def _sections() -> dict[str, type]:
+    return {f.name: f.type for f in dataclasses.fields(Recipe) if dataclasses.is_dataclass(f.type)}  # type: ignore[misc]
+
+
+def _known_paths() -> list[str]:
+    top = [f.name for f in dataclasses.fields(Recipe)]
+    return top + [f"{s}.{f.name}" for s, cls in _sections().items() for f in dataclasses.fields(cls)]
+
+
+def _refuse_unknown_path(path: str) -> None:
+    if path not in _known_paths() and path != "help":
+        raise RecipeError(f"command line: no recipe key is called '{path}'{_nearest(path, _known_paths())}")
+
+
+def _refuse_unknown_keys(values: dict[str, Any], cls: type, source: str, prefix: str = "") -> None:
+    known = [f.name for f in dataclasses.fields(cls)]
+    for key, value in values.items():
+        if key not in known:
+            raise RecipeError(f"{source}: unknown key '{prefix}{key}'{_nearest(str(key), known)}")
+        section = _sections().get(key) if cls is Recipe else None
+        if section is not None:
+            if not isinstance(value, dict):
+                raise RecipeError(f"{source}: '{key}' needs keys below it, such as {dataclasses.fields(section)[0].name}")
+            _refuse_unknown_keys(value, section, source, f"{key}.")
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _instance(cls: type, values: dict[str, Any]) -> Any:
+    sections = _sections() if cls is Recipe else {}
+    return cls(**{k: _instance(sections[k], v) if k in sections else v for k, v in values.items()})
+
+
+def _refuse_inconsistent(recipe: Recipe, source: str) -> None:
+    """Faults that no single value shows."""
+    schedule, teacher = recipe.schedule, recipe.teacher
+    for key, value in {"iterations": schedule.iterations, "batch_size": schedule.batch_size, "lr": schedule.lr}.items():
+        if value <= 0:
+            raise RecipeError(f"{source}: schedule.{key} is {value}; it must be above 0")
+    for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
+        if warm and not recipe.baseline:
+            raise RecipeError(f"{source}: {section}.warm_start starts from the plain student; set baseline: true")
+    if teacher.warm_start and teacher.model not in (None, recipe.student.model):
+        raise RecipeError(
+            f"{source}: teacher.warm_start needs the student's model '{recipe.student.model}', not '{teacher.model}'"
+        )

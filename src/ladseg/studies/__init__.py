@@ -1,0 +1,6 @@
+"""Studies: what runs several trainings and compares them."""
+
+from .environment import describe_environment as describe_environment
+from .environment import is_main_process as is_main_process
+from .evaluate_file import evaluate_file as evaluate_file
+from .run import train as train

@@ -1,0 +1,49 @@
+"""Where a run's numbers were made."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+import torch
+
+PACKAGES = ("ladseg", "torch", "torchvision", "timm", "accelerate", "numpy")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine and the commit of the working directory, as plain values."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "git_commit": _git_commit(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        return f"{names[0]} x {len(names)}"
+    except (OSError, IndexError):
+        return platform.processor()
+
+
+def _git_commit() -> str | None:
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process, or the first under torchrun."""
+    return int(os.environ.get("RANK", "0")) == 0

@@ -1,0 +1,46 @@
+"""Measure a delivered weights file on a data set."""
+
+from typing import Any
+
+import torch
+
+from ladseg.data import check_dataset, eval_loader, open_dataset
+from ladseg.delivery import load_student
+from ladseg.errors import DataError
+from ladseg.evaluation import evaluate
+from ladseg.recipe import make_recipe
+
+
+def evaluate_file(weights: str, overrides: list[str], split: str = "val") -> dict[str, Any]:
+    """mIoU, per-class IoU and pixel accuracy of a student file.
+
+    Args:
+        weights: The ``student.safetensors`` of a run.
+        overrides: ``--data.KEY VALUE`` words; what they leave out is as in the data that the file was trained on.
+        split: The split to measure on.
+
+    Raises:
+        UserError: The file, the data set or a word is unusable, or the data set has other classes.
+    """
+    network, header = load_student(weights)
+    trained_on = header["data"]
+    data = {key: trained_on[key] for key in ("ignore_index", "label_map")}
+    recipe = make_recipe({"data": {"classes": trained_on["class_names"], **data}}, overrides)
+    check_dataset(recipe.data, splits=(split,))
+    dataset = open_dataset(recipe.data, split)
+    if dataset.spec.num_classes != header["num_classes"]:
+        raise DataError(
+            f"{recipe.data.root}: {dataset.spec.num_classes} classes, but {weights} predicts {header['num_classes']}"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loader = eval_loader(dataset, mean=header["mean"], std=header["std"], workers=recipe.data.workers)
+    matrix = evaluate(lambda batch: network(batch["image"]).logits, loader, dataset.spec.num_classes, device)
+    return {
+        "weights": weights,
+        "images": len(dataset),
+        "mean_iou": matrix.mean_iou(),
+        "pixel_accuracy": matrix.pixel_accuracy(),
+        "class_names": list(dataset.spec.class_names),
+        "iou": matrix.iou().tolist(),
+    }

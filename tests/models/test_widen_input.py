@@ -1,0 +1,79 @@
+"""Widening keeps what is there and adds what was asked for."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from ladseg import build_model, widen_input
+from ladseg.errors import ModelError
+
+NETWORKS = {
+    "segmenter": lambda: build_model("pspnet@test_resnet", 3),
+    "lraspp": lambda: torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None),
+    "sequential": lambda: nn.Sequential(nn.Conv2d(3, 5, 3, stride=2, bias=True), nn.ReLU(), nn.Conv2d(5, 3, 1)),
+    "patch embedding": lambda: timm.create_model("test_vit", num_classes=3),
+    "same padding": lambda: timm.create_model("tf_efficientnet_lite0", num_classes=3),
+}
+
+
+def output(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    result = network(image)
+    return result if isinstance(result, torch.Tensor) else getattr(result, "logits", None) if hasattr(result, "logits") else result["out"]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_zero_channel_changes_nothing_and_rgb_weights_stay(kind: str) -> None:
+    torch.manual_seed(0)
+    network = NETWORKS[kind]().double().eval()
+    size = 160 if kind == "patch embedding" else 64
+    image = torch.randn(1, 3, size, size, dtype=torch.float64)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.inference_mode():
+        plain = output(network, image)
+        assert widen_input(network) is network
+        widened = output(network, torch.cat([image, torch.zeros_like(image[:, :1])], 1))
+    # The convolution sums in another order with four channels, so equality is up to the last bits of float64.
+    torch.testing.assert_close(widened, plain, rtol=1e-11, atol=1e-11)
+    changed = [name for name, value in network.state_dict().items() if value.shape != before[name].shape]
+    assert len(changed) == 1
+    assert torch.equal(network.state_dict()[changed[0]][:, :3], before[changed[0]])
+    same = set(before) - set(changed)
+    assert all(torch.equal(network.state_dict()[name], before[name]) for name in same)
+
+
+def test_the_new_slice_follows_its_standard_deviation_and_generator() -> None:
+    def new_slice(**options) -> torch.Tensor:  # type: ignore[no-untyped-def]
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 400, 5)
+        return widen_input(nn.Sequential(conv), **options)[0].weight[:, 3:].detach()  # type: ignore[index]
+
+    generator = torch.Generator().manual_seed(1)
+    assert float(new_slice(generator=generator).std()) == pytest.approx(0.1, rel=0.05)
+    assert torch.equal(new_slice(generator=generator.manual_seed(5)), new_slice(generator=generator.manual_seed(5)))
+    assert float(new_slice(slice_std=0.0).abs().sum()) == 0.0
+    uniform_std = (1 / (3 * 25)) ** 0.5 / 3**0.5  # torch's default: uniform in +-1/sqrt(fan_in)
+    assert float(new_slice(slice_std="match").std()) == pytest.approx(uniform_std, rel=0.05)
+    assert new_slice(extra_channels=2).shape == (400, 2, 5, 5)
+
+
+def test_the_new_slice_is_trained() -> None:
+    network = widen_input(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    network(torch.randn(1, 4, 8, 8)).sum().backward()
+    weight = network[0].weight  # type: ignore[index]
+    assert weight.grad is not None
+    assert (weight.grad[:, 3] != 0).all()
+
+
+def test_the_layer_can_be_named() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 1))
+    widen_input(network, input_layer="1")
+    assert [layer.in_channels for layer in network] == [3, 4]
+
+
+def test_what_was_looked_for_is_said() -> None:
+    with pytest.raises(ModelError, match="no Conv2d with 3 input channels found in Sequential"):
+        widen_input(nn.Sequential(nn.Conv2d(1, 2, 3)))
+    with pytest.raises(ModelError, match=r"input_layer 'stem' is not an ungrouped Conv2d of Sequential; the first are: 0"):
+        widen_input(nn.Sequential(nn.Conv2d(3, 2, 3)), input_layer="stem")

@@ -1,0 +1,111 @@
+"""Recipes: what is read, what is refused and how."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ladseg.errors import RecipeError
+from ladseg.recipe import PRESETS, Recipe, dump_recipe, load_recipe, make_recipe, recipe_names
+
+CONTRACT = """
+name: camvid-lad
+data: {layout: folder, root: data/camvid, classes: data/camvid/classes.txt, ignore_index: 11}
+student: {model: pspnet_r18, weights: null}
+teacher: {label_assisted: true, model: null, weights: null, alpha: 0.01, consistency: 1.0}   # model null: the student's own
+distill: {method: cwd, weight: 3.0, tau: 4.0}
+schedule: {iterations: 4000, batch_size: 8, crop: [360, 360], optimizer: sgd, lr: 0.02}
+seed: 0
+"""
+
+
+def test_the_keys_of_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(CONTRACT)
+    recipe = load_recipe(tmp_path / "r.yaml")
+    assert recipe.data.ignore_index == 11
+    assert recipe.student.model == "pspnet_r18"
+    assert recipe.teacher.label_assisted
+    assert (recipe.distill.method, recipe.distill.weight, recipe.distill.tau) == ("cwd", 3.0, 4.0)
+    assert recipe.schedule.crop == (360, 360)
+    assert recipe.folder == Path("runs/camvid-lad")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_ready_recipes_load_and_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    (tmp_path / "again.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_overrides_win_over_the_file_and_the_file_over_the_preset() -> None:
+    recipe = make_recipe(
+        {"preset": "released-code", "schedule": {"lr": 0.5}, "teacher": {"alpha": 0.2}},
+        ["--teacher.alpha", "0.3", "--schedule.crop", "[64, 96]", "--baseline=true"],
+    )
+    assert recipe.schedule.lr == 0.5
+    assert recipe.teacher.alpha == 0.3
+    assert recipe.schedule.crop == (64, 96)
+    assert recipe.teacher.consistency == 5.0
+
+
+def test_presets_hold_the_table_of_the_two_recipes() -> None:
+    paper, code = make_recipe({"preset": "paper"}), make_recipe({"preset": "released-code"})
+    assert (paper.teacher.alpha, paper.teacher.consistency, paper.distill.weight) == (0.01, 1.0, 3.0)
+    assert (paper.teacher.class_weights, paper.distill.class_weights) == ("random", None)
+    assert (code.teacher.alpha, code.distill.alpha) == (0.03, 0.02)
+    assert (code.teacher.class_weights, code.distill.class_weights) == ("random", "fixed")
+    assert (code.teacher.consistency, code.teacher.consistency_form) == (5.0, "symmetric")
+    assert (code.teacher.aux_weight, code.student.aux_weight) == (0.4, 0.02)
+    assert (code.teacher.slice_std, code.teacher.scale, code.distill.warm_start) == (0.1, 1.7, True)
+    assert (code.schedule.lr, code.schedule.iterations, code.schedule.batch_size) == (0.001, 40000, 16)
+
+
+def test_the_paper_preset_does_not_follow_our_defaults() -> None:
+    """Every knob that the table of the two recipes names is pinned, whatever the defaults become."""
+    assert set(PRESETS["paper"]["teacher"]) >= {"alpha", "class_weights", "scale", "consistency", "consistency_form"}
+
+
+def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("schedule: {lr: 1e-3, weight_decay: 5e-4}")
+    assert load_recipe(tmp_path / "r.yaml").schedule.lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "message"),
+    [
+        ({"dta": {}}, [], "unknown key 'dta'; did you mean 'data'?"),
+        ({"data": {"rot": "x"}}, [], "unknown key 'data.rot'; did you mean 'root'?"),
+        ({}, ["--schedule.iteratons", "3"], "no recipe key is called 'schedule.iteratons'; did you mean 'schedule.iterations'?"),
+        ({"schedule": {"lr": "fast"}}, [], "schedule.lr"),
+        ({"schedule": {"crop": [1]}}, [], "schedule.crop"),
+        ({"data": 3}, [], "'data' needs keys below it"),
+        ({"preset": "papre"}, [], "preset 'papre' is not one of ladseg, paper, released-code"),
+        ({}, ["--schedule.lr", "-1"], "schedule.lr is -1.0; it must be above 0"),
+        ({"distill": {"method": "cdw"}}, [], "cdw"),
+        ({"baseline": False, "teacher": {"warm_start": True}}, [], "set baseline: true"),
+        ({"teacher": {"warm_start": True, "model": "deeplabv3_r18"}}, [], "needs the student's model 'pspnet_r18'"),
+        ({}, ["--schedule.lr"], "expected one argument"),
+    ],
+)
+def test_faults_are_one_line_that_says_the_way_out(values: dict, words: list[str], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(values, words)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("data: {layout: [")
+    (tmp_path / "list.yaml").write_text("- a")
+    for name, message in [("broken.yaml", "not valid YAML"), ("list.yaml", "is a mapping"), ("no.yaml", "no such recipe")]:
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(tmp_path / name)
+    with pytest.raises(RecipeError, match="did you mean 'camvid'"):
+        load_recipe("canvid")
+
+
+def test_every_key_is_explained() -> None:
+    """--help is made of the docstrings: a key without a word of its own would show up bare."""
+    for cls in [Recipe, *(f.type for f in dataclasses.fields(Recipe) if dataclasses.is_dataclass(f.type))]:
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            assert f"\n        {field.name}: " in (cls.__doc__ or ""), f"{cls} does not explain {field.name}"
