@@ -63,7 +63,9 @@ def test_gradients_of_both_arguments(name: str) -> None:
         for index in [(0, 0, 0, 0), (0, 2, 1, 1)]:
             step = torch.zeros_like(value)
             step[index] = 1e-2
-            moved = [(student + s * step, teacher) if which == "student" else (student, teacher + s * step) for s in (1, -1)]
+            moved = [
+                (student + s * step, teacher) if which == "student" else (student, teacher + s * step) for s in (1, -1)
+            ]
             reference = LOSSES[name][1]
             tau = 4.0 if name == "cwd" else 1.0
             slope = (reference(*moved[0], tau) - reference(*moved[1], tau)) / 2e-2

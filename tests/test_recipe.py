@@ -12,7 +12,7 @@ CONTRACT = """
 name: camvid-lad
 data: {layout: folder, root: data/camvid, classes: data/camvid/classes.txt, ignore_index: 11}
 student: {model: pspnet_r18, weights: null}
-teacher: {label_assisted: true, model: null, weights: null, alpha: 0.01, consistency: 1.0}   # model null: the student's own
+teacher: {label_assisted: true, model: null, weights: null, alpha: 0.01, consistency: 1.0}
 distill: {method: cwd, weight: 3.0, tau: 4.0}
 schedule: {iterations: 4000, batch_size: 8, crop: [360, 360], optimizer: sgd, lr: 0.02}
 seed: 0
@@ -62,7 +62,13 @@ def test_presets_hold_the_table_of_the_two_recipes() -> None:
 
 def test_the_paper_preset_does_not_follow_our_defaults() -> None:
     """Every knob that the table of the two recipes names is pinned, whatever the defaults become."""
-    assert set(PRESETS["paper"]["teacher"]) >= {"alpha", "class_weights", "scale", "consistency", "consistency_form"}
+    assert set(PRESETS["paper"]["teacher"]) >= {
+        "alpha",
+        "class_weights",
+        "scale",
+        "consistency",
+        "consistency_form",
+    }
 
 
 def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
@@ -75,7 +81,11 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
     [
         ({"dta": {}}, [], "unknown key 'dta'; did you mean 'data'?"),
         ({"data": {"rot": "x"}}, [], "unknown key 'data.rot'; did you mean 'root'?"),
-        ({}, ["--schedule.iteratons", "3"], "no recipe key is called 'schedule.iteratons'; did you mean 'schedule.iterations'?"),
+        (
+            {},
+            ["--schedule.iteratons", "3"],
+            "no recipe key is called 'schedule.iteratons'; did you mean 'schedule.iterations'?",
+        ),
         ({"schedule": {"lr": "fast"}}, [], "schedule.lr"),
         ({"schedule": {"crop": [1]}}, [], "schedule.crop"),
         ({"data": 3}, [], "'data' needs keys below it"),
@@ -83,7 +93,11 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ({}, ["--schedule.lr", "-1"], "schedule.lr is -1.0; it must be above 0"),
         ({"distill": {"method": "cdw"}}, [], "cdw"),
         ({"baseline": False, "teacher": {"warm_start": True}}, [], "set baseline: true"),
-        ({"teacher": {"warm_start": True, "model": "deeplabv3_r18"}}, [], "needs the student's model 'pspnet_r18'"),
+        (
+            {"teacher": {"warm_start": True, "model": "deeplabv3_r18"}},
+            [],
+            "needs the student's model 'pspnet_r18'",
+        ),
         ({}, ["--schedule.lr"], "expected one argument"),
     ],
 )
@@ -97,7 +111,11 @@ def test_faults_are_one_line_that_says_the_way_out(values: dict, words: list[str
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("data: {layout: [")
     (tmp_path / "list.yaml").write_text("- a")
-    for name, message in [("broken.yaml", "not valid YAML"), ("list.yaml", "is a mapping"), ("no.yaml", "no such recipe")]:
+    for name, message in [
+        ("broken.yaml", "not valid YAML"),
+        ("list.yaml", "is a mapping"),
+        ("no.yaml", "no such recipe"),
+    ]:
         with pytest.raises(RecipeError, match=message):
             load_recipe(tmp_path / name)
     with pytest.raises(RecipeError, match="did you mean 'camvid'"):

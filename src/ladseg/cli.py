@@ -41,7 +41,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     from ladseg.recipe import recipe_parser
 
     parser = argparse.ArgumentParser(
-        "ladseg", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        "ladseg",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands: dict[str, argparse.ArgumentParser] = {}
@@ -62,11 +65,21 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     options = recipe_parser(prog="ladseg", add_help=False, usage=argparse.SUPPRESS).format_help()
     keys_help = "Every key of a recipe can be set here too:\n" + options
 
-    demo = command("demo", _demo, "train on built-in scenes: about five minutes on two cores", keys=True, epilog=keys_help)
+    demo = command(
+        "demo",
+        _demo,
+        "train on built-in scenes: about five minutes on two cores",
+        keys=True,
+        epilog=keys_help,
+    )
     demo.add_argument("--out", default="runs/demo", metavar="DIR", help="the run's folder (default: runs/demo)")
 
     train = command(
-        "train", _train, "train teacher, student and control from a recipe; again to resume", keys=True, epilog=keys_help
+        "train",
+        _train,
+        "train teacher, student and control from a recipe; again to resume",
+        keys=True,
+        epilog=keys_help,
     )
     train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
 
@@ -92,7 +105,15 @@ def _demo(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.recipe import load_recipe
 
     root = Path(known.out) / "data"
-    overrides = ["--out", known.out, "--data.root", str(root), "--data.classes", str(root / "classes.txt"), *rest]
+    overrides = [
+        "--out",
+        known.out,
+        "--data.root",
+        str(root),
+        "--data.classes",
+        str(root / "classes.txt"),
+        *rest,
+    ]
     recipe = load_recipe("demo", overrides)
     print(f"writing the demo scenes to {root}")
     write_demo_scenes(root)
@@ -117,9 +138,9 @@ def _run(recipe: object) -> None:
     if is_main_process():
         console = Console()
         console.print(results_table(results))
-        console.print(verdict(results), highlight=False)
-        console.print(f"weights: {recipe.folder / 'student.safetensors'}", highlight=False)
-        console.print(f"picture: {recipe.folder / 'picture.png'}", highlight=False)
+        print(verdict(results))
+        print(f"weights: {recipe.folder / 'student.safetensors'}")
+        print(f"picture: {recipe.folder / 'picture.png'}")
 
 
 def _eval(known: argparse.Namespace, rest: list[str]) -> None:

@@ -71,14 +71,11 @@ class LabelNoise(nn.Module):
         if label.ndim != 3 or label.dtype != torch.int64:
             raise ValueError(f"label is {tuple(label.shape)} {label.dtype}; it must be (N, H, W) int64")
         classes = self._class_ids(label)
-        pixel_noise = None
         if isinstance(generator, Sequence):
             if len(generator) != len(label):
                 raise ValueError(f"{len(generator)} generators for {len(label)} images")
             draws = [self._draw(1, label, one) for one in generator]
-            weights = torch.cat([draw[0] for draw in draws])
-            if self.alpha:
-                pixel_noise = torch.cat([draw[1] for draw in draws])
+            weights, pixel_noise = (torch.cat(parts) for parts in zip(*draws, strict=True))
         else:
             weights, pixel_noise = self._draw(len(label), label, generator)
         noised = weights.gather(1, classes.flatten(1)).view(label.shape)
@@ -96,16 +93,17 @@ class LabelNoise(nn.Module):
             low, high = torch.aminmax(classes)
             if low < 0 or high > self.num_classes:
                 bad = int(low if low < 0 else high)
-                raise ValueError(f"label has value {bad} but there are {self.num_classes} classes and "
-                                 f"ignore_index {self.ignore_index}")
+                raise ValueError(
+                    f"label has value {bad} but there are {self.num_classes} classes and "
+                    f"ignore_index {self.ignore_index}"
+                )
         return classes
 
     def _draw(self, images: int, label: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
         """W ``(images, C + 1)`` and Z ``(images, H, W)``; Z is empty for alpha 0."""
-        options = {"generator": generator, "device": label.device}
         count = self.num_classes + 1
         if self.class_weights == "random":
-            weights = torch.randn(images, count, **options)
+            weights = torch.randn(images, count, generator=generator, device=label.device)
         else:
             ids = torch.arange(count, dtype=torch.float32, device=label.device)
             if self.class_weights == "fixed":
@@ -115,5 +113,6 @@ class LabelNoise(nn.Module):
                 spread = ids[:-1].std(correction=0).clamp(min=0.5)
                 ramp = (ids - ids[:-1].mean()) / spread
             weights = ramp.expand(images, -1)
-        noise = torch.randn(images if self.alpha else 0, *label.shape[1:], **options)
+        size = (images if self.alpha else 0, *label.shape[1:])
+        noise = torch.randn(size, generator=generator, device=label.device)
         return weights, noise

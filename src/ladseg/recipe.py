@@ -70,7 +70,7 @@ class Teacher:
         weights: As for the student; null takes the student's if the model is the student's too.
         output_stride: As for the student; null takes the student's if the model is the student's too.
         aux_weight: Weight of the auxiliary head's cross-entropy.
-        warm_start: Start from the trained plain student (needs baseline and the student's own model).
+        warm_start: Start from the trained plain student; null does so where there is one and it is the same model.
         alpha: Strength of the pixel noise (Eq. 5).
         class_weights: random: N(0,1) per image and class; fixed: one ramp over the classes; none: the label itself.
         scale: Factor on the whole noised label.
@@ -87,7 +87,7 @@ class Teacher:
     weights: str | None = None
     output_stride: int | None = None
     aux_weight: float = 0.4
-    warm_start: bool = False
+    warm_start: bool | None = None
     alpha: float = 0.01
     class_weights: ClassWeights = "random"
     scale: float = 1.0
@@ -137,7 +137,7 @@ class Schedule:
         clip_grad: Largest gradient norm; null for no clipping.
         precision: auto takes bfloat16 where the processor gains from it, else fp32.
         eval_every: Steps between evaluations on val; null for five in all.
-        save_every: Steps between checkpoints; null for the same steps as evaluations.
+        save_every: Steps between checkpoints, besides those at evaluations; null for none between.
     """
 
     iterations: int = 4000
@@ -152,7 +152,7 @@ class Schedule:
     clip_grad: float | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     eval_every: int | None = None
-    save_every: int | None = None
+    save_every: int | None = 200
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,12 @@ class Recipe:
     baseline: bool = True
     seed: int = 0
     out: str | None = None
+
+    @property
+    def teacher_starts_warm(self) -> bool:
+        """Whether the teacher starts from the trained plain student."""
+        possible = self.baseline and self.teacher.model in (None, self.student.model)
+        return possible if self.teacher.warm_start is None else self.teacher.warm_start
 
     @property
     def folder(self) -> Path:
@@ -363,7 +369,9 @@ def _refuse_unknown_keys(values: dict[str, Any], cls: type, source: str, prefix:
         section = _sections().get(key) if cls is Recipe else None
         if section is not None:
             if not isinstance(value, dict):
-                raise RecipeError(f"{source}: '{key}' needs keys below it, such as {dataclasses.fields(section)[0].name}")
+                raise RecipeError(
+                    f"{source}: '{key}' needs keys below it, such as {dataclasses.fields(section)[0].name}"
+                )
             _refuse_unknown_keys(value, section, source, f"{key}.")
 
 
@@ -384,7 +392,11 @@ def _instance(cls: type, values: dict[str, Any]) -> Any:
 def _refuse_inconsistent(recipe: Recipe, source: str) -> None:
     """Faults that no single value shows."""
     schedule, teacher = recipe.schedule, recipe.teacher
-    for key, value in {"iterations": schedule.iterations, "batch_size": schedule.batch_size, "lr": schedule.lr}.items():
+    for key, value in {
+        "iterations": schedule.iterations,
+        "batch_size": schedule.batch_size,
+        "lr": schedule.lr,
+    }.items():
         if value <= 0:
             raise RecipeError(f"{source}: schedule.{key} is {value}; it must be above 0")
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():

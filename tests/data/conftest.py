@@ -19,7 +19,9 @@ def data(tmp_path: Path) -> Data:
         for kind in ("images", "masks"):
             (tmp_path / kind / split).mkdir(parents=True)
         for i in range(count):
-            Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)).save(tmp_path / f"images/{split}/{i}.png")
+            Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)).save(
+                tmp_path / f"images/{split}/{i}.png"
+            )
             mask = rng.choice(np.array([0, 1, 2, 11], dtype=np.uint8), (16, 20))
             Image.fromarray(mask).save(tmp_path / f"masks/{split}/{i}.png")
     return Data(root=str(tmp_path), classes=CLASSES, ignore_index=11)

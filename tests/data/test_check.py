@@ -15,7 +15,9 @@ from ladseg.recipe import Data
 
 
 def save_mask(root: Path, values: np.ndarray, name: str = "masks/train/3.png", mode: str | None = None) -> None:
-    Image.fromarray(values, mode).save(root / name) if mode is None else Image.fromarray(values).convert(mode).save(root / name)
+    Image.fromarray(values, mode).save(root / name) if mode is None else Image.fromarray(values).convert(mode).save(
+        root / name
+    )
 
 
 def truncate(path: Path) -> None:
@@ -34,7 +36,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: (r / "masks/train/3.png").unlink(),
         r"images/train/3.png: image without mask; expected .*masks/train/3\.\*",
     ),
-    "mask without image": (lambda r: (r / "images/val/1.png").unlink(), "masks/val/1.png: mask without image"),
+    "mask without image": (
+        lambda r: (r / "images/val/1.png").unlink(),
+        "masks/val/1.png: mask without image",
+    ),
     "two without": (
         lambda r: [(r / f"masks/train/{i}.png").unlink() for i in (2, 3)],
         r"images/train/2.png: image without mask \(and 1 more\)",
@@ -51,10 +56,19 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: save_mask(r, np.arange(320).reshape(16, 20).astype(np.uint8)),
         "mask has values 3, 4, 5, 6, 7, 8, 9, 10, ... but",
     ),
-    "truncated image": (lambda r: truncate(r / "images/train/3.png"), "images/train/3.png: can't be read as an image"),
+    "truncated image": (
+        lambda r: truncate(r / "images/train/3.png"),
+        "images/train/3.png: can't be read as an image",
+    ),
     "truncated jpeg": (lambda r: truncate(make_jpeg(r)), "images/train/3.jpg: can't be read as an image"),
-    "truncated mask": (lambda r: truncate(r / "masks/train/3.png"), "masks/train/3.png: can't be read as a mask"),
-    "empty file": (lambda r: (r / "images/train/3.png").write_bytes(b""), "images/train/3.png: can't be read as an image"),
+    "truncated mask": (
+        lambda r: truncate(r / "masks/train/3.png"),
+        "masks/train/3.png: can't be read as a mask",
+    ),
+    "empty file": (
+        lambda r: (r / "images/train/3.png").write_bytes(b""),
+        "images/train/3.png: can't be read as an image",
+    ),
     "text": (lambda r: (r / "masks/val/1.png").write_text("no"), "masks/val/1.png: can't be read as a mask"),
     "colour mask": (
         lambda r: save_mask(r, np.zeros((16, 20, 3), np.uint8)),
@@ -72,7 +86,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: (r / "masks").rename(r / "labels"),
         r"masks/train: no such folder; the folder layout has images/\{train,val\}",
     ),
-    "twins": (lambda r: make_jpeg(r) and Image.new("RGB", (20, 16)).save(r / "images/train/3.png"), "a second file called '3'"),
+    "twins": (
+        lambda r: make_jpeg(r) and Image.new("RGB", (20, 16)).save(r / "images/train/3.png"),
+        "a second file called '3'",
+    ),
 }
 
 
@@ -92,7 +109,9 @@ def test_faults_are_named_in_one_line(name: str, data: Data) -> None:
 def test_more_faults_are_counted(data: Data) -> None:
     for i in (1, 2, 4):
         save_mask(Path(data.root), np.full((16, 20), 9, np.uint8), f"masks/train/{i}.png")
-    with pytest.raises(DataError, match=r"masks/train/1.png: mask has value 9 .* \(and 2 more files of 'train' with faults\)"):
+    with pytest.raises(
+        DataError, match=r"masks/train/1.png: mask has value 9 .* \(and 2 more files of 'train' with faults\)"
+    ):
         check_dataset(data)
 
 
@@ -116,7 +135,11 @@ def test_unusable_settings(changes: dict, message: str, data: Data) -> None:
 def test_binary_masks_of_0_and_255_get_the_hint_and_the_hint_works(data: Data) -> None:
     for split, count in (("train", 5), ("val", 2)):
         for i in range(count):
-            save_mask(Path(data.root), np.where(np.arange(320).reshape(16, 20) % 3, 0, 255).astype(np.uint8), f"masks/{split}/{i}.png")
+            save_mask(
+                Path(data.root),
+                np.where(np.arange(320).reshape(16, 20) % 3, 0, 255).astype(np.uint8),
+                f"masks/{split}/{i}.png",
+            )
     binary = replace(data, classes=["background", "thing"], ignore_index=255)
     with pytest.raises(DataError, match=r"label_map: \{0: 0, 255: 1\} and ignore_index: null"):
         check_dataset(binary)

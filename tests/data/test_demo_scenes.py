@@ -12,7 +12,11 @@ from ladseg.recipe import Data, load_recipe
 
 def test_scenes_are_written_once_and_pass_the_check(tmp_path: Path) -> None:
     write_demo_scenes(tmp_path, train=12, val=3, size=(48, 64))
-    data = Data(root=str(tmp_path), classes=str(tmp_path / "classes.txt"), ignore_index=load_recipe("demo").data.ignore_index)
+    data = Data(
+        root=str(tmp_path),
+        classes=str(tmp_path / "classes.txt"),
+        ignore_index=load_recipe("demo").data.ignore_index,
+    )
     check_dataset(data)
     train = open_dataset(data, "train")
     assert train.spec.class_names == CLASSES
@@ -37,7 +41,7 @@ def test_scenes_depend_on_their_seed_alone() -> None:
 
 
 def test_colour_alone_does_not_tell_the_class() -> None:
-    """The best possible rule that sees one pixel's colour, fitted to the very scenes, still fails on the hard classes."""
+    """The best rule that sees one pixel's colour, fitted to the very scenes, still fails on the hard classes."""
     pixels, labels = [], []
     for number in range(40):
         image, mask = draw_scene((48, 64), (0, 0, number))

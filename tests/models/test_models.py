@@ -15,7 +15,7 @@ from ladseg.models.heads import PSPNetHead
 
 PRETRAINED = Path(__file__).parents[3] / "shared/pretrained/tf_efficientnet_lite0.safetensors"
 
-# CIRKD's networks, counted from its public definitions: with and without the auxiliary head; MACs at 1024x2048, 19 classes.
+# CIRKD's networks, counted from its public definitions, with and without the auxiliary head; MACs at 1024x2048.
 COUNTS = {
     ("deeplabv3_r18", 19): (13_607_974, 13_459_155),
     ("pspnet_r18", 19): (12_919_334, 12_770_515),
@@ -141,7 +141,10 @@ def test_one_image_in_training_is_refused_in_one_line() -> None:
         ({"name": "psp@resnet18"}, "no head is called 'psp'"),
         ({"name": "pspnet@resnet1888"}, "timm has no backbone 'resnet1888'; nearest: resnet18"),
         ({"name": "pspnet@ghostnetv3_050", "output_stride": 8}, "can't have output_stride 8"),
-        ({"name": "pspnet_r18", "weights": "nowhere.safetensors"}, "nowhere.safetensors: no such weights file"),
+        (
+            {"name": "pspnet_r18", "weights": "nowhere.safetensors"},
+            "nowhere.safetensors: no such weights file",
+        ),
         ({"name": "pspnet_r18", "num_classes": 0}, "num_classes is 0"),
     ],
 )
@@ -162,10 +165,12 @@ def test_local_weights_are_loaded_bit_for_bit_and_the_classifier_is_left_out(tmp
 
 def test_a_file_of_another_backbone_is_refused_with_what_matched(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "w.pth")
-    with pytest.raises(ModelError, match=r"holds \d+ of the \d+ tensors of 'test_resnet' \(not 'conv1.0.weight', for one\)"):
+    with pytest.raises(
+        ModelError, match=r"holds \d+ of the \d+ tensors of 'test_resnet' \(not 'conv1.0.weight', for one\)"
+    ):
         build_model("pspnet@test_resnet", 3, weights=str(tmp_path / "w.pth"))
     (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(ModelError, match="junk.pth: can't be read as weights"):
+    with pytest.raises(ModelError, match=r"junk\.pth: can't be read as weights"):
         build_model("pspnet@test_resnet", 3, weights=str(tmp_path / "junk.pth"))
 
 

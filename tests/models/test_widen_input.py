@@ -20,7 +20,13 @@ NETWORKS = {
 
 def output(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
     result = network(image)
-    return result if isinstance(result, torch.Tensor) else getattr(result, "logits", None) if hasattr(result, "logits") else result["out"]
+    return (
+        result
+        if isinstance(result, torch.Tensor)
+        else getattr(result, "logits", None)
+        if hasattr(result, "logits")
+        else result["out"]
+    )
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -75,5 +81,7 @@ def test_the_layer_can_be_named() -> None:
 def test_what_was_looked_for_is_said() -> None:
     with pytest.raises(ModelError, match="no Conv2d with 3 input channels found in Sequential"):
         widen_input(nn.Sequential(nn.Conv2d(1, 2, 3)))
-    with pytest.raises(ModelError, match=r"input_layer 'stem' is not an ungrouped Conv2d of Sequential; the first are: 0"):
+    with pytest.raises(
+        ModelError, match=r"input_layer 'stem' is not an ungrouped Conv2d of Sequential; the first are: 0"
+    ):
         widen_input(nn.Sequential(nn.Conv2d(3, 2, 3)), input_layer="stem")

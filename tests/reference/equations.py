@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def label_noise(label: Tensor, weights: Tensor, noise: Tensor, alpha: float) -> Tensor:
-    """Eq. 5 for one image with a real one-hot: ``sum_j(w_j * onehot_j) + alpha * Z``; label holds ids of ``weights``."""
+    """Eq. 5 for one image with a real one-hot: ``sum_j(w_j * onehot_j) + alpha * Z``; label indexes ``weights``."""
     onehot = torch.nn.functional.one_hot(label, len(weights)).permute(2, 0, 1).double()
     return (weights.double()[:, None, None] * onehot).sum(0) + alpha * noise.double()
 

@@ -84,7 +84,10 @@ class Scene:
         above = sky + (haze - sky) * (self.y / self.horizon)[..., None] + clouds
         self._paint(self.y < self.horizon, "sky", above)
         soil = rng.uniform([0.25, 0.28, 0.12], [0.6, 0.58, 0.45])
-        grain = 0.05 * rng.standard_normal(self.mask.shape, dtype=np.float32)[..., None] + smooth_noise(rng, self.mask.shape, 10)[..., None] * 0.05
+        grain = (
+            0.05 * rng.standard_normal(self.mask.shape, dtype=np.float32)[..., None]
+            + smooth_noise(rng, self.mask.shape, 10)[..., None] * 0.05
+        )
         self._paint(self.y >= self.horizon, "ground", soil * (0.8 + 0.4 * depth) + grain)
         if rng.random() < 0.75:
             self._draw_water(sky, haze)

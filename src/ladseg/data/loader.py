@@ -50,14 +50,16 @@ def train_loader(
         world_size: Number of processes.
 
     Returns:
-        Dicts of ``image`` (N, 3, h, w) float32, ``label`` (N, h, w) int64 and ``seed`` (N,) int64, one a sample and step,
-        for draws that depend on neither batch nor process.
+        Dicts of ``image`` (N, 3, h, w) float32, ``label`` (N, h, w) int64 and ``seed`` (N,) int64, one a sample and
+        step, for draws that depend on neither batch nor process.
 
     Raises:
         RecipeError: ``batch_size`` is not a multiple of the number of processes.
     """
     if batch_size % world_size:
-        raise RecipeError(f"schedule.batch_size {batch_size} can't be shared by {world_size} processes; use a multiple of it")
+        raise RecipeError(
+            f"schedule.batch_size {batch_size} can't be shared by {world_size} processes; use a multiple of it"
+        )
     samples = TrainSamples(dataset, crop, batch_size, seed, torch.tensor(mean), torch.tensor(std))
     share = batch_size // world_size
     order = Steps(start_step, steps, batch_size, rank * share, share)
@@ -92,7 +94,9 @@ def eval_loader(
 
 def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) -> DataLoader:
     # A generator of its own: an iterator would draw its base seed from torch's global one otherwise.
-    return DataLoader(samples, batch_sampler=batches, num_workers=workers, collate_fn=_collate, generator=torch.Generator())
+    return DataLoader(
+        samples, batch_sampler=batches, num_workers=workers, collate_fn=_collate, generator=torch.Generator()
+    )
 
 
 def _collate(samples: list[Sample]) -> Sample:
@@ -133,7 +137,11 @@ class TrainSamples(Dataset):
         image, label = self.dataset.read(_permutation(self.seed, epoch, len(self.dataset))[place])
         generator = generator_for(self.seed, "augment", step, offset)
         image, label = augment(image, label, self.crop, self.mean, self.std, generator)
-        return {"image": image, "label": label, "seed": torch.tensor(derive_seed(self.seed, "sample", step, offset))}
+        return {
+            "image": image,
+            "label": label,
+            "seed": torch.tensor(derive_seed(self.seed, "sample", step, offset)),
+        }
 
 
 @dataclass

@@ -42,7 +42,9 @@ def read_mask(path: Path) -> np.ndarray:
         return values.astype(np.uint8)
     if mode.startswith(("I", "F")):
         raise DataError(f"{path}: mask has more than 8 bits a pixel (mode {mode}); save class ids as 8-bit PNG")
-    raise DataError(f"{path}: mask is in colour (mode {mode}); masks hold one class id a pixel, as 8-bit grey or palette PNG")
+    raise DataError(
+        f"{path}: mask is in colour (mode {mode}); masks hold one class id a pixel, as 8-bit grey or palette PNG"
+    )
 
 
 def _first_words(error: Exception) -> str:

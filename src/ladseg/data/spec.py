@@ -78,7 +78,9 @@ def _class_names(classes: list[str] | str) -> tuple[str, ...]:
     if isinstance(classes, str):
         path = Path(classes)
         if not classes or not path.is_file():
-            raise DataError(f"data.classes '{classes}' is no file; give the class names as a list, or a file of one a line")
+            raise DataError(
+                f"data.classes '{classes}' is no file; give the class names as a list, or a file of one a line"
+            )
         names: Sequence[str] = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         names = [name for name in names if name]
     else:

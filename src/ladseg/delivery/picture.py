@@ -60,7 +60,7 @@ def save_picture(
             axis.set_axis_off()
             axis.imshow(_pixels(values.numpy(), lookup), cmap="gray", interpolation="nearest")
     patches = [
-        Patch(facecolor=[part / 255 for part in color], edgecolor="#888", label=name)
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*color), edgecolor="#888", label=name)
         for name, color in zip(class_names, colors, strict=True)
     ]
     figure.legend(

@@ -9,13 +9,17 @@ ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD stud
 
 def results_table(results: dict[str, Any]) -> Table:
     """One row a network; ``results`` as :func:`ladseg.studies.train` returns them."""
-    table = Table(title=f"{results['name']}: mIoU on val, seed {results['seed']}")
-    for heading in ("network", "input", "mIoU %", "at the end %", "pixel acc. %", "training s", "parameters"):
-        table.add_column(heading, justify="left" if heading in ("network", "input") else "right")
+    table = Table(
+        title=f"{results['name']}, seed {results['seed']}",
+        caption="mIoU: of the best evaluation on val, whose weights are kept\nlast: mIoU at the end; pixels: share "
+        "that is right\ntime: training steps; parameters: those in use when it runs",
+    )
+    for heading in ("network", "sees", "mIoU %", "last %", "pixels %", "time s", "parameters"):
+        table.add_column(heading, justify="left" if heading in ("network", "sees") else "right", no_wrap=True)
     for key, row in results["networks"].items():
         table.add_row(
             role(key, results),
-            row["input"],
+            row["sees"],
             f"{100 * row['mean_iou']:.2f}",
             f"{100 * row['last_mean_iou']:.2f}",
             f"{100 * row['pixel_accuracy']:.2f}",
@@ -37,9 +41,13 @@ def role(key: str, results: dict[str, Any]) -> str:
 def verdict(results: dict[str, Any]) -> str:
     """One sentence: what the distillation changed, and what one run can't say."""
     networks = results["networks"]
+    if "student" not in networks:
+        return f"The student alone has {100 * networks['baseline']['mean_iou']:.2f} % mIoU; nothing was distilled."
     student = 100 * networks["student"]["mean_iou"]
     if "baseline" not in networks:
-        return f"The distilled student has {student:.2f} % mIoU; baseline was off, so there is nothing to compare it with."
+        return (
+            f"The distilled student has {student:.2f} % mIoU; baseline was off, so there is nothing to compare it with."
+        )
     alone = 100 * networks["baseline"]["mean_iou"]
     word = "better" if student > alone else "worse" if student < alone else "neither better nor worse"
     return (

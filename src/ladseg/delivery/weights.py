@@ -57,7 +57,8 @@ def load_student(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
         raise ModelError(f"{path}: not a safetensors file ({error}); give the student.safetensors of a run") from None
     if metadata.get("format") != FORMAT:
         raise ModelError(
-            f"{path}: safetensors without ladseg's metadata, so its network is unknown; give the student.safetensors of a run"
+            f"{path}: safetensors without ladseg's metadata, so its network is unknown; "
+            "give the student.safetensors of a run"
         )
     header = json.loads(metadata["ladseg"])
     network = build_model(header["model"], header["num_classes"], aux=False, output_stride=header["output_stride"])

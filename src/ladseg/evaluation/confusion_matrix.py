@@ -37,8 +37,10 @@ class ConfusionMatrix:
         valid = label != self.ignore_index
         label, prediction = label[valid].long(), prediction[valid].long()
         for name, ids in (("label", label), ("prediction", prediction)):
-            if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.num_classes):
-                raise ValueError(f"{name} has ids {int(ids.min())}..{int(ids.max())} but there are {self.num_classes} classes")
+            if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < self.num_classes):
+                raise ValueError(
+                    f"{name} has ids {int(ids.min())}..{int(ids.max())} but there are {self.num_classes} classes"
+                )
         pairs = torch.bincount(label * self.num_classes + prediction, minlength=self.num_classes**2)
         self.counts += pairs.view(self.num_classes, self.num_classes).cpu()
 

@@ -40,15 +40,18 @@ def build_backbone(
     elif weights is not None:
         state = _checked_state(weights, name, options)
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
-    strides = [output_stride] if output_stride else [8, None]
+    # Without a stride asked for: 8, and what the backbone has where that is refused.
+    attempts: list[dict[str, Any]] = [{"output_stride": output_stride}] if output_stride else [{"output_stride": 8}, {}]
     failures = []
-    for stride in strides:
+    for stride in attempts:
         try:
-            return timm.create_model(name, features_only=True, **options, **({"output_stride": stride} if stride else {}))
+            return timm.create_model(name, features_only=True, **(options | stride))
         except (AssertionError, TypeError, NotImplementedError, RuntimeError) as error:
             failures.append(str(error) or type(error).__name__)
     if output_stride:
-        raise ModelError(f"backbone '{name}' can't have output_stride {output_stride} ({failures[0]}); try 32 or leave it out")
+        raise ModelError(
+            f"backbone '{name}' can't have output_stride {output_stride} ({failures[0]}); try 32 or leave it out"
+        )
     raise ModelError(f"backbone '{name}' gives no feature maps ({failures[-1]})")
 
 
@@ -57,7 +60,7 @@ def _checked_state(file: str, name: str, options: dict[str, Any]) -> dict[str, T
     state = _read_state(Path(file))
     with torch.device("meta"):
         model = timm.create_model(name, **options)
-    head = model.pretrained_cfg.get("classifier") or ()
+    head = timm.get_pretrained_cfg_value(name, "classifier") or ()
     heads = (head,) if isinstance(head, str) else tuple(head)
     wanted = {
         key: value.shape

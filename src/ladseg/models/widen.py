@@ -50,7 +50,9 @@ def _input_layer(network: nn.Module, path: str | None) -> nn.Conv2d:
     if path is not None:
         if path not in convolutions:
             known = ", ".join(list(convolutions)[:5])
-            raise ModelError(f"input_layer '{path}' is not an ungrouped Conv2d of {_name(network)}; the first are: {known}")
+            raise ModelError(
+                f"input_layer '{path}' is not an ungrouped Conv2d of {_name(network)}; the first are: {known}"
+            )
         return convolutions[path]
     for layer in convolutions.values():
         if layer.in_channels == 3:

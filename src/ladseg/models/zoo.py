@@ -1,7 +1,7 @@
 """Networks by name.
 
-``pspnet_r18``, ``deeplabv3_r18`` and ``deeplabv3_r101`` are those of the paper's Table 1, to the parameter. Their ResNet
-("v1s": a deep 64-64-128 stem, output stride 8) is timm's with ``stem_width=64, stem_type="deep"``.
+``pspnet_r18``, ``deeplabv3_r18`` and ``deeplabv3_r101`` are those of the paper's Table 1, to the parameter. Their
+ResNet ("v1s": a deep 64-64-128 stem, output stride 8) is timm's with ``stem_width=64, stem_type="deep"``.
 """
 
 import difflib
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import timm
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Generator
 
 from ladseg.errors import ModelError
@@ -74,7 +75,7 @@ def build_model(
         in_channels: 3, or more for a network that sees more than an image: it is built for three and widened, so that
             pretrained RGB weights stay as they are.
         aux: Whether to add the training-only head on the second-last feature map.
-        weights: The backbone's: None for random ones, ``"timm"`` to let timm fetch them, or a local file (safetensors, or
+        weights: The backbone's: None for random ones, ``"timm"`` to let timm fetch them, or a local file (safetensors,
             a .pth that loads with ``weights_only=True``) in timm's key names; its classifier is left out.
         output_stride: Stride of the logits; None takes 8 where the backbone can be dilated, else its own.
         generator: Source of the weights of channels beyond three.
@@ -90,7 +91,8 @@ def build_model(
     head = HEADS[spec.head]
     width = head.narrow if channels[-1] <= NARROW_CHANNELS else head.wide
     aux_head: Head | None = AuxHead(channels[-2], num_classes) if aux else None
-    config = timm.get_pretrained_cfg(spec.backbone, allow_unregistered=False)
+    mean = timm.get_pretrained_cfg_value(spec.backbone, "mean") or IMAGENET_DEFAULT_MEAN
+    std = timm.get_pretrained_cfg_value(spec.backbone, "std") or IMAGENET_DEFAULT_STD
     network = Segmenter(
         name,
         backbone,
@@ -98,8 +100,8 @@ def build_model(
         aux_head,
         num_classes,
         output_stride,
-        config.mean,
-        config.std,
+        mean,
+        std,
     )
     if in_channels > 3:
         widen_input(network, in_channels - 3, generator=generator)

@@ -40,9 +40,7 @@ class LabelAssisted(nn.Module):
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        self.network = widen_input(
-            network, 1, slice_std=slice_std, input_layer=input_layer, generator=generator
-        )
+        self.network = widen_input(network, 1, slice_std=slice_std, input_layer=input_layer, generator=generator)
         self.noise = LabelNoise(num_classes, alpha, ignore_index, scale, class_weights, ignore)
 
     def forward(self, image: Tensor, label: Tensor, generator: Generators = None) -> SegmentationOutput:

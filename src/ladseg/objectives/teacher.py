@@ -39,14 +39,10 @@ class TeacherObjective(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         label = batch["label"]
-        one, two = self.teacher.two_paths(
-            batch["image"], label, noise_generators(batch, 1), noise_generators(batch, 2)
-        )
+        one, two = self.teacher.two_paths(batch["image"], label, noise_generators(batch, 1), noise_generators(batch, 2))
         terms = supervised_terms(one, label, "_1") | supervised_terms(two, label, "_2")
         terms["consistency"] = self._distance(one.logits, two.logits)
-        return weighted(
-            terms, {"aux_1": self.aux_weight, "aux_2": self.aux_weight, "consistency": self.consistency}
-        )
+        return weighted(terms, {"aux_1": self.aux_weight, "aux_2": self.aux_weight, "consistency": self.consistency})
 
     def _distance(self, one: Tensor, two: Tensor) -> Tensor:
         if self.consistency_form == "one-way":

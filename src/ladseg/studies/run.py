@@ -65,8 +65,10 @@ class Run:
         self.train_set = open_dataset(recipe.data, "train")
         self.val_set = open_dataset(recipe.data, "val")
         self.spec = self.train_set.spec
-        self.say(f"{len(self.train_set)} training and {len(self.val_set)} validation images, "
-                 f"{self.spec.num_classes} classes; writing to {self.folder}")
+        self.say(
+            f"{len(self.train_set)} training and {len(self.val_set)} validation images, "
+            f"{self.spec.num_classes} classes; writing to {self.folder}"
+        )
 
     def train_baseline(self) -> tuple[Segmenter, dict[str, Any]]:
         """The student without help."""
@@ -77,12 +79,16 @@ class Run:
     def train_teacher(self, baseline: Network | None) -> tuple[Network, dict[str, Any]]:
         """The network that the student is to learn from: Eq. 7, or plainly if it does not see labels."""
         settings = self.recipe.teacher
-        start = baseline.state_dict() if settings.warm_start and baseline is not None else None
+        start = baseline.state_dict() if self.recipe.teacher_starts_warm and baseline is not None else None
         teacher = build_teacher(self.recipe, self.spec.num_classes, start)
         objective: nn.Module
         if isinstance(teacher, LabelAssisted):
             objective = TeacherObjective(
-                teacher, settings.consistency, settings.consistency_form, settings.aux_weight, self.recipe.distill.tau
+                teacher,
+                settings.consistency,
+                settings.consistency_form,
+                settings.aux_weight,
+                self.recipe.distill.tau,
             )
         else:
             objective = Plain(teacher, settings.aux_weight)
@@ -114,7 +120,7 @@ class Run:
 
     def deliver(self, networks: dict[str, Network], rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Write the student's weights, the figures and the picture; return the figures."""
-        delivered = networks.get("student", networks["baseline"] if "baseline" in networks else None)
+        delivered = networks.get("student") or networks["baseline"]
         results = {
             "name": self.recipe.name,
             "seed": self.recipe.seed,
@@ -177,7 +183,7 @@ class Run:
         iou = [None if value != value else value for value in matrix.iou().tolist()]
         return {
             "model": segmenter(network).name,
-            "input": "image + noised label" if isinstance(network, LabelAssisted) else "image",
+            "sees": "image + noised label" if isinstance(network, LabelAssisted) else "image",
             "parameters": deployed_parameters(network),
             "mean_iou": matrix.mean_iou(),
             "pixel_accuracy": matrix.pixel_accuracy(),

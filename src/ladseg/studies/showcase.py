@@ -18,7 +18,11 @@ ROWS = 4
 
 @torch.inference_mode()
 def save_showcase(
-    path: Path, networks: dict[str, Any], dataset: SegmentationDataset, results: dict[str, Any], device: torch.device
+    path: Path,
+    networks: dict[str, Any],
+    dataset: SegmentationDataset,
+    results: dict[str, Any],
+    device: torch.device,
 ) -> None:
     """Draw image, label, noised label, teacher, student alone and distilled student for a few frames.
 
@@ -42,7 +46,12 @@ def save_showcase(
 
 
 def _network_panels(
-    key: str, network: Any, dataset: SegmentationDataset, indices: list[int], results: dict[str, Any], device: torch.device
+    key: str,
+    network: Any,
+    dataset: SegmentationDataset,
+    indices: list[int],
+    results: dict[str, Any],
+    device: torch.device,
 ) -> list[Panel]:
     """What the network is shown beside the image, if anything, and what it answers."""
     assisted = isinstance(network, LabelAssisted)

@@ -1,6 +1,10 @@
-"""The one training loop: tensors, dicts and time."""
+"""The one training loop. It knows tensors, dicts and time, and nothing of label assistance."""
 
-from .loop import FitResult as FitResult
+from .accelerators import make_accelerator as make_accelerator
 from .loop import fit as fit
-from .precision import make_accelerator as make_accelerator
+from .optimizers import build_optimizer as build_optimizer
 from .precision import resolve_precision as resolve_precision
+from .result import FitResult as FitResult
+from .schedule import is_due as is_due
+from .schedule import poly_lr as poly_lr
+from .sync_batch_norm import convert_sync_batch_norm as convert_sync_batch_norm

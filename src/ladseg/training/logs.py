@@ -1,148 +1,156 @@
-"""What a training says while it goes on: a bar or lines, metrics.jsonl, log.txt, the trackers."""
+"""Where a training tells how it goes: metrics.jsonl, log.txt, TensorBoard, a bar or lines on the screen."""
 
 import json
-import math
-import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TextIO
 
-import torch
 from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
-from ladseg.errors import TrainingError
 from ladseg.files import write_text
 
-# Steps between log lines: loss terms are read from the device only then.
-EVERY = 10
-# Seconds between printed lines where there is no terminal for a bar.
-QUIET = 15.0
+# Without a terminal, lines come no oftener than this many seconds.
+QUIET = 10.0
 
 
-class Log:
-    """The log of one training.
+class RunLog:
+    """The log of one training; on all processes but the main one it stays silent and writes nothing.
 
     Args:
-        folder: Where metrics.jsonl and log.txt go.
-        title: What is trained.
-        steps: How many steps it takes in all.
-        accelerator: Whose trackers get the figures, and whose main process writes.
+        folder: Where ``metrics.jsonl`` and ``log.txt`` are written.
+        title: Names the training on the screen.
+        start: Steps already done; metrics of later steps, from a run that was killed, are dropped.
+        iterations: Steps of the whole training.
+        accelerator: Knows the main process and the trackers.
+        console: The screen.
     """
 
-    def __init__(self, folder: Path, title: str, steps: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        title: str,
+        start: int,
+        iterations: int,
+        accelerator: Accelerator,
+        console: Console | None = None,
+    ) -> None:
         self.folder = folder
         self.title = title
-        self.steps = steps
+        self.start = start
+        self.iterations = iterations
         self.accelerator = accelerator
-        self.main = accelerator.is_main_process
-        self._pending: list[tuple[int, float, dict[str, Tensor]]] = []
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._printed = time.monotonic()
-        self._since = (0, time.monotonic())
-        folder.mkdir(parents=True, exist_ok=True)
+        self.console = console or Console()
+        self.active = accelerator.is_main_process
+        self.started = self.spoken = time.perf_counter()
+        self.files: list[TextIO] = []
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=self.console,
+            disable=not (self.active and self.console.is_terminal),
+        )
+        self.task = self.bar.add_task(title, total=iterations, completed=start, state="")
 
-    def start(self, step: int) -> None:
-        """Begin at ``step``; lines of later steps, left by a run that was killed, are dropped."""
-        self._since = (step, time.monotonic())
-        if not self.main:
-            return
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        write_text(path, "".join(f"{line}\n" for line in kept))
-        if sys.stdout.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self._bar = Progress(*columns, refresh_per_second=4)
-            self._task = self._bar.add_task(self.title, total=self.steps, completed=step, note="")
-            self._bar.start()
-        if step:
-            self.say(f"goes on at step {step}")
+    def __enter__(self) -> "RunLog":
+        if self.active:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            drop_later_metrics(self.folder / "metrics.jsonl", self.start)
+            self.files = [(self.folder / n).open("a", encoding="utf-8") for n in ("metrics.jsonl", "log.txt")]
+        if self.accelerator.log_with:
+            options = {"tensorboard": {"purge_step": self.start + 1}}
+            self.accelerator.init_trackers(self.folder.name, init_kwargs=options)
+        self.bar.start()
+        return self
 
-    def step(self, step: int, rate: float, terms: dict[str, Tensor]) -> None:
-        """Note the terms of step ``step``, counted from 1; every few steps they are read, checked and written."""
-        self._pending.append((step, rate, {name: value.detach() for name, value in terms.items()}))
-        if len(self._pending) >= EVERY:
-            self.flush()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._write(1, f"stopped: {error or type(error).__name__}")
+        self.bar.stop()
+        for file in self.files:
+            file.close()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.accelerator.trackers = []
 
-    def flush(self) -> None:
-        """Write what is pending.
+    def advance(self, step: int) -> None:
+        """Move the bar to ``step`` steps done."""
+        self.bar.update(self.task, completed=step)
 
-        Raises:
-            TrainingError: A term was not finite; the message names it and its step.
+    def terms(self, step: int, lr: float, terms: dict[str, float], seconds: float, images_per_second: float) -> None:
+        """Log the mean terms of the latest steps.
+
+        Args:
+            step: Steps done.
+            lr: Learning rate of the last one.
+            terms: Mean of each term since the line before.
+            seconds: Training time so far.
+            images_per_second: Images trained on in a second of it, lately, over all processes.
         """
-        if not self._pending:
-            return
-        names = list(self._pending[0][2])
-        values = torch.stack(
-            [torch.stack([terms[name].float() for name in names]) for _, _, terms in self._pending]
-        ).tolist()
-        for (step, _, _), row in zip(self._pending, values, strict=True):
-            self._refuse_non_finite(step, dict(zip(names, row, strict=True)))
-        step, rate, _ = self._pending[-1]
-        means = {name: sum(column) / len(values) for name, column in zip(names, zip(*values, strict=True), strict=True)}
-        self._pending.clear()
-        before, then = self._since
-        self._since = (step, time.monotonic())
-        speed = (step - before) / max(self._since[1] - then, 1e-9)
-        self._write({"step": step, "lr": rate, **means, "steps_per_second": speed})
-        self._show(step, speed, means)
+        state = (
+            f"{images_per_second:.1f} images/s  "
+            + "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
+            + f"  {self._time_left(step)} left"
+        )
+        line = {
+            "step": step,
+            "lr": lr,
+            **terms,
+            "seconds": round(seconds, 3),
+            "images_per_second": images_per_second,
+        }
+        self._metrics(line)
+        self.accelerator.log({f"train/{k}": v for k, v in line.items() if k != "step"}, step=step)
+        self.bar.update(self.task, state=state)
+        self._write(1, f"step {step}/{self.iterations}  lr {lr:.3g}  {state}")
+        if not self.console.is_terminal and time.perf_counter() - self.spoken >= QUIET:
+            self._print(f"step {step}/{self.iterations}  {state}")
 
-    def score(self, step: int, value: float, best: float) -> None:
-        """An evaluation's mIoU, 0..1."""
-        self._since = (step, time.monotonic())
-        self._write({"step": step, "mean_iou": value})
-        self.say(f"step {step}/{self.steps}: mIoU {100 * value:.2f} % (best {100 * best:.2f} %)")
+    def evaluation(self, step: int, score: float, best_score: float, best_step: int, seconds: float) -> None:
+        """Log a score of the network after ``step`` steps, and how long measuring it took."""
+        self._metrics({"step": step, "score": score, "best_score": best_score, "evaluation_seconds": round(seconds, 3)})
+        self.accelerator.log({"val/score": score}, step=step)
+        best = "the best so far" if best_step == step else f"best {best_score:.4f} at step {best_step}"
+        self.say(f"step {step}/{self.iterations}  val {score:.4f}, {best}")
 
-    def say(self, line: str) -> None:
-        """A line for people, on the terminal and in log.txt."""
-        if not self.main:
-            return
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-        if self._bar is not None:
-            self._bar.console.print(f"{self.title}: {line}", highlight=False)
-        else:
-            print(f"{self.title}: {line}", flush=True)
+    def say(self, text: str) -> None:
+        """One line for people."""
+        self._write(1, text)
+        self._print(text)
 
-    def close(self) -> None:
-        """Take the bar down."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+    def _metrics(self, values: dict[str, float]) -> None:
+        self._write(0, json.dumps(values))
 
-    def _refuse_non_finite(self, step: int, terms: dict[str, float]) -> None:
-        # The sum is not finite whenever a part is not; the part is what to look at.
-        bad = sorted((n for n, v in terms.items() if not math.isfinite(v)), key=lambda name: name == "loss")
-        if bad:
-            raise TrainingError(
-                f"{self.title}: loss term '{bad[0]}' is {terms[bad[0]]} at step {step}; the checkpoint before it is kept in "
-                f"{self.folder / 'checkpoints'}. Try a lower schedule.lr, or schedule.clip_grad 1.0"
-            )
+    def _write(self, file: int, line: str) -> None:
+        if self.files:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S  ") if file == 1 else ""
+            self.files[file].write(f"{stamp}{line}\n")
+            self.files[file].flush()
 
-    def _write(self, values: dict[str, Any]) -> None:
-        if self.main:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
-        named = {f"{self.title}/{key}": value for key, value in values.items() if key != "step"}
-        self.accelerator.log(named, step=values["step"])
+    def _print(self, text: str) -> None:
+        if self.active:
+            # As Text, so that brackets are not markup; unwrapped, so that a line in a log file stays one.
+            self.bar.console.print(Text(f"{self.title}  {text}"), soft_wrap=True)
+            self.spoken = time.perf_counter()
 
-    def _show(self, step: int, speed: float, means: dict[str, float]) -> None:
-        note = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step, note=f"{speed:.2f} steps/s  {note}")
-        elif self.main and time.monotonic() - self._printed > QUIET:
-            self._printed = time.monotonic()
-            minutes, seconds = divmod(int((self.steps - step) / max(speed, 1e-9)), 60)
-            print(
-                f"{self.title}: step {step}/{self.steps}, {speed:.2f} steps/s, {minutes}:{seconds:02d} left, {note}",
-                flush=True,
-            )
+    def _time_left(self, step: int) -> str:
+        """By the pace since this start, evaluations included."""
+        seconds = (time.perf_counter() - self.started) / (step - self.start) * (self.iterations - step)
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def drop_later_metrics(path: Path, step: int) -> None:
+    """Keep only the complete lines of steps up to ``step``: those after it will be written again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        write_text(path, "".join(kept))

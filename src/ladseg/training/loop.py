@@ -1,173 +1,176 @@
-"""The training loop."""
+"""The one training loop, for any objective: evaluate, save, stop, step, log, advance."""
 
-import dataclasses
-import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from ladseg.files import write_text
+from ladseg.errors import TrainingError
 from ladseg.recipe import Schedule
 from ladseg.seeds import derive_seed
-from ladseg.training.checkpoints import (
-    load_checkpoint,
-    load_trained_state,
-    save_checkpoint,
-    save_weights,
-    trained_state,
-)
-from ladseg.training.logs import Log
-from ladseg.training.optimization import learning_rate, make_optimizer
-from ladseg.training.sync_batch_norm import convert_sync_batch_norm
+from ladseg.training.checkpoints import load_weights, refuse_broken_weights, save_checkpoint, save_weights
+from ladseg.training.identity import refuse_other_identity, training_identity
+from ladseg.training.logs import RunLog
+from ladseg.training.optimizers import build_optimizer
+from ladseg.training.result import FitResult, load_result, save_result
+from ladseg.training.resume import last_good_checkpoint, prepare, resume
+from ladseg.training.schedule import evaluation_is_due, log_is_due, poly_lr, save_is_due
+from ladseg.training.step import seed_dropout, to_device, train_step
+from ladseg.training.terms import TermWatch
 
 Batch = dict[str, Tensor]
-
-# A killed run repeats no more than this, however far apart its evaluations are.
-SAVE_SECONDS = 120.0
-
-
-@dataclass
-class FitResult:
-    """How a training went.
-
-    Attributes:
-        best_score: The best evaluation, 0..1; its weights are in weights.safetensors.
-        best_step: After how many steps.
-        last_score: The evaluation at the end.
-        seconds: Spent in training steps, over all the times that the run was resumed.
-    """
-
-    best_score: float = -1.0
-    best_step: int = 0
-    last_score: float = -1.0
-    seconds: float = 0.0
 
 
 def fit(
     objective: nn.Module,
     network: nn.Module,
     batches: Callable[[int], Iterable[Batch]],
-    evaluate: Callable[[], float],
+    evaluate: Callable[[], float] | None,
     schedule: Schedule,
-    folder: Path,
+    folder: Path | str,
     accelerator: Accelerator,
     *,
     seed: int,
     title: str,
+    fingerprint: Mapping[str, object] | None = None,
 ) -> FitResult:
-    """Train, or go on where a killed run stopped; a finished training returns its result at once.
+    """Train an objective; leave its network's best weights in the network and in ``weights.safetensors``.
+
+    Called again on the same folder, it goes on from the last checkpoint; a finished training returns its
+    result at once. On one CPU the weights end bit-identical however often the process was killed.
 
     Args:
-        objective: Called with a batch, returns ``loss`` to differentiate and named terms to log.
-        network: The part of it whose best weights are kept in ``weights.safetensors``.
-        batches: Training batches from a given step on, functions of the step alone.
-        evaluate: The network's score on val, 0..1; every process calls it and gets the same.
-        schedule: Length, optimiser, learning rate.
-        folder: Everything of this training.
-        accelerator: From :func:`make_accelerator`.
-        seed: Fixes dropout.
-        title: Stands before each line of the log.
+        objective: Takes a batch and returns the scalar ``loss`` to differentiate, and its named terms. May
+            declare ``frozen``, the names of children that are not trained, and ``expected_terms``, a set of
+            terms that must show up.
+        network: The part of the objective whose weights are delivered.
+        batches: The batches from a step on, this process's share of each; a function of seed and step.
+        evaluate: The score of the network as it is, higher is better, the same on every process. It is
+            called with the network in eval mode and without gradient. None delivers the last weights.
+        schedule: How it is trained.
+        folder: Where this training writes metrics.jsonl, log.txt, checkpoints/, weights.safetensors and
+            result.json.
+        accelerator: From :func:`ladseg.training.make_accelerator`.
+        seed: Of the draws of torch's global generator (dropout): it, the step and the process decide them.
+        title: Names the training on the screen and in errors.
+        fingerprint: What the training depends on beside schedule, seed and title: names to plain values.
 
     Raises:
-        TrainingError: A loss term is not finite; the checkpoint before it stays.
+        TrainingError: A term that is not finite or does not show up, or a folder that holds another training.
     """
-    finished = folder / "result.json"
-    if finished.exists():
-        return FitResult(**json.loads(finished.read_text(encoding="utf-8")))
-    if accelerator.num_processes > 1:
-        convert_sync_batch_norm(objective, accelerator.device)
-    objective.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(objective, schedule)
-    start, result = _resume(objective, optimizer, folder)
-    model, optimizer = accelerator.prepare(objective, optimizer)
-    trained = [p for p in objective.parameters() if p.requires_grad]
-    evaluate_every = schedule.eval_every or -(-schedule.iterations // 5)
-    log = Log(folder, title, schedule.iterations, accelerator)
-    log.start(start)
-    step, stream, saved = start, iter(batches(start)), time.monotonic()
+    folder = Path(folder)
+    identity = training_identity(schedule, seed, title, fingerprint or {})
+    finished = load_result(folder)
+    if finished is None:
+        result = _train(objective, network, batches, evaluate, schedule, folder, accelerator, seed, title, identity)
+    else:
+        result, there = finished
+        refuse_other_identity(folder, there, identity)
+        network.to(accelerator.device)
+    load_weights(folder / "weights.safetensors", network)
+    return result
+
+
+def _train(
+    objective: nn.Module,
+    network: nn.Module,
+    batches: Callable[[int], Iterable[Batch]],
+    evaluate: Callable[[], float] | None,
+    schedule: Schedule,
+    folder: Path,
+    accelerator: Accelerator,
+    seed: int,
+    title: str,
+    identity: str,
+) -> FitResult:
+    model = prepare(objective, accelerator)
+    optimizer = build_optimizer(objective, schedule)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    progress, notice = resume(folder, objective, network, optimizer, precision, identity, accelerator)
+    start = progress.step
+    watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
     model.train()
-    try:
+
+    with RunLog(folder, title, start, schedule.iterations, accelerator) as log:
+        log.say(notice)
+        source = iter(batches(start)) if start < schedule.iterations else iter(())
+        clock, logged = time.perf_counter(), start
         while True:
-            # evaluate
-            last = step == schedule.iterations
-            due = step > start and (last or step % evaluate_every == 0)
-            if due:
-                log.flush()
-                model.eval()
-                result.last_score = evaluate()
-                model.train()
-                if result.last_score > result.best_score:
-                    result.best_score, result.best_step = result.last_score, step
-                    if accelerator.is_main_process:
+            # Evaluate. What is due at the very start was done before the checkpoint that it starts from.
+            if evaluate is not None and evaluation_is_due(progress.step, schedule) and progress.step > start:
+                begin = time.perf_counter()
+                score = _score(evaluate, network, model)
+                progress.record(score)
+                seconds = time.perf_counter() - begin
+                log.evaluation(progress.step, score, progress.best_score or score, progress.best_step, seconds)
+
+            # Save.
+            if save_is_due(progress.step, schedule) and progress.step > start:
+                if evaluate is None:
+                    progress.record(None)
+                refuse_broken_weights(parameters, title, progress.step, last_good_checkpoint(folder))
+                if accelerator.is_main_process:
+                    save_checkpoint(folder / "checkpoints", objective, optimizer, progress, precision, identity)
+                    if progress.best_step == progress.step:
                         save_weights(folder / "weights.safetensors", network)
-                log.score(step, result.last_score, result.best_score)
+                clock = time.perf_counter()
 
-            # save
-            asked = schedule.save_every is not None and step > start and step % schedule.save_every == 0
-            if (due or asked or time.monotonic() - saved > SAVE_SECONDS) and accelerator.is_main_process:
-                log.flush()
-                _save(objective, optimizer, folder, step, result)
-                saved = time.monotonic()
-
-            # stop
-            if last:
+            # Stop.
+            if progress.step == schedule.iterations:
                 break
 
-            # step
-            batch = _placed(next(stream), accelerator.device)
-            began = time.monotonic()
-            rate = learning_rate(schedule, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            # Dropout is a function of the step too, so that a resumed run draws what an unbroken one does.
-            torch.manual_seed(derive_seed(seed, "step", step, accelerator.process_index))
-            terms = model(batch)
-            accelerator.backward(terms["loss"])
-            if schedule.clip_grad is not None:
-                accelerator.clip_grad_norm_(trained, schedule.clip_grad)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            result.seconds += time.monotonic() - began
+            # Step.
+            seed_dropout(derive_seed(seed, "step", progress.step, accelerator.process_index), accelerator.device)
+            lr = poly_lr(progress.step, schedule.lr, schedule.iterations, schedule.warmup, schedule.power)
+            batch = to_device(_next(source, title, progress.step), accelerator.device)
+            terms = train_step(model, batch, optimizer, parameters, lr, schedule.clip_grad, accelerator)
 
-            # log, advance
-            step += 1
-            log.step(step, rate, terms)
-    finally:
-        log.close()
+            # Log.
+            done = progress.step + 1
+            watch.add(done, terms)
+            if log_is_due(done, schedule):
+                means = watch.collect(accelerator, last_good_checkpoint(folder))
+                now = time.perf_counter()
+                rate = (done - logged) * schedule.batch_size / (now - clock)
+                progress.seconds += now - clock
+                log.terms(done, lr, means, progress.seconds, rate)
+                clock, logged = now, done
+
+            # Advance.
+            progress.step = done
+            log.advance(done)
+
+    result = FitResult(
+        progress.best_score,
+        progress.best_step,
+        progress.last_score,
+        progress.step,
+        progress.seconds,
+        precision,
+    )
     if accelerator.is_main_process:
-        write_text(finished, json.dumps(dataclasses.asdict(result)) + "\n")
+        save_result(folder, result, identity)
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    accelerator.free_memory()
     accelerator.wait_for_everyone()
     return result
 
 
-def _placed(batch: Batch, device: torch.device) -> Batch:
-    """Maps on the device; what is one number a sample stays, so that reading it never waits for the device."""
-    placed = {key: value.to(device, non_blocking=True) if value.ndim > 1 else value for key, value in batch.items()}
-    placed["image"] = placed["image"].contiguous(memory_format=torch.channels_last)
-    return placed
+def _score(evaluate: Callable[[], float], network: nn.Module, model: nn.Module) -> float:
+    network.eval()
+    with torch.no_grad():
+        score = float(evaluate())
+    model.train()
+    return score
 
 
-def _save(objective: nn.Module, optimizer: Optimizer, folder: Path, step: int, result: FitResult) -> None:
-    content = {
-        "step": step,
-        "objective": trained_state(objective),
-        "optimizer": optimizer.state_dict(),
-        "result": dataclasses.asdict(result),
-    }
-    save_checkpoint(folder / "checkpoints", step, content)
-
-
-def _resume(objective: nn.Module, optimizer: Optimizer, folder: Path) -> tuple[int, FitResult]:
-    """Load the newest checkpoint, if any; the step to go on at."""
-    checkpoint = load_checkpoint(folder / "checkpoints")
-    if checkpoint is None:
-        return 0, FitResult()
-    load_trained_state(objective, checkpoint["objective"])
-    optimizer.load_state_dict(checkpoint["optimizer"])
-    return checkpoint["step"], FitResult(**checkpoint["result"])
+def _next(source: Any, title: str, step: int) -> Batch:
+    batch: Batch | None = next(source, None)
+    if batch is None:
+        raise TrainingError(f"{title}: the batches ended before step {step + 1}; the loader is to give one a step")
+    return batch

@@ -1,53 +1,48 @@
-"""Where arithmetic happens, and in which precision."""
+"""Which number format a device trains fastest in."""
 
 from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import is_tensorboard_available
+
+Precision = Literal["fp32", "bf16"]
 
 
 def resolve_precision(
-    precision: Literal["auto", "fp32", "bf16"], device: torch.device
-) -> Literal["fp32", "bf16"]:
-    """What ``auto`` means on a device: bfloat16 where it has instructions for it, else float32.
+    precision: Literal["auto", "fp32", "bf16"],
+    device: torch.device | str,
+    cpu_features: frozenset[str] | None = None,
+) -> Precision:
+    """The precision that ``auto`` means on a device; any other is itself.
 
-    Without them PyTorch emulates bfloat16: a ResNet-18 trains some twenty times slower than in float32 on a CPU that
-    has AVX2 alone.
+    ``auto`` is bfloat16 on GPUs that compute in it and on processors with instructions for it (AMX,
+    AVX-512 BF16, Arm BF16), else float32. Emulated bfloat16 is far slower than float32: measured on a
+    processor that ends at AVX2, 25 times.
+
+    Args:
+        precision: ``"auto"``, ``"fp32"`` or ``"bf16"``.
+        device: Where the training runs.
+        cpu_features: The processor's instruction sets, as Linux names them; None asks the processor.
     """
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-    return "bf16" if cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"} else "fp32"
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if kind == "cpu":
+        features = _cpu_features() if cpu_features is None else cpu_features
+        return "bf16" if features & {"amx_bf16", "avx512_bf16", "bf16"} else "fp32"
+    return "fp32"
 
 
-def cpu_flags(path: str = "/proc/cpuinfo") -> set[str]:
-    """Feature flags of the first processor as Linux lists them (x86 ``flags``, ARM ``Features``); empty elsewhere."""
+def _cpu_features() -> frozenset[str]:
+    """The names of this processor's instruction sets; empty where nothing tells."""
+    # torch.cpu.get_capabilities came after 2.6; Linux tells as "flags" (x86) and "Features" (Arm).
+    if hasattr(torch.cpu, "get_capabilities"):
+        return frozenset(name for name, value in torch.cpu.get_capabilities().items() if value is True)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return set()
-    for line in lines:
-        if line.startswith(("flags", "Features")):
-            return set(line.split(":", 1)[1].split())
-    return set()
-
-
-def make_accelerator(precision: Literal["auto", "fp32", "bf16"], folder: Path) -> Accelerator:
-    """Devices, processes, autocast and TensorBoard, as accelerate manages them; logs go to ``folder``.
-
-    Started by ``torchrun`` it joins the processes: NCCL on GPUs, gloo on CPUs.
-    """
-    cpu = not torch.cuda.is_available()
-    resolved = resolve_precision(precision, torch.device("cpu" if cpu else "cuda"))
-    # The state outlives an Accelerator within a process and would refuse another precision.
-    AcceleratorState._reset_state()
-    return Accelerator(
-        cpu=cpu,
-        mixed_precision="bf16" if resolved == "bf16" else "no",
-        log_with="tensorboard" if is_tensorboard_available() else None,
-        project_dir=folder,
-    )
+        return frozenset()
+    words = [line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))]
+    return frozenset(word for line in words for word in line)

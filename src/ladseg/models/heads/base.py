@@ -23,7 +23,7 @@ class Head(nn.Module):
         self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, D, h, w)`` to the map before dropout and classifier ``(N, width, h, w)`` and logits ``(N, C, h, w)``."""
+        """``(N, D, h, w)`` to the map before dropout ``(N, width, h, w)`` and logits ``(N, C, h, w)``."""
         features = self.features(x)
         return features, self.classifier(self.dropout(features))
 
@@ -38,13 +38,15 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> n
     )
 
 
-def pooled_context(branch: nn.Sequential, x: Tensor, bins: int) -> Tensor:
+def pooled_context(branch: nn.Module, x: Tensor, bins: int) -> Tensor:
     """Average-pool to ``bins`` x ``bins``, apply the branch, upsample back to the size of ``x``.
 
     Raises:
         ModelError: One image in training: batch norm over a single value has no variance.
     """
     if branch.training and bins == 1 and len(x) == 1:
-        raise ModelError("global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more")
+        raise ModelError(
+            "global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more"
+        )
     pooled = F.adaptive_avg_pool2d(x, bins)
     return F.interpolate(branch(pooled), size=x.shape[-2:], mode="bilinear", align_corners=True)

@@ -25,6 +25,4 @@ class PSPNetHead(Head):
 
     def __init__(self, channels: int, width: int, num_classes: int) -> None:
         joined = channels + len(BINS) * (channels // len(BINS))
-        super().__init__(
-            nn.Sequential(PyramidPooling(channels), conv_bn_relu(joined, width, 3)), width, num_classes
-        )
+        super().__init__(nn.Sequential(PyramidPooling(channels), conv_bn_relu(joined, width, 3)), width, num_classes)

@@ -1,0 +1,34 @@
+"""The run's device, precision, processes and tracker, all owned by accelerate."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+
+from ladseg.training.precision import resolve_precision
+
+
+def make_accelerator(precision: Literal["auto", "fp32", "bf16"], folder: Path | str) -> Accelerator:
+    """One accelerator for all trainings of a run; under ``torchrun`` it joins the other processes.
+
+    Args:
+        precision: The schedule's; ``auto`` is resolved for the device.
+        folder: The run's folder, below which TensorBoard files are written, one folder a training.
+    """
+    # Under torchrun, accelerate takes gloo only if told that this is a job for processors.
+    cpu = not torch.accelerator.is_available()
+    device = PartialState(cpu=cpu).device or torch.device("cpu")
+    resolved = resolve_precision(precision, device)
+    mixed_precision = "bf16" if resolved == "bf16" else "no"
+    # accelerate holds one precision a process; a second run in this process may need the other one.
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
+        AcceleratorState._reset_state()
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision=mixed_precision,
+        log_with="tensorboard" if find_spec("tensorboard") else None,
+        project_dir=folder,
+    )

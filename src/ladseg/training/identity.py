@@ -1,0 +1,41 @@
+"""What a training is, in words: so that a folder goes on with the same one only."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ladseg.errors import TrainingError
+from ladseg.recipe import Schedule
+
+# No weight depends on how often they are saved, and a change of precision is said, not refused.
+FREE = {"save_every", "precision"}
+
+
+def training_identity(schedule: Schedule, seed: int, title: str, fingerprint: Mapping[str, object]) -> str:
+    """Everything that the end of a training depends on, as JSON with sorted keys.
+
+    Args:
+        schedule: How it is trained.
+        seed: Of the random draws.
+        title: The training's name.
+        fingerprint: What else counts: values that JSON can hold, or whose ``str`` tells them apart.
+    """
+    steps = {f"schedule.{k}": v for k, v in dataclasses.asdict(schedule).items() if k not in FREE}
+    return json.dumps({**steps, "seed": seed, "title": title, **fingerprint}, sort_keys=True, default=str)
+
+
+def refuse_other_identity(folder: Path, there: str, now: str) -> None:
+    """Refuse to go on with another training than the folder holds.
+
+    Raises:
+        TrainingError: They differ; the message names the first difference.
+    """
+    if there == now:
+        return
+    old, new = json.loads(there), json.loads(now)
+    key = next(k for k in sorted(old | new) if old.get(k) != new.get(k))
+    raise TrainingError(
+        f"{folder}: holds a training with {key} {old.get(key)}, and now it is {new.get(key)}; "
+        "go back to that value, choose another folder, or delete this one"
+    )

@@ -1,0 +1,66 @@
+"""Where a training starts: at its beginning, or at its last checkpoint."""
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.optim import Optimizer
+
+from ladseg.training.checkpoints import (
+    Progress,
+    checkpoint_paths,
+    frozen_children,
+    load_checkpoint,
+    load_trained_state,
+    remove_leftovers,
+    save_weights,
+)
+from ladseg.training.identity import refuse_other_identity
+from ladseg.training.sync_batch_norm import convert_sync_batch_norm
+
+
+def prepare(objective: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """The objective on its device, in channels_last, under autocast, joined to the other processes."""
+    objective.to(memory_format=torch.channels_last)
+    if accelerator.num_processes > 1:
+        for name, child in objective.named_children():
+            if name not in frozen_children(objective):
+                setattr(objective, name, convert_sync_batch_norm(child, accelerator.device))
+    model: nn.Module = accelerator.prepare(objective)
+    return model
+
+
+def resume(
+    folder: Path,
+    objective: nn.Module,
+    network: nn.Module,
+    optimizer: Optimizer,
+    precision: str,
+    identity: str,
+    accelerator: Accelerator,
+) -> tuple[Progress, str]:
+    """Load the last checkpoint, if there is one; how far it was, and a line that says so."""
+    if accelerator.is_main_process:
+        remove_leftovers(folder)
+    paths = checkpoint_paths(folder / "checkpoints")
+    if not paths:
+        return Progress(), f"starts in {precision} on {accelerator.num_processes} x {accelerator.device.type}"
+    content = load_checkpoint(paths[-1])
+    refuse_other_identity(folder, content["identity"], identity)
+    load_trained_state(objective, content["objective"])
+    optimizer.load_state_dict(content["optimizer"])
+    progress = Progress(**content["progress"])
+    # The process may have been killed between the checkpoint and the weights of the same step.
+    if progress.best_step == progress.step and accelerator.is_main_process:
+        save_weights(folder / "weights.safetensors", network)
+    notice = f"goes on from step {progress.step}"
+    if content["precision"] != precision:
+        notice += f" in {precision}; it was {content['precision']} so far, so it will not end at the same weights"
+    return progress, notice
+
+
+def last_good_checkpoint(folder: Path) -> str:
+    """What is left of a training that stops, for its error message."""
+    paths = checkpoint_paths(folder / "checkpoints")
+    return f"the last good checkpoint is {paths[-1]}" if paths else "no checkpoint had been saved yet"

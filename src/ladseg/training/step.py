@@ -1,0 +1,48 @@
+"""One step of training."""
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def train_step(
+    model: nn.Module,
+    batch: dict[str, Tensor],
+    optimizer: Optimizer,
+    parameters: list[nn.Parameter],
+    lr: float,
+    clip_grad: float | None,
+    accelerator: Accelerator,
+) -> dict[str, Tensor]:
+    """Update the weights once; return the loss terms before it, still on the device."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    terms: dict[str, Tensor] = model(batch)
+    accelerator.backward(terms["loss"])
+    if clip_grad is not None:
+        terms = {**terms, "grad_norm": nn.utils.clip_grad_norm_(parameters, clip_grad)}
+    optimizer.step()
+    return terms
+
+
+def seed_dropout(seed: int, device: torch.device) -> None:
+    """Seed torch's global generator of the device."""
+    # torch.manual_seed on a CPU costs over a millisecond: it notes a stack trace for every kind of GPU.
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
+def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Images and label maps on the device, images in channels_last.
+
+    Tensors of one dimension (seeds) stay: objectives read them on the host, without waiting for the device.
+    """
+    moved = {}
+    for name, value in batch.items():
+        layout = torch.channels_last if value.ndim == 4 else torch.preserve_format
+        moved[name] = value.to(device, non_blocking=True, memory_format=layout) if value.ndim > 1 else value
+    return moved

@@ -1,0 +1,243 @@
+"""The commands as a user types them, on a data set in miniature."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from ladseg.cli import main
+from ladseg.data import write_demo_scenes
+from ladseg.delivery import load_student
+from ladseg.recipe import load_recipe, recipe_names
+
+SMALL = {
+    "student.model": "pspnet@test_resnet",
+    "schedule.iterations": "4",
+    "schedule.batch_size": "4",
+    "schedule.crop": "[32, 32]",
+    "schedule.eval_every": "2",
+    "schedule.precision": "fp32",
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    write_demo_scenes(root, train=8, val=3, size=(32, 48))
+    return root
+
+
+def words(scenes: Path, out: Path, **changes: str) -> list[str]:
+    values = {
+        "data.root": str(scenes),
+        "data.classes": str(scenes / "classes.txt"),
+        "data.ignore_index": "9",
+        "out": str(out),
+        **SMALL,
+        **{key.replace("__", "."): value for key, value in changes.items()},
+    }
+    return ["train", "demo", *(word for key, value in values.items() for word in (f"--{key}", value))]
+
+
+def run_in_a_process(arguments: list[str], launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, "-m", "ladseg", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+
+def test_train_leaves_table_picture_and_weights_then_eval_agrees(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(words(scenes, out)) == 0
+    printed = capsys.readouterr().out
+    for word in ("student alone", "teacher", "LAD student", "mIoU", "parameters", "picture"):
+        assert word in printed
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["networks"]) == ["baseline", "teacher", "student"]
+    assert results["networks"]["teacher"]["sees"] == "image + noised label"
+    assert results["networks"]["teacher"]["parameters"] - results["networks"]["student"]["parameters"] == 16 * 3 * 3
+    for name in ("recipe.yaml", "environment.json", "student.safetensors"):
+        assert (out / name).exists()
+    for phase in ("baseline", "teacher", "student"):
+        lines = [json.loads(line) for line in (out / phase / "metrics.jsonl").read_text().splitlines()]
+        assert any("loss" in line for line in lines)
+    with Image.open(out / "picture.png") as picture:
+        assert picture.size[0] > 1000
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 100
+
+    network, header = load_student(out / "student.safetensors")
+    assert header["data"]["class_names"][:2] == ["sky", "ground"]
+    assert network.aux_head is None
+    trained = load_file(out / "student/weights.safetensors")
+    assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
+
+    assert main(["eval", str(out / "student.safetensors"), "--data", str(scenes)]) == 0
+    printed = capsys.readouterr().out
+    assert f"{100 * results['networks']['student']['mean_iou']:.2f}" in printed
+
+    # A finished run returns at once; another recipe is refused.
+    assert main(words(scenes, out)) == 0
+    assert main(words(scenes, out, schedule__lr="0.5")) == 2
+    assert "holds a run of another recipe (schedule.lr: 0.004 there, 0.5 now)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"baseline": "false"},
+        {"distill.method": "none"},
+        {"distill.method": "kd", "distill.tau": "1.0"},
+        {"teacher.label_assisted": "false", "teacher.model": "fcn@test_efficientnet"},
+        {"preset": "released-code", "teacher.lr": "0.01"},
+        {"preset": "paper", "teacher.iterations": "2"},
+        {"teacher.warm_start": "true", "schedule.optimizer": "sgd", "schedule.clip_grad": "1.0"},
+    ],
+    ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()),
+)
+def test_every_kind_of_run(
+    scenes: Path, tmp_path: Path, changes: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(scenes, tmp_path / "run", **changes)) == 0
+    networks = json.loads((tmp_path / "run/results.json").read_text())["networks"]
+    assert ("baseline" in networks) == (changes.get("baseline") != "false")
+    assert ("teacher" in networks) == (changes.get("distill.method") != "none")
+    assert all(0 <= row["mean_iou"] <= 1 for row in networks.values())
+    assert load_student(tmp_path / "run/student.safetensors")[1]["num_classes"] == 9
+
+
+def test_the_student_alone_and_the_distilled_one_start_equal_and_see_the_same(scenes: Path, tmp_path: Path) -> None:
+    """With no weight on the teacher, the distilled student is the student alone."""
+    assert main(words(scenes, tmp_path / "run", distill__weight="0.0")) == 0
+    alone, helped = (load_file(tmp_path / f"run/{phase}/weights.safetensors") for phase in ("baseline", "student"))
+    assert all(torch.equal(alone[name], helped[name]) for name in alone)
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_at_the_same_weights(scenes: Path, tmp_path: Path) -> None:
+    """SIGKILL at three moments of the three trainings; the weights are bit-identical to an unbroken run's."""
+    changes = {"schedule__iterations": "12", "schedule__save_every": "1", "schedule__eval_every": "6"}
+    assert run_in_a_process(words(scenes, tmp_path / "whole", **changes)).returncode == 0
+    arguments = words(scenes, tmp_path / "broken", **changes)
+    for phase in ("baseline", "teacher", "student"):
+        kill_once_it_has_checkpoints(arguments, tmp_path / "broken" / phase / "checkpoints")
+    finished = run_in_a_process(arguments)
+    assert finished.returncode == 0, finished.stderr
+    for phase in ("baseline", "teacher", "student"):
+        whole, broken = (load_file(tmp_path / run / phase / "weights.safetensors") for run in ("whole", "broken"))
+        assert all(torch.equal(whole[name], broken[name]) for name in whole), phase
+    a, b = (json.loads((tmp_path / run / "results.json").read_text())["networks"] for run in ("whole", "broken"))
+    assert [row["mean_iou"] for row in a.values()] == [row["mean_iou"] for row in b.values()]
+
+
+def kill_once_it_has_checkpoints(arguments: list[str], folder: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ladseg", *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not list(folder.glob("step_*.pt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert process.poll() is None, (process.stderr.read() if process.stderr else b"").decode()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_two_processes_follow_one(scenes: Path, tmp_path: Path) -> None:
+    """torchrun with two processes of 2 images each, against one process of 4; dropout is the one thing that differs."""
+    changes = {
+        "schedule__iterations": "3",
+        "schedule__eval_every": "3",
+        "schedule__optimizer": "sgd",
+        "schedule__lr": "0.01",
+    }
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        "import sys, torch\ntorch.nn.Dropout.forward = lambda self, x: x\n"
+        "from ladseg.cli import main\nsys.exit(main())\n"
+    )
+    runs = {}
+    for name, launcher in {
+        "one": [],
+        "two": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"],
+    }.items():
+        command = [sys.executable, *launcher, str(driver), *words(scenes, tmp_path / name, **changes)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        runs[name] = json.loads((tmp_path / name / "results.json").read_text())["networks"]
+    for phase in ("baseline", "teacher", "student"):
+        one, two = (load_file(tmp_path / run / phase / "weights.safetensors") for run in ("one", "two"))
+        for name, value in one.items():
+            torch.testing.assert_close(two[name].float(), value.float(), rtol=2e-2, atol=2e-4)
+        assert runs["two"][phase]["mean_iou"] == pytest.approx(runs["one"][phase]["mean_iou"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nosuch"], "no ready recipe is called 'nosuch'"),
+        (["train", "nosuch.yaml"], "nosuch.yaml: no such recipe file"),
+        (["train", "demo", "--schedule.iteratons", "3"], "did you mean 'schedule.iterations'?"),
+        (["train", "demo", "--data.root", "/nowhere"], "data.root '/nowhere' is no folder"),
+        (["eval", "nosuch.safetensors"], "nosuch.safetensors: no such weights file"),
+        (["recipes", "damo"], "did you mean 'demo'?"),
+    ],
+)
+def test_faults_are_one_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_fault_in_the_data_stops_before_training(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(scenes, tmp_path / "run", data__ignore_index="255")) == 2
+    assert "mask has value 9 but there are 9 classes (0..8)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_are_listed_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    assert (
+        {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(recipe_names()) >= {"demo", "camvid"}
+    )
+    assert main(["recipes", "camvid"]) == 0
+    (tmp_path / "copy.yaml").write_text(capsys.readouterr().out)
+    assert load_recipe(tmp_path / "copy.yaml") == load_recipe("camvid")
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["demo"], ["eval"], ["recipes"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "usage: ladseg" in printed
+    if command in (["train"], ["demo"]):
+        assert "--schedule.iterations" in printed
+        assert "Training steps" in printed
+
+
+def test_unknown_words_of_commands_without_recipe_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["recipes", "demo", "--fast"])
+    assert stopped.value.code == 2
+    assert "unrecognized arguments: --fast" in capsys.readouterr().err

@@ -1,0 +1,285 @@
+"""The loop's promises to whoever calls it."""
+
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ladseg.errors import TrainingError
+from ladseg.recipe import Schedule
+from ladseg.training import FitResult, fit, make_accelerator
+from ladseg.training.logs import RunLog
+from tests.training import toy
+
+SHORT = replace(toy.SCHEDULE, iterations=6, eval_every=2, save_every=None, warmup=0)
+
+
+@pytest.fixture(autouse=True)
+def _own_accelerator() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class Line(nn.Module):
+    """One weight w, and the loss w * slope(step): every update is known by hand."""
+
+    def __init__(self, slope: Callable[[int], float] = lambda step: 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.slope = slope
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        step = int(batch["step"])
+        loss = (self.weight * self.slope(step)).sum()
+        return {"loss": loss, "line": loss.detach(), "steady": torch.ones(())}
+
+
+def train_line(
+    folder: Path,
+    schedule: Schedule = SHORT,
+    evaluate: Callable[[Line], float] | None = None,
+    **options: Any,
+) -> tuple[Line, FitResult]:
+    objective = Line(options.pop("slope", lambda step: 1.0))
+    for name, value in options.pop("attributes", {}).items():
+        setattr(objective, name, value)
+
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        return ({"step": torch.tensor([step])} for step in range(start, schedule.iterations))
+
+    result = fit(
+        objective,
+        objective,
+        options.pop("batches", batches),
+        None if evaluate is None else lambda: evaluate(objective),
+        schedule,
+        folder / "line",
+        make_accelerator(schedule.precision, folder),
+        seed=0,
+        title="line",
+        **options,
+    )
+    return objective, result
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "line/metrics.jsonl").read_text().splitlines()]
+
+
+def test_updates_are_sgd_with_momentum_and_the_poly_schedule(tmp_path: Path) -> None:
+    schedule = replace(SHORT, weight_decay=0.0)
+    objective, result = train_line(tmp_path, schedule)
+    weight = velocity = 0.0
+    for step in range(6):
+        velocity = 0.9 * velocity + 1.0
+        weight -= 0.05 * (1 - step / 6) ** 0.9 * velocity
+    assert objective.weight.item() == pytest.approx(weight, rel=1e-5)
+    assert (result.best_score, result.best_step, result.iterations) == (None, 6, 6)
+
+
+def test_clipping_bounds_the_step_and_logs_the_norm(tmp_path: Path) -> None:
+    schedule = replace(SHORT, weight_decay=0.0, momentum=0.0, power=0.0, clip_grad=0.5)
+    objective, _ = train_line(tmp_path, schedule, slope=lambda step: 40.0)
+    assert objective.weight.item() == pytest.approx(-6 * 0.05 * 0.5, rel=1e-4)
+    assert metrics(tmp_path)[0]["grad_norm"] == pytest.approx(40.0)
+
+
+def test_best_weights_are_delivered_and_not_the_last(tmp_path: Path) -> None:
+    """The score peaks at the evaluation after four steps."""
+    seen: list[float] = []
+
+    def evaluate(objective: Line) -> float:
+        assert not objective.training
+        assert not torch.is_grad_enabled()
+        seen.append(objective.weight.item())
+        return [0.1, 0.9, 0.3][len(seen) - 1]
+
+    objective, result = train_line(tmp_path, evaluate=evaluate)
+    assert (result.best_step, result.best_score, result.last_score) == (4, 0.9, 0.3)
+    assert objective.weight.item() == seen[1] != seen[2]
+    assert load_file(tmp_path / "line/weights.safetensors")["weight"].item() == seen[1]
+    kept = sorted(path.name for path in (tmp_path / "line/checkpoints").iterdir())
+    assert kept == ["step_000004.pt", "step_000006.pt"]
+
+
+def test_two_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
+    scores = iter([0.9, 0.1, 0.1, 0.1])
+    train_line(tmp_path, replace(SHORT, iterations=8), evaluate=lambda objective: next(scores))
+    kept = sorted(path.name for path in (tmp_path / "line/checkpoints").iterdir())
+    assert kept == ["step_000002.pt", "step_000006.pt", "step_000008.pt"]
+    content = torch.load(tmp_path / "line/checkpoints/step_000008.pt", weights_only=True)
+    assert content["precision"] == "fp32"
+
+
+def test_finished_training_returns_its_result_at_once(tmp_path: Path) -> None:
+    first, result = train_line(tmp_path, evaluate=lambda objective: 0.5)
+
+    def never(start: int) -> Iterator[dict[str, Tensor]]:
+        raise AssertionError("trained again")
+
+    second, again = train_line(tmp_path, evaluate=lambda objective: math.nan, batches=never)
+    assert again == result
+    assert torch.equal(second.weight, first.weight)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_recipe_is_refused(finished: bool, tmp_path: Path) -> None:
+    train_line(tmp_path, fingerprint={"teacher": "a"})
+    if not finished:
+        (tmp_path / "line/result.json").unlink()
+    with pytest.raises(TrainingError, match=r"line: holds a training with schedule\.lr 0\.05, and now it is 0\.1;"):
+        train_line(tmp_path, replace(SHORT, lr=0.1), fingerprint={"teacher": "a"})
+    with pytest.raises(TrainingError, match="teacher a, and now it is b"):
+        train_line(tmp_path, fingerprint={"teacher": "b"})
+    train_line(tmp_path, replace(SHORT, save_every=1), fingerprint={"teacher": "a"})
+
+
+def test_non_finite_term_stops_with_its_name_and_step(tmp_path: Path) -> None:
+    schedule = replace(SHORT, iterations=200, eval_every=50)
+    with pytest.raises(TrainingError) as caught:
+        train_line(tmp_path, schedule, slope=lambda step: math.inf if step == 52 else 1.0)
+    message = str(caught.value)
+    assert "'line' is -inf at step 53" in message
+    assert "step_000050.pt" in message
+    assert "\n" not in message
+    content = torch.load(tmp_path / "line/checkpoints/step_000050.pt", weights_only=True)
+    assert content["objective"]["weight"].isfinite().all()
+    assert not (tmp_path / "line/result.json").exists()
+    assert all(math.isfinite(value) for line in metrics(tmp_path) for value in line.values())
+    assert message in (tmp_path / "line/log.txt").read_text()
+
+
+def test_non_finite_weights_are_not_saved(tmp_path: Path) -> None:
+    """The loss of the last step is finite and its gradient is not."""
+
+    class Root(Line):
+        def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            loss = self.weight.abs().sqrt().sum()
+            return {"loss": loss}
+
+    objective = Root()
+    batches = [{"step": torch.tensor([step])} for step in range(2)]
+    schedule = replace(SHORT, iterations=1)
+    with pytest.raises(TrainingError, match="weights are not finite after step 1; no checkpoint"):
+        fit(
+            objective,
+            objective,
+            lambda start: batches,
+            None,
+            schedule,
+            tmp_path / "root",
+            make_accelerator("fp32", tmp_path),
+            seed=0,
+            title="root",
+        )
+    assert not list(tmp_path.glob("root/checkpoints/*"))
+
+
+def test_weighted_term_that_never_shows_up_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="'cwd' did not show up at step 1; the objective gave loss, line, steady"):
+        train_line(tmp_path, attributes={"expected_terms": {"cwd", "line"}})
+
+
+def test_batches_that_end_early_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="ended before step 3"):
+        train_line(tmp_path, batches=lambda start: [{"step": torch.tensor([step])} for step in range(2)])
+
+
+def test_every_term_is_logged_as_its_mean_over_the_steps(tmp_path: Path) -> None:
+    schedule = replace(SHORT, iterations=300, eval_every=100, lr=1e-30, momentum=0.0, weight_decay=0.0)
+    train_line(tmp_path, schedule, evaluate=lambda objective: 0.25)
+    lines = metrics(tmp_path)
+    terms = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in terms] == sorted({*range(3, 301, 3), 100, 200, 300})
+    assert all(line["steady"] == 1.0 and line["images_per_second"] > 0 for line in terms)
+    assert [line["step"] for line in lines if "score" in line] == [100, 200, 300]
+    assert list((tmp_path / "line").glob("events.out.tfevents.*"))
+
+
+def test_resume_in_another_precision_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_line(tmp_path)
+    (tmp_path / "line/result.json").unlink()
+    train_line(tmp_path, replace(SHORT, precision="bf16"))
+    assert "goes on from step 6 in bf16; it was fp32 so far" in capsys.readouterr().out
+
+
+def test_damaged_checkpoint_names_the_way_out(tmp_path: Path) -> None:
+    train_line(tmp_path)
+    (tmp_path / "line/result.json").unlink()
+    path = tmp_path / "line/checkpoints/step_000006.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TrainingError, match=r"step_000006\.pt: not a readable checkpoint .* delete it to go on"):
+        train_line(tmp_path)
+    path.unlink()
+    assert train_line(tmp_path)[1].iterations == 6
+
+
+def test_checkpoint_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train_line(tmp_path)
+    assert not list((tmp_path / "line/checkpoints").iterdir())
+
+
+def test_frozen_children_are_not_in_checkpoints_and_not_trained(tmp_path: Path) -> None:
+    before = toy.build().teacher.state_dict()
+    toy.run(tmp_path, SHORT)
+    content = torch.load(tmp_path / "toy/checkpoints/step_000006.pt", weights_only=True)
+    assert {name.split(".")[0] for name in content["objective"]} == {"network", "projector"}
+    weights = load_file(tmp_path / "toy/weights.safetensors")
+    assert weights.keys() == before.keys()
+    toy.build().network.load_state_dict(weights)
+
+
+def test_bfloat16_trains_and_delivers_float32(tmp_path: Path) -> None:
+    result = toy.run(tmp_path, replace(SHORT, precision="bf16"))
+    assert result.precision == "bf16"
+    weights = load_file(tmp_path / "toy/weights.safetensors")
+    assert weights["first.weight"].dtype == torch.float32
+
+
+def test_terminal_gets_a_bar_and_files_get_lines(tmp_path: Path) -> None:
+    accelerator = make_accelerator("fp32", tmp_path)
+    screen = Console(file=io.StringIO(), force_terminal=True, width=150)
+    with RunLog(tmp_path / "a", "teacher", 0, 10, accelerator, screen) as log:
+        log.terms(4, 0.01, {"loss": 1.25}, 2.0, 16.0)
+        log.advance(4)
+        log.evaluation(4, 0.5, 0.5, 4, 1.0)
+    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert all(word in text for word in ("teacher", "4/10", "16.0 images/s", "loss 1.2500", "left", "0.5000"))
+
+    file = Console(file=io.StringIO(), force_terminal=False)
+    with RunLog(tmp_path / "b", "teacher", 0, 10, accelerator, file) as log:
+        log.terms(4, 0.01, {"loss": 1.25}, 2.0, 16.0)
+        log.say("all [is] well")
+    assert file.file.getvalue() == "teacher  all [is] well\n"  # type: ignore[attr-defined]
+    assert "step 4/10  lr 0.01  16.0 images/s  loss 1.2500" in (tmp_path / "b/log.txt").read_text()
+
+
+def test_terms_are_read_only_when_they_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read waits for a GPU: none may happen between two lines."""
+    reads: list[int] = []
+    original = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: reads.append(1) or original(tensor))
+
+    def forbidden(tensor: Tensor) -> float:
+        raise AssertionError("item() in a step")
+
+    monkeypatch.setattr(torch.Tensor, "item", forbidden)
+    schedule = replace(SHORT, iterations=200, eval_every=100)
+    train_line(tmp_path, schedule)
+    assert len(reads) == sum("loss" in line for line in metrics(tmp_path)) <= 100

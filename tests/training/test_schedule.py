@@ -1,0 +1,115 @@
+"""Learning rates, moments, optimizers and precision are functions that can be checked by hand."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import PolynomialLR
+
+from ladseg.recipe import Schedule
+from ladseg.training import build_optimizer, is_due, poly_lr, resolve_precision
+from ladseg.training.schedule import evaluation_is_due, log_is_due, save_is_due
+
+
+@pytest.mark.parametrize("power", [0.9, 1.0, 2.0])
+def test_poly_is_torch_s_polynomial(power: float) -> None:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.02)
+    scheduler = PolynomialLR(optimizer, total_iters=50, power=power)
+    for step in range(50):
+        assert poly_lr(step, 0.02, 50, power=power) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_warm_up_is_a_ramp_times_the_decay() -> None:
+    for step in range(40):
+        expected = 0.1 * (1 - step / 40) ** 0.9 * ((step + 1) / 8 if step < 8 else 1)
+        assert poly_lr(step, 0.1, 40, warmup=8, power=0.9) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("iterations", "every", "times"),
+    [
+        (4000, None, [800, 1600, 2400, 3200, 4000]),
+        (7, None, [2, 4, 6, 7]),
+        (3, None, [1, 2, 3]),
+        (10, 4, [4, 8, 10]),
+        (10, 50, [10]),
+    ],
+)
+def test_moments(iterations: int, every: int | None, times: list[int]) -> None:
+    assert [step for step in range(iterations + 1) if is_due(step, every, iterations)] == times
+
+
+def test_evaluated_weights_are_saved_and_saved_ones_checked() -> None:
+    schedule = Schedule(iterations=100, eval_every=30, save_every=20)
+    moments = {
+        name: {step for step in range(101) if due(step, schedule)}
+        for name, due in {"evaluate": evaluation_is_due, "save": save_is_due, "log": log_is_due}.items()
+    }
+    assert moments["evaluate"] == {30, 60, 90, 100}
+    assert moments["save"] == {20, 30, 40, 60, 80, 90, 100}
+    assert moments["evaluate"] <= moments["save"] <= moments["log"]
+
+
+def test_optimizers_train_what_requires_a_gradient() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 2).requires_grad_(False))
+    sgd = build_optimizer(module, Schedule(optimizer="sgd", weight_decay=0.01))
+    assert [len(group["params"]) for group in sgd.param_groups] == [4]
+    assert sgd.param_groups[0]["weight_decay"] == 0.01
+    adamw = build_optimizer(module, Schedule(optimizer="adamw", weight_decay=0.01))
+    by_decay = {group["weight_decay"]: [p.ndim for p in group["params"]] for group in adamw.param_groups}
+    assert by_decay == {0.01: [4], 0.0: [1, 1, 1]}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_optimizers_take_the_same_step_as_torch_s_plain_loop(optimizer: str) -> None:
+    schedule = replace(Schedule(), optimizer=optimizer, lr=0.1, weight_decay=0.01)  # type: ignore[arg-type]
+    ours, theirs = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    plain: torch.optim.Optimizer = (
+        SGD(theirs.parameters(), 0.1, momentum=0.9, weight_decay=0.01, foreach=False)
+        if optimizer == "sgd"
+        else torch.optim.AdamW(theirs.parameters(), 0.1, weight_decay=0.01, foreach=False)
+    )
+    fast = build_optimizer(ours, schedule)
+    for step in range(3):
+        for module, opt in ((ours, fast), (theirs, plain)):
+            module.weight.grad = torch.full((3, 3), 1.0 + step)
+            opt.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"avx2", "avx512f"}, "fp32"),
+        ({"avx512_bf16"}, "bf16"),
+        ({"amx_bf16", "amx_tile"}, "bf16"),
+        ({"asimd", "bf16"}, "bf16"),
+        (set(), "fp32"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_has_it(features: set[str], expected: str) -> None:
+    assert resolve_precision("auto", "cpu", frozenset(features)) == expected
+
+
+def test_an_explicit_precision_is_kept() -> None:
+    assert resolve_precision("bf16", "cpu", frozenset()) == "bf16"
+    assert resolve_precision("fp32", "cuda") == "fp32"
+    assert resolve_precision("auto", "mps") == "fp32"
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_asks_the_gpu(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
+    assert resolve_precision("auto", "cuda") == ("bf16" if able else "fp32")
+
+
+def test_this_processor_answers_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve_precision("auto", "cpu") in ("fp32", "bf16")
