@@ -11,18 +11,16 @@ def results_table(results: dict[str, Any]) -> Table:
     """One row a network; ``results`` as :func:`ladseg.studies.train` returns them."""
     table = Table(
         title=f"{results['name']}, seed {results['seed']}",
-        caption="mIoU: of the best evaluation on val, whose weights are kept\nlast: mIoU at the end; pixels: share "
-        "that is right\ntime: training steps; parameters: those in use when it runs",
+        caption="mIoU: best evaluation on val, whose weights are kept\ntime: training steps; "
+        "parameters: those in use when it runs",
     )
-    for heading in ("network", "sees", "mIoU %", "last %", "pixels %", "time s", "parameters"):
+    for heading in ("network", "sees", "mIoU %", "time s", "parameters"):
         table.add_column(heading, justify="left" if heading in ("network", "sees") else "right", no_wrap=True)
     for key, row in results["networks"].items():
         table.add_row(
             role(key, results),
             row["sees"],
             f"{100 * row['mean_iou']:.2f}",
-            f"{100 * row['last_mean_iou']:.2f}",
-            f"{100 * row['pixel_accuracy']:.2f}",
             f"{row['seconds']:.0f}",
             f"{row['parameters']:,}",
         )
