@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from ladseg.recipe import load_recipe, recipe_names
 SMALL = {
     "student.model": "pspnet@test_resnet",
     "schedule.iterations": "4",
+    "teacher.iterations": "4",
     "schedule.batch_size": "4",
     "schedule.crop": "[32, 32]",
     "schedule.eval_every": "2",
@@ -124,7 +126,8 @@ def test_the_student_alone_and_the_distilled_one_start_equal_and_see_the_same(sc
 @pytest.mark.slow
 def test_a_killed_run_ends_at_the_same_weights(scenes: Path, tmp_path: Path) -> None:
     """SIGKILL at three moments of the three trainings; the weights are bit-identical to an unbroken run's."""
-    changes = {"schedule__iterations": "12", "schedule__save_every": "1", "schedule__eval_every": "6"}
+    length = {"schedule__iterations": "12", "teacher__iterations": "12"}
+    changes = {**length, "schedule__save_every": "1", "schedule__eval_every": "6"}
     assert run_in_a_process(words(scenes, tmp_path / "whole", **changes)).returncode == 0
     arguments = words(scenes, tmp_path / "broken", **changes)
     for phase in ("baseline", "teacher", "student"):
@@ -155,11 +158,18 @@ def kill_once_it_has_checkpoints(arguments: list[str], folder: Path) -> None:
     process.communicate()
 
 
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 @pytest.mark.slow
 def test_two_processes_follow_one(scenes: Path, tmp_path: Path) -> None:
     """torchrun with two processes of 2 images each, against one process of 4; dropout is the one thing that differs."""
     changes = {
         "schedule__iterations": "3",
+        "teacher__iterations": "3",
         "schedule__eval_every": "3",
         "schedule__optimizer": "sgd",
         "schedule__lr": "0.01",
@@ -172,7 +182,7 @@ def test_two_processes_follow_one(scenes: Path, tmp_path: Path) -> None:
     runs = {}
     for name, launcher in {
         "one": [],
-        "two": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"],
+        "two": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()],
     }.items():
         command = [sys.executable, *launcher, str(driver), *words(scenes, tmp_path / name, **changes)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
