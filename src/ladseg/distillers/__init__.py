@@ -1,6 +1,7 @@
 """Distillers: how a student listens to a teacher, one file a method.
 
-Each is a small module called with ``(student_output, teacher_output, label)`` that returns named scalar terms.
+Each is a small module called with ``(student_output, teacher_output, label)`` that returns named scalar terms;
+its ``terms`` say which.
 """
 
 from .cwd import CWD as CWD

@@ -8,5 +8,7 @@ from ladseg.outputs import SegmentationOutput
 class NoDistillation(nn.Module):
     """Adds no term."""
 
+    terms: frozenset[str] = frozenset()
+
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         return {}

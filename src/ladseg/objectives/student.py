@@ -41,6 +41,8 @@ class StudentObjective(nn.Module):
         self.weight = weight
         self.aux_weight = aux_weight
         self.teacher_input = teacher_input
+        # A distillation loss that is silently not applied is the worst kind of failure.
+        self.expected_terms = {"seg"} | set(getattr(distiller, "terms", ()))
 
     def train(self, mode: bool = True) -> "StudentObjective":
         super().train(mode)

@@ -22,6 +22,8 @@ class TeacherObjective(nn.Module):
         tau: Temperature of D.
     """
 
+    expected_terms = frozenset({"seg_1", "seg_2", "consistency"})
+
     def __init__(
         self,
         teacher: LabelAssisted,
