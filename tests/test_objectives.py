@@ -205,3 +205,9 @@ def test_a_zero_fourth_channel_gives_the_three_channel_output() -> None:
     plain = network.eval()(image).logits
     widened = widen_input(network)(torch.cat([image, torch.zeros(2, 1, 9, 11)], 1)).logits
     assert torch.equal(plain, widened)
+
+
+def test_without_label_is_the_network_with_a_zero_channel() -> None:
+    data, teacher = batch(), LabelAssisted(tiny(), num_classes=3).eval()
+    joined = torch.cat([data["image"], torch.zeros(2, 1, 9, 11)], 1)
+    assert torch.equal(teacher.without_label(data["image"]).logits, teacher.network(joined).logits)

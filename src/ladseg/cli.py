@@ -129,7 +129,7 @@ def _train(known: argparse.Namespace, rest: list[str]) -> None:
 def _run(recipe: object) -> None:
     from rich.console import Console
 
-    from ladseg.delivery import results_table, verdict
+    from ladseg.delivery import results_table, teacher_remark, verdict
     from ladseg.recipe import Recipe
     from ladseg.studies import is_main_process, train
 
@@ -138,7 +138,7 @@ def _run(recipe: object) -> None:
     if is_main_process():
         console = Console()
         console.print(results_table(results))
-        print(verdict(results))
+        print(*filter(None, (verdict(results), teacher_remark(results))), sep="\n")
         print(f"weights: {recipe.folder / 'student.safetensors'}")
         print(f"picture: {recipe.folder / 'picture.png'}")
 

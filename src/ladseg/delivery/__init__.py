@@ -4,6 +4,7 @@ from .picture import Panel as Panel
 from .picture import save_picture as save_picture
 from .table import iou_table as iou_table
 from .table import results_table as results_table
+from .table import teacher_remark as teacher_remark
 from .table import verdict as verdict
 from .weights import load_student as load_student
 from .weights import save_student as save_student

@@ -4,6 +4,9 @@ from typing import Any
 
 from rich.table import Table
 
+# Points of mIoU below which a teacher that loses its label has lost nothing worth the name.
+IGNORES_LABEL = 1.0
+
 ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD student"}
 
 
@@ -52,6 +55,24 @@ def verdict(results: dict[str, Any]) -> str:
         f"The distilled student is {word} than the student alone: {student:.2f} against {alone:.2f} % mIoU "
         f"({student - alone:+.2f} points; one seed, so repeat with other seeds before relying on it)."
     )
+
+
+def teacher_remark(results: dict[str, Any]) -> str | None:
+    """What the label channel is to the teacher, in words; None for a run without a label-assisted one.
+
+    Section 4.2 looks for the opposite fault, a teacher that copies its label. One that ignores it is a classic teacher.
+    """
+    teacher = results["networks"].get("teacher", {})
+    if "mean_iou_without_label" not in teacher:
+        return None
+    seeing, blind = 100 * teacher["mean_iou"], 100 * teacher["mean_iou_without_label"]
+    if seeing - blind < IGNORES_LABEL:
+        meaning = (
+            "it does not use its label yet: what the student gains comes from a teacher that was trained for longer"
+        )
+    else:
+        meaning = "that is what the label gives it"
+    return f"With the label channel set to zero the teacher has {blind:.2f} instead of {seeing:.2f} % mIoU: {meaning}."
 
 
 def iou_table(measured: dict[str, Any]) -> Table:

@@ -47,6 +47,10 @@ class LabelAssisted(nn.Module):
         """One path: image ``(N, 3, H, W)`` and label ``(N, H, W)`` int64 to logits; see LabelNoise for generators."""
         return SegmentationOutput.of(self.network(self._joined(image, label, generator)))
 
+    def without_label(self, image: Tensor) -> SegmentationOutput:
+        """The same with zeros for the noised label: what the network makes of the image alone."""
+        return SegmentationOutput.of(self.network(torch.cat([image, torch.zeros_like(image[:, :1])], dim=1)))
+
     def two_paths(
         self, image: Tensor, label: Tensor, first: Generators = None, second: Generators = None
     ) -> tuple[SegmentationOutput, SegmentationOutput]:

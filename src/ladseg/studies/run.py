@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ladseg.data import check_dataset, eval_loader, open_dataset, train_loader
@@ -139,8 +138,6 @@ class Run:
 
     def _fit(self, key: str, objective: nn.Module, network: Network, schedule: Schedule) -> dict[str, Any]:
         """Train one network, leave its best weights in it, and measure them."""
-        mean, std = segmenter(network).input_mean, segmenter(network).input_std
-        sharing = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
 
         def batches(start_step: int) -> Iterable[dict[str, Tensor]]:
             return train_loader(
@@ -148,21 +145,18 @@ class Run:
                 crop=schedule.crop,
                 batch_size=schedule.batch_size,
                 seed=self.recipe.seed,
-                mean=mean,
-                std=std,
+                mean=segmenter(network).input_mean,
+                std=segmenter(network).input_std,
                 start_step=start_step,
                 steps=schedule.iterations,
                 workers=self.recipe.data.workers,
-                **sharing,
+                rank=self.accelerator.process_index,
+                world_size=self.accelerator.num_processes,
             )
-
-        def measure() -> ConfusionMatrix:
-            loader = eval_loader(self.val_set, mean=mean, std=std, workers=self.recipe.data.workers, **sharing)
-            return evaluate(predictor(network), loader, self.spec.num_classes, self.accelerator.device)
 
         def validate() -> float:
             with self.accelerator.autocast():
-                return measure().mean_iou()
+                return self._measure(network, predictor(network)).mean_iou()
 
         fitted = fit(
             objective,
@@ -175,13 +169,24 @@ class Run:
             seed=self.recipe.seed,
             title=key,
         )
-        network.load_state_dict(load_file(self.folder / key / "weights.safetensors"))
-        network.to(self.accelerator.device).eval()
-        return self._row(network, fitted, measure())
+        return self._row(network.eval(), fitted)
 
-    def _row(self, network: Network, fitted: FitResult, matrix: ConfusionMatrix) -> dict[str, Any]:
+    def _measure(self, network: Network, predict: Predictor) -> ConfusionMatrix:
+        """Val, each process its share, in full precision unless the caller says otherwise."""
+        loader = eval_loader(
+            self.val_set,
+            mean=segmenter(network).input_mean,
+            std=segmenter(network).input_std,
+            workers=self.recipe.data.workers,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+        return evaluate(predict, loader, self.spec.num_classes, self.accelerator.device)
+
+    def _row(self, network: Network, fitted: FitResult) -> dict[str, Any]:
+        matrix = self._measure(network, predictor(network))
         iou = [None if value != value else value for value in matrix.iou().tolist()]
-        return {
+        row = {
             "model": segmenter(network).name,
             "sees": "image + noised label" if isinstance(network, LabelAssisted) else "image",
             "parameters": deployed_parameters(network),
@@ -192,6 +197,10 @@ class Run:
             "last_mean_iou": fitted.last_score,
             "seconds": fitted.seconds,
         }
+        if isinstance(network, LabelAssisted):
+            blind = self._measure(network, lambda batch: network.without_label(batch["image"]).logits)
+            row["mean_iou_without_label"] = blind.mean_iou()
+        return row
 
 
 def segmenter(network: Network) -> Segmenter:

@@ -1,0 +1,35 @@
+"""The sentences that a run ends with say what its figures say."""
+
+import pytest
+
+from ladseg.delivery import teacher_remark, verdict
+
+
+def results(student: float, baseline: float | None = 0.5, blind: float = 0.4) -> dict:
+    networks = {
+        "teacher": {"mean_iou": 0.6, "mean_iou_without_label": blind},
+        "student": {"mean_iou": student},
+    }
+    return {"networks": networks if baseline is None else {"baseline": {"mean_iou": baseline}, **networks}}
+
+
+@pytest.mark.parametrize(
+    ("student", "words"),
+    [(0.52, "is better than"), (0.48, "is worse than"), (0.5, "is neither better nor worse than")],
+)
+def test_verdict(student: float, words: str) -> None:
+    sentence = verdict(results(student))
+    assert words in sentence
+    assert f"{100 * student:.2f} against 50.00" in sentence
+    assert f"{100 * (student - 0.5):+.2f} points; one seed" in sentence
+
+
+def test_verdict_without_a_control_claims_nothing() -> None:
+    assert "nothing to compare it with" in verdict(results(0.5, baseline=None))
+    assert "nothing was distilled" in verdict({"networks": {"baseline": {"mean_iou": 0.5}}})
+
+
+def test_a_teacher_that_ignores_its_label_is_told_so() -> None:
+    assert "does not use its label yet" in (teacher_remark(results(0.5, blind=0.599)) or "")
+    assert "40.00 instead of 60.00 % mIoU: that is what the label gives it" in (teacher_remark(results(0.5)) or "")
+    assert teacher_remark({"networks": {"student": {}}}) is None
