@@ -13,6 +13,7 @@ LEVELS = {
     "outputs": 0,
     "seeds": 0,
     "files": 0,
+    "presets": 0,
     "recipe": 0,
     "label_noise": 1,
     "data": 1,

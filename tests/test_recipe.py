@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ladseg.errors import RecipeError
-from ladseg.recipe import PRESETS, Recipe, dump_recipe, load_recipe, make_recipe, recipe_names
+from ladseg.presets import PRESETS
+from ladseg.recipe import Recipe, dump_recipe, load_recipe, make_recipe, recipe_names
 
 CONTRACT = """
 name: camvid-lad
