@@ -1,39 +1,39 @@
 """Every network: exact size, shape, trainability; heads and backbones against what others wrote."""
 
-from pathlib import Path
-
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg import SegmentationOutput, build_model, list_models
 from ladseg.errors import ModelError
-from ladseg.models.heads import PSPNetHead
-
-PRETRAINED = Path(__file__).parents[3] / "shared/pretrained/tf_efficientnet_lite0.safetensors"
+from ladseg.models.zoo import HEADS
 
 # CIRKD's networks, counted from its public definitions, with and without the auxiliary head; MACs at 1024x2048.
 COUNTS = {
     ("deeplabv3_r18", 19): (13_607_974, 13_459_155),
     ("pspnet_r18", 19): (12_919_334, 12_770_515),
     ("deeplabv3_r101", 19): (61_118_950, 58_754_259),
-    ("deeplabv3_r18", 11): (13_606_422, None),
-    ("pspnet_r18", 11): (12_917_782, None),
-    ("deeplabv3_r101", 11): (61_114_838, None),
+    # The classifier is 1x1 with bias on 128 (R101: 256) channels, so 8 classes fewer take 8 * 129 (8 * 257) off.
+    ("deeplabv3_r18", 11): (13_606_422, 13_459_155 - 8 * 129),
+    ("pspnet_r18", 11): (12_917_782, 12_770_515 - 8 * 129),
+    ("deeplabv3_r101", 11): (61_114_838, 58_754_259 - 8 * 257),
 }
 GIGA_MACS = {
     "deeplabv3_r18": (517.495, 512.624),
     "pspnet_r18": (488.508, 483.636),
     "deeplabv3_r101": (2063.346, 1985.878),
 }
+# Backbones that can be dilated, one that can't, a transformer of one size and one with channels last.
 SMALL = [
     "pspnet@tf_efficientnet_lite0",
     "fcn@mobilenetv3_small_050",
-    "deeplabv3@test_resnet",
+    "deeplabv3@resnet10t",
+    "pspnet@lcnet_050",
     "pspnet@ghostnetv3_050",
+    "fcn@test_vit",
+    "fcn@mambaout_femto",
 ]
 
 
@@ -42,17 +42,19 @@ def parameters(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(("name", "classes"), COUNTS)
-def test_exact_parameter_counts(name: str, classes: int) -> None:
-    with_aux, without = COUNTS[name, classes]
+@pytest.mark.parametrize("in_channels", [3, 4])
+@pytest.mark.parametrize("aux", [True, False])
+def test_exact_parameter_counts(name: str, classes: int, in_channels: int, aux: bool) -> None:
     with torch.device("meta"):
-        assert parameters(build_model(name, classes)) == with_aux
-        if without is not None:
-            assert parameters(build_model(name, classes, aux=False)) == without
+        network = build_model(name, classes, in_channels=in_channels, aux=aux)
+    fourth = 64 * 3 * 3 if in_channels == 4 else 0
+    assert parameters(network) == COUNTS[name, classes][0 if aux else 1] + fourth
+    assert network.in_channels == in_channels
 
 
-@pytest.mark.parametrize("name", ["pspnet_r18", "deeplabv3_r18"])
-def test_a_fourth_channel_adds_576_parameters(name: str) -> None:
-    assert parameters(build_model(name, 19, in_channels=4)) == COUNTS[name, 19][0] + 64 * 3 * 3
+def test_the_backbone_alone_has_the_count_of_the_facts() -> None:
+    with torch.device("meta"):
+        assert parameters(build_model("pspnet_r18", 19).backbone) == 11_324_992
 
 
 @pytest.mark.parametrize("name", GIGA_MACS)
@@ -96,6 +98,24 @@ def test_output_stride_is_8(name: str) -> None:
         assert build_model(name, 3).eval()(torch.zeros(1, 3, 64, 96)).logits.shape == (1, 3, 8, 12)
 
 
+@pytest.mark.parametrize("size", [(33, 41), (47, 64)])
+def test_a_size_that_the_stride_does_not_divide_is_rounded_up(size: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        logits = build_model("fcn@resnet10t", 3).eval()(torch.zeros(1, 3, *size)).logits
+    assert logits.shape[-2:] == tuple(-(-side // 8) for side in size)
+
+
+@pytest.mark.parametrize(("backbone", "stride"), [("resnet10t", 8), ("lcnet_050", 8), ("ghostnetv3_050", 32)])
+def test_the_default_stride_is_8_where_the_backbone_can_be_dilated(backbone: str, stride: int) -> None:
+    with torch.inference_mode():
+        network = build_model(f"fcn@{backbone}", 3).eval()
+        assert network(torch.zeros(1, 3, 64, 96)).logits.shape[-2:] == (64 // stride, 96 // stride)
+
+
+def test_a_backbones_own_stride_may_be_asked_for() -> None:
+    assert build_model("fcn@ghostnetv3_050", 3, output_stride=32).output_stride == 32
+
+
 def test_asked_output_stride() -> None:
     with torch.inference_mode():
         network = build_model("pspnet@tf_efficientnet_lite0", 3, output_stride=16).eval()
@@ -111,22 +131,21 @@ def test_the_backbone_is_timms_classifier_with_equal_weights() -> None:
         assert torch.equal(ours(image)[-1], theirs.forward_features(image))
 
 
-def test_pyramid_pooling_is_the_average_of_each_bin() -> None:
-    """Bins by the definition: rows floor(i h / b) to ceil((i + 1) h / b)."""
-    torch.manual_seed(0)
-    head = PSPNetHead(8, 4, 3).eval()
-    pyramid = head.features[0]
-    x = torch.randn(1, 8, 7, 10)
-    expected = [x]
-    for branch, bins in zip(pyramid.branches, (1, 2, 3, 6), strict=True):
-        pooled = torch.zeros(1, 8, bins, bins)
-        for i in range(bins):
-            for j in range(bins):
-                rows = slice(i * 7 // bins, -(-(i + 1) * 7 // bins))
-                columns = slice(j * 10 // bins, -(-(j + 1) * 10 // bins))
-                pooled[..., i, j] = x[..., rows, columns].mean((-2, -1))
-        expected.append(F.interpolate(branch(pooled), size=(7, 10), mode="bilinear", align_corners=True))
-    torch.testing.assert_close(pyramid(x), torch.cat(expected, 1))
+def test_the_seed_decides_the_weights() -> None:
+    def weights(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        return build_model("pspnet@test_resnet", 3, in_channels=4).state_dict()
+
+    one, again, other = weights(1), weights(1), weights(2)
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not torch.equal(one["head.classifier.weight"], other["head.classifier.weight"])
+
+
+@pytest.mark.parametrize(("backbone", "heavy"), [("resnet18", False), ("resnet50", True)])
+def test_the_head_is_narrow_on_a_light_backbone(backbone: str, heavy: bool) -> None:
+    with torch.device("meta"):
+        widths = {head: build_model(f"{head}@{backbone}", 3).head.classifier.in_channels for head in HEADS}
+    assert widths == ({"fcn": 512, "pspnet": 512, "deeplabv3": 256} if heavy else dict.fromkeys(HEADS, 128))
 
 
 def test_one_image_in_training_is_refused_in_one_line() -> None:
@@ -140,7 +159,9 @@ def test_one_image_in_training_is_refused_in_one_line() -> None:
         ({"name": "pspnet_r81"}, "did you mean 'pspnet_r18'"),
         ({"name": "psp@resnet18"}, "no head is called 'psp'"),
         ({"name": "pspnet@resnet1888"}, "timm has no backbone 'resnet1888'; nearest: resnet18"),
-        ({"name": "pspnet@ghostnetv3_050", "output_stride": 8}, "can't have output_stride 8"),
+        ({"name": "pspnet@ghostnetv3_050", "output_stride": 8}, "can't have output_stride 8; what works is 32"),
+        ({"name": "pspnet@resnet18", "output_stride": 0}, "output_stride 0; what works is 8 or 16 or 32"),
+        ({"name": "pspnet_r18", "in_channels": 2}, "in_channels 2"),
         (
             {"name": "pspnet_r18", "weights": "nowhere.safetensors"},
             "nowhere.safetensors: no such weights file",
@@ -152,33 +173,3 @@ def test_faults_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         build_model(**{"num_classes": 3, **arguments})
     assert "\n" not in str(caught.value)
-
-
-def test_local_weights_are_loaded_bit_for_bit_and_the_classifier_is_left_out(tmp_path: Path) -> None:
-    source = timm.create_model("test_resnet", num_classes=7)
-    torch.save(source.state_dict(), tmp_path / "w.pth")
-    network = build_model("pspnet@test_resnet", 3, in_channels=4, weights=str(tmp_path / "w.pth"))
-    state = network.backbone.state_dict()
-    assert torch.equal(state["conv1.0.weight"][:, :3], source.state_dict()["conv1.0.weight"])
-    assert all(torch.equal(v, source.state_dict()[k]) for k, v in state.items() if k != "conv1.0.weight")
-
-
-def test_a_file_of_another_backbone_is_refused_with_what_matched(tmp_path: Path) -> None:
-    torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "w.pth")
-    with pytest.raises(
-        ModelError, match=r"holds \d+ of the \d+ tensors of 'test_resnet' \(not 'conv1.0.weight', for one\)"
-    ):
-        build_model("pspnet@test_resnet", 3, weights=str(tmp_path / "w.pth"))
-    (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(ModelError, match=r"junk\.pth: can't be read as weights"):
-        build_model("pspnet@test_resnet", 3, weights=str(tmp_path / "junk.pth"))
-
-
-@pytest.mark.skipif(not PRETRAINED.exists(), reason=f"real ImageNet weights are not at {PRETRAINED}")
-def test_real_imagenet_weights() -> None:
-    from safetensors.torch import load_file
-
-    network = build_model("pspnet@tf_efficientnet_lite0", 11, weights=str(PRETRAINED), output_stride=16)
-    state = load_file(PRETRAINED)
-    assert all(torch.equal(value, state[key]) for key, value in network.backbone.state_dict().items())
-    assert network.input_mean == (0.5, 0.5, 0.5)

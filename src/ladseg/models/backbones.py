@@ -6,15 +6,37 @@ pretrained file has a licence of its own, given on its hub page.
 
 import difflib
 import logging
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
+from ladseg.models.weights import read_backbone_weights
+
+DEFAULT_STRIDE = 8
+STRIDES = (8, 16, 32)
+# What lets timm's fixed-size transformers take images of any size; each family knows one of them, or none.
+ANY_SIZE: tuple[dict[str, Any], ...] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True},
+    {"dynamic_img_size": True},
+    {"strict_img_size": False},
+)
+
+
+class ChannelsFirst(nn.Module):
+    """A backbone whose maps come as ``(N, h, w, D)``, giving ``(N, D, h, w)``."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.feature_info = backbone.feature_info
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [feature.permute(0, 3, 1, 2).contiguous() for feature in self.backbone(image)]
 
 
 def build_backbone(
@@ -29,66 +51,85 @@ def build_backbone(
         options: More arguments of ``timm.create_model``.
 
     Raises:
-        ModelError: No such backbone, one without feature maps, a stride it can't have, a file that doesn't fit.
+        ModelError: No such backbone, one without feature maps, a stride it can't have, weights that don't fit or that
+            timm can't fetch.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
         raise ModelError(f"timm has no backbone '{name}'" + (f"; nearest: {', '.join(close)}" if close else ""))
     options = dict(options or {})
+    pretrained: dict[str, Any] = {}
     if weights == "timm":
-        options["pretrained"] = True
+        pretrained = {"pretrained": True}
     elif weights is not None:
-        state = _checked_state(weights, name, options)
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
-    # Without a stride asked for: 8, and what the backbone has where that is refused.
-    attempts: list[dict[str, Any]] = [{"output_stride": output_stride}] if output_stride else [{"output_stride": 8}, {}]
-    failures = []
-    for stride in attempts:
-        try:
-            return timm.create_model(name, features_only=True, **(options | stride))
-        except (AssertionError, TypeError, NotImplementedError, RuntimeError) as error:
-            failures.append(str(error) or type(error).__name__)
-    if output_stride:
-        raise ModelError(
-            f"backbone '{name}' can't have output_stride {output_stride} ({failures[0]}); try 32 or leave it out"
-        )
-    raise ModelError(f"backbone '{name}' gives no feature maps ({failures[-1]})")
-
-
-def _checked_state(file: str, name: str, options: dict[str, Any]) -> dict[str, Tensor]:
-    """The file's tensors, after a look whether they are this backbone's."""
-    state = _read_state(Path(file))
-    with torch.device("meta"):
-        model = timm.create_model(name, **options)
-    head = timm.get_pretrained_cfg_value(name, "classifier") or ()
-    heads = (head,) if isinstance(head, str) else tuple(head)
-    wanted = {
-        key: value.shape
-        for key, value in model.state_dict().items()
-        if not key.startswith(tuple(f"{part}." for part in heads)) and not key.endswith("num_batches_tracked")
-    }
-    missing = [key for key, shape in wanted.items() if key not in state or state[key].shape != shape]
-    if missing:
-        raise ModelError(
-            f"{file}: holds {len(wanted) - len(missing)} of the {len(wanted)} tensors of '{name}' "
-            f"(not '{missing[0]}', for one); give a file of this backbone in timm's key names"
-        )
-    # Quiet timm's note on tensors that feature maps don't need: the look above is stricter.
-    logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
-    return state
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weights file; null trains from scratch, 'timm' lets timm fetch its own")
+        state = read_backbone_weights(weights, name, options)
+        pretrained = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
+    options |= _structure(name, output_stride, options)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle fails in any way it likes
-        raise ModelError(f"{path}: can't be read as weights ({' '.join(str(error).split())[:120]})") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path}: holds no state dict of tensors")
-    return state
+        with _quiet_timm():
+            backbone: Any = timm.create_model(name, features_only=True, **options, **pretrained)
+    except Exception as error:
+        if weights != "timm":
+            raise
+        raise ModelError(
+            f"timm can't give weights of '{name}' ({_one_line(error)}); set weights to a local file, or to null"
+        ) from error
+    # timm keeps the overlay, and with it a second copy of every weight that would travel with the network.
+    backbone.pretrained_cfg.pop("state_dict", None)
+    return ChannelsFirst(backbone) if _channels_last(backbone) else backbone
+
+
+def _structure(name: str, output_stride: int | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that give the backbone the stride asked for, and images of any size where it can take them."""
+    fixed_size = timm.get_pretrained_cfg_value(name, "fixed_input_size")
+    for size in [*ANY_SIZE, {}] if fixed_size else [{}]:
+        native, failure = _try(name, options | size)
+        if native is not None:
+            break
+    else:
+        raise ModelError(f"backbone '{name}' gives no feature maps ({failure})")
+    wanted = DEFAULT_STRIDE if output_stride is None else output_stride
+    if wanted == native:
+        return size
+    dilated = size | {"output_stride": wanted}
+    if _try(name, options | dilated)[0] == wanted:
+        return dilated
+    if output_stride is None:
+        return size
+    works = {s for s in STRIDES if _try(name, options | size | {"output_stride": s})[0] == s} | {native}
+    known = " or ".join(str(stride) for stride in sorted(works))
+    raise ModelError(f"backbone '{name}' can't have output_stride {output_stride}; what works is {known}")
+
+
+def _try(name: str, options: dict[str, Any]) -> tuple[int | None, str]:
+    """The stride of the backbone that these arguments build, or None and why they build none.
+
+    Whether a backbone knows an argument shows only in building it; on the meta device that costs no memory and no
+    random numbers.
+    """
+    try:
+        with torch.device("meta"):
+            backbone: Any = timm.create_model(name, features_only=True, **options)
+    except Exception as error:  # each family of timm refuses in its own way, some with a bare assert
+        return None, _one_line(error)
+    return backbone.feature_info.reduction()[-1], ""
+
+
+def _channels_last(backbone: nn.Module) -> bool:
+    return str(getattr(getattr(backbone, "output_fmt", None), "value", "")) == "NHWC"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+@contextmanager
+def _quiet_timm() -> Iterator[None]:
+    """Without timm's note on tensors that feature maps don't need: our look at a file is stricter."""
+    logger = logging.getLogger("timm.models._builder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

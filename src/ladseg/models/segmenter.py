@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from ladseg.models.adapt import find_input_layer
 from ladseg.models.heads import Head
 from ladseg.outputs import SegmentationOutput
 
@@ -40,6 +41,11 @@ class Segmenter(nn.Module):
         self.backbone = backbone
         self.head = head
         self.aux_head = aux_head
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image it takes: 3, and those that it was widened by."""
+        return find_input_layer(self.backbone)[1].in_channels
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(N, in_channels, H, W)``, normalised, to logits at the network's stride."""

@@ -8,15 +8,13 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
-import timm
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Generator
 
 from ladseg.errors import ModelError
+from ladseg.models.adapt import input_normalization, widen_input
 from ladseg.models.backbones import build_backbone
 from ladseg.models.heads import AuxHead, DeepLabV3Head, FCNHead, Head, PSPNetHead
 from ladseg.models.segmenter import Segmenter
-from ladseg.models.widen import widen_input
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,7 @@ def build_model(
     head = HEADS[spec.head]
     width = head.narrow if channels[-1] <= NARROW_CHANNELS else head.wide
     aux_head: Head | None = AuxHead(channels[-2], num_classes) if aux else None
-    mean = timm.get_pretrained_cfg_value(spec.backbone, "mean") or IMAGENET_DEFAULT_MEAN
-    std = timm.get_pretrained_cfg_value(spec.backbone, "std") or IMAGENET_DEFAULT_STD
+    mean, std = input_normalization(backbone)
     network = Segmenter(
         name,
         backbone,

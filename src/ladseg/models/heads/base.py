@@ -44,7 +44,8 @@ def pooled_context(branch: nn.Module, x: Tensor, bins: int) -> Tensor:
     Raises:
         ModelError: One image in training: batch norm over a single value has no variance.
     """
-    if branch.training and bins == 1 and len(x) == 1:
+    # Not for a batch norm synchronised over processes, which may see one image in each.
+    if branch.training and bins == 1 and len(x) == 1 and any(isinstance(m, nn.BatchNorm2d) for m in branch.modules()):
         raise ModelError(
             "global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more"
         )

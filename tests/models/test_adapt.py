@@ -1,5 +1,7 @@
 """Widening keeps what is there and adds what was asked for."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 from ladseg import build_model, widen_input
 from ladseg.errors import ModelError
+from ladseg.models import input_normalization
 
 NETWORKS = {
     "segmenter": lambda: build_model("pspnet@test_resnet", 3),
@@ -85,3 +88,92 @@ def test_what_was_looked_for_is_said() -> None:
         ModelError, match=r"input_layer 'stem' is not an ungrouped Conv2d of Sequential; the first are: 0"
     ):
         widen_input(nn.Sequential(nn.Conv2d(3, 2, 3)), input_layer="stem")
+
+
+def test_with_whole_numbers_equality_is_exact() -> None:
+    """Sums of small integers don't round, in whatever order a kernel takes them."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 8, 3, padding=1)
+    with torch.no_grad():
+        conv.weight.copy_(torch.randint(-8, 9, conv.weight.shape))
+        conv.bias.copy_(torch.randint(-8, 9, conv.bias.shape))
+    image = torch.randint(-20, 20, (2, 3, 9, 11)).float()
+    before = conv(image)
+    widen_input(nn.Sequential(conv))
+    assert torch.equal(conv(torch.cat([image, torch.zeros(2, 1, 9, 11)], 1)), before)
+
+
+def test_widening_again_appends_to_the_same_layer() -> None:
+    network = build_model("pspnet@test_resnet", 3)
+    assert network.in_channels == 3
+    rgb = network.backbone.conv1[0].weight.detach().clone()
+    widen_input(network)
+    fourth = network.backbone.conv1[0].weight.detach().clone()
+    copied = copy.deepcopy(network)
+    widen_input(copied, 2)
+    assert (network.in_channels, copied.in_channels) == (4, 6)
+    assert torch.equal(copied.backbone.conv1[0].weight[:, :4], fourth)
+    assert torch.equal(fourth[:, :3], rgb)
+    assert copied.eval()(torch.zeros(1, 6, 32, 32)).logits.shape[1] == 3
+
+
+def test_match_means_the_rgb_weights_alone() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 400, 5))
+    rgb_std = float(network[0].weight.detach().std())
+    widen_input(network, slice_std=10.0)
+    widen_input(network, slice_std="match")
+    assert float(network[0].weight[:, 4:].detach().std()) == pytest.approx(rgb_std, rel=0.05)
+
+
+def test_the_layer_stays_what_it_was() -> None:
+    network = nn.Sequential(
+        timm.layers.Conv2dSame(3, 8, 3, stride=2, dilation=2, bias=True).to(
+            torch.bfloat16, memory_format=torch.channels_last
+        )
+    )
+    layer, bias = network[0], network[0].bias
+    layer.weight.requires_grad_(False)
+    widen_input(network)
+    assert network[0] is layer
+    assert layer.bias is bias
+    assert type(layer) is timm.layers.Conv2dSame
+    assert (layer.stride, layer.dilation, layer.in_channels) == ((2, 2), (2, 2), 4)
+    assert layer.weight.dtype == torch.bfloat16
+    assert layer.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not layer.weight.is_contiguous()
+    assert not layer.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [timm.layers.StdConv2d(3, 4, 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))],
+    ids=["standardised", "weight norm"],
+)
+def test_weights_that_depend_on_the_number_of_channels_are_refused(stem: nn.Module) -> None:
+    with pytest.raises(ModelError, match=r"^'0' of Sequential .* computes its weights from all its input channels"):
+        widen_input(nn.Sequential(stem))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"extra_channels": 0}, "extra_channels is 0"),
+        ({"slice_std": -0.1}, "slice_std is -0.1"),
+        ({"slice_std": float("nan")}, "slice_std is nan"),
+        ({"slice_std": "same"}, "slice_std is 'same'; it must be 0 or more, or 'match'"),
+    ],
+)
+def test_values_out_of_range_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        widen_input(nn.Sequential(nn.Conv2d(3, 4, 3)), **options)
+
+
+def test_normalisation_is_the_networks_own_or_imagenets() -> None:
+    imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    half = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    assert input_normalization(nn.Sequential(nn.Conv2d(3, 4, 3))) == imagenet
+    assert input_normalization(timm.create_model("test_vit")) == half
+    segmenter = build_model("fcn@test_vit", 3)
+    assert input_normalization(segmenter) == half == (segmenter.input_mean, segmenter.input_std)
+    assert input_normalization(nn.ModuleDict({"network": segmenter})) == half
+    assert input_normalization(build_model("pspnet_r18", 3)) == imagenet
