@@ -39,6 +39,7 @@ PUBLIC = {
     "Recipe",
     "SegmentationOutput",
     "Segmenter",
+    "adapt",
     "StudentObjective",
     "TeacherObjective",
     "build_model",
@@ -91,4 +92,4 @@ def test_public_names_and_commands_are_a_contract() -> None:
 
     modules = {path.stem for path in PACKAGE.iterdir()}
     assert {name for name in vars(ladseg) if not name.startswith("_")} - (modules - PUBLIC) == PUBLIC
-    assert set(_parser()[1]) == {"demo", "train", "eval", "recipes"}
+    assert set(_parser()[1]) == {"demo", "train", "eval", "recipes", "models"}

@@ -252,3 +252,74 @@ def test_unknown_words_of_commands_without_recipe_keys(capsys: pytest.CaptureFix
         main(["recipes", "demo", "--fast"])
     assert stopped.value.code == 2
     assert "unrecognized arguments: --fast" in capsys.readouterr().err
+
+
+FOREIGN = {
+    "torchvision.models.segmentation:lraspp_mobilenet_v3_large": {"weights_backbone": None},
+    "torchvision.models.segmentation:deeplabv3_mobilenet_v3_large": {"weights_backbone": None, "aux_loss": True},
+    "segmentation_models_pytorch:Unet": {"encoder_name": "resnet18", "encoder_weights": None},
+    "transformers:SegformerForSemanticSegmentation": {
+        "hidden_sizes": [8, 16, 20, 32],
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [1, 1, 2, 2],
+        "decoder_hidden_size": 32,
+    },
+}
+
+
+@pytest.mark.parametrize("model", FOREIGN)
+def test_networks_of_other_libraries_from_the_recipe_alone(
+    model: str, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(model.split(".")[0].split(":")[0])
+    changes = {"student.model": model, "student.args": json.dumps(FOREIGN[model])}
+    short = {"schedule.iterations": "2", "teacher.iterations": "2", "schedule.eval_every": "2"}
+    assert main(words(scenes, tmp_path / "run", **changes, **short)) == 0
+    capsys.readouterr()
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    rows = results["networks"]
+    assert [rows[key]["model"] for key in ("baseline", "teacher", "student")] == [model] * 3
+    assert rows["teacher"]["parameters"] > rows["student"]["parameters"]
+    weights = tmp_path / "run/student.safetensors"
+    assert main(["eval", str(weights), "--data", str(scenes)]) == 2
+    assert f"if you trust it, add --model {model}" in capsys.readouterr().err
+    assert main(["eval", str(weights), "--data", str(scenes), "--model", model]) == 0
+    assert f"{100 * rows['student']['mean_iou']:.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher.model": "pspnet_r81"}, "no network is called 'pspnet_r81'"),
+        ({"student.features": "backbone.layer44"}, "features 'backbone.layer44' is no module"),
+        ({"teacher.input_layer": "backbone.cnv1"}, "input_layer 'backbone.cnv1' is no Conv2d"),
+        ({"student.model": "nowhere.net:Net"}, "can't import 'nowhere.net'"),
+    ],
+)
+def test_a_fault_in_either_network_shows_before_any_training(
+    changes: dict[str, str], message: str, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(scenes, tmp_path / "run", **changes)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_models_lists_and_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "stdc1", "fcn@test_resnet"]) == 0
+    printed = capsys.readouterr().out
+    assert "8,275,104" in printed
+    assert "16.86" in printed
+    assert main(["models", "fcn@test_resnet", "--time", "--size", "32x64", "--classes", "3", "--markdown"]) == 0
+    header, _, row = capsys.readouterr().out.splitlines()[2:]
+    cells = dict(zip(header.split(" | "), row.split(" | "), strict=True))
+    assert float(cells["predict ms"]) > 0
+    assert float(cells["train ms"]) > 0
+    with pytest.raises(SystemExit):
+        main(["models", "--size", "wide"])
+    assert "is not HEIGHTxWIDTH" in capsys.readouterr().err
+
+
+def test_the_page_of_networks_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs/models.md").read_text(encoding="utf-8")
+    assert main(["models", "--markdown"]) == 0
+    assert capsys.readouterr().out in page

@@ -191,8 +191,10 @@ def test_networks_of_any_return_type_can_be_assisted(wrap) -> None:  # type: ign
 
 
 def test_other_return_types_are_refused() -> None:
+    with pytest.raises(TypeError, match="a segmentation network returned str"):
+        SegmentationOutput.of("logits")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a segmentation network returned list"):
-        SegmentationOutput.of([torch.zeros(1)])
+        SegmentationOutput.of([])
 
 
 def test_a_zero_fourth_channel_gives_the_three_channel_output() -> None:

@@ -4,6 +4,7 @@ from . import distillers as distillers
 from .evaluation import ConfusionMatrix as ConfusionMatrix
 from .label_noise import LabelNoise as LabelNoise
 from .models import Segmenter as Segmenter
+from .models import adapt as adapt
 from .models import build_model as build_model
 from .models import list_models as list_models
 from .models import widen_input as widen_input

@@ -16,6 +16,7 @@ by label-assisted distillation.
   ladseg recipes camvid > mine.yaml    a recipe to edit for your own data
   ladseg train mine.yaml               teacher, student, control, table, picture
   ladseg eval runs/NAME/student.safetensors --data DATASET
+  ladseg models                        networks to choose from, and what they cost
 """
 
 
@@ -95,8 +96,23 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     evaluate.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
     evaluate.add_argument("--split", default="val", help="train or val (default: val)")
 
+    evaluate.add_argument(
+        "--model",
+        metavar="MODULE:CLASS",
+        help="the network, if it is your own code: a file's code runs only if you name it here",
+    )
+
     recipes = command("recipes", _recipes, "list the ready recipes, or print one to copy and edit")
     recipes.add_argument("name", nargs="?", metavar="NAME", help="the recipe to print")
+
+    models = command("models", _models, "list the networks with their parameters and cost")
+    models.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these; HEAD@BACKBONE and package.module:Class too (default: all)"
+    )
+    models.add_argument("--classes", type=int, default=19, metavar="C", help="number of classes (default: 19)")
+    models.add_argument("--size", type=_size, default=(512, 1024), metavar="HxW", help="image size (default: 512x1024)")
+    models.add_argument("--time", action="store_true", help="measure prediction and training step on this machine")
+    models.add_argument("--markdown", action="store_true", help="print Markdown instead of a table for the terminal")
     return parser, commands
 
 
@@ -150,7 +166,7 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.studies import evaluate_file
 
     overrides = (["--data.root", known.data] if known.data else []) + rest
-    Console().print(iou_table(evaluate_file(known.weights, overrides, known.split)))
+    Console().print(iou_table(evaluate_file(known.weights, overrides, known.split, known.model)))
 
 
 def _recipes(known: argparse.Namespace, rest: list[str]) -> None:
@@ -162,6 +178,31 @@ def _recipes(known: argparse.Namespace, rest: list[str]) -> None:
     for name in recipe_names():
         summary = recipe_text(name).splitlines()[0].removeprefix("# ")
         print(f"{name:12} {summary}")
+
+
+def _size(word: str) -> tuple[int, int]:
+    height, _, width = word.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"'{word}' is not HEIGHTxWIDTH, such as 512x1024")
+    return int(height), int(width)
+
+
+def _models(known: argparse.Namespace, rest: list[str]) -> None:
+    from rich.console import Console
+
+    from ladseg.delivery import models_markdown, models_table
+    from ladseg.models import list_models
+    from ladseg.models.describe import describe_model
+    from ladseg.studies import time_model
+
+    names = known.names or list_models()
+    facts = [describe_model(name, known.classes, known.size) for name in names]
+    times = {name: time_model(name, known.classes, known.size) for name in names} if known.time else {}
+    title = f"Networks for {known.classes} classes; multiply-accumulates of an image of {known.size[0]}x{known.size[1]}"
+    if known.markdown:
+        print(models_markdown(facts, times, title), end="")
+    else:
+        Console().print(models_table(facts, times, title))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What every segmentation network returns, and every loss, distiller and evaluator reads."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,15 @@ class SegmentationOutput:
         logits: Class scores ``(N, C, h, w)`` at the network's own stride; whoever needs the image's size
             upsamples.
         features: Named feature maps ``(N, D, h', w')`` for feature distillers. ``"head"`` is the map
-            before the classifier, ``"backbone"`` the last one of the backbone.
+            before the classifier, ``"backbone"`` the last one of the backbone or what a recipe's ``features`` names.
         aux: Scores ``(N, C, h'', w'')`` of training-only heads, main head excluded. Empty in ``eval`` mode.
+        boundary: Scores ``(N, 1, h', w')`` of a training-only head that tells class boundaries; None without one.
     """
 
     logits: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
     aux: tuple[Tensor, ...] = ()
+    boundary: Tensor | None = None
 
     @classmethod
     def of(cls, result: Any) -> "SegmentationOutput":
@@ -30,7 +32,8 @@ class SegmentationOutput:
 
         Args:
             result: A :class:`SegmentationOutput`, the logits themselves, a mapping with ``"out"`` and perhaps
-                ``"aux"`` (torchvision), or an object with ``.logits`` (transformers).
+                ``"aux"`` (torchvision), an object with ``.logits`` (transformers), or a tuple or list of logits whose
+                first is the main head's.
 
         Raises:
             TypeError: None of these.
@@ -43,19 +46,28 @@ class SegmentationOutput:
             return cls(result["out"], aux=(result["aux"],) if "aux" in result else ())
         if isinstance(getattr(result, "logits", None), Tensor):
             return cls(result.logits)
+        if isinstance(result, tuple | list) and result and all(isinstance(part, Tensor) for part in result):
+            return cls(result[0], aux=tuple(result[1:]))
         raise TypeError(
             f"a segmentation network returned {type(result).__name__}; expected logits (N, C, h, w), "
-            "a mapping with 'out', or an object with .logits"
+            "a mapping with 'out', an object with .logits, or a tuple with the main logits first"
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "SegmentationOutput":
+        """The same with every tensor changed."""
+        return SegmentationOutput(
+            change(self.logits),
+            {name: change(value) for name, value in self.features.items()},
+            tuple(change(value) for value in self.aux),
+            None if self.boundary is None else change(self.boundary),
         )
 
     def split(self, sizes: list[int]) -> list["SegmentationOutput"]:
         """Take a joint batch apart again: the outputs of its consecutive parts of these sizes."""
-        logits = self.logits.split(sizes)
-        features = {name: value.split(sizes) for name, value in self.features.items()}
-        aux = [value.split(sizes) for value in self.aux]
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
         return [
-            SegmentationOutput(logits[i], {n: v[i] for n, v in features.items()}, tuple(a[i] for a in aux))
-            for i in range(len(sizes))
+            self.map(lambda value, a=start, b=start + size: value[a:b])  # type: ignore[misc]
+            for start, size in zip(starts, sizes, strict=True)
         ]
 
 

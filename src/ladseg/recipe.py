@@ -19,6 +19,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from ladseg.errors import RecipeError
 from ladseg.presets import PRESETS
 
+# Keys whose mappings are values, not sections: they are replaced as a whole.
+VALUES = ("label_map", "args")
 ClassWeights = Literal["random", "fixed", "none"]
 
 
@@ -49,16 +51,21 @@ class Student:
     """The network to make more accurate.
 
     Args:
-        model: A name of ``ladseg.list_models()``, or HEAD@BACKBONE with any timm backbone.
-        weights: A local file of timm backbone weights, ``timm`` to let timm fetch them, or null for random ones.
+        model: A name that ``ladseg models`` lists, HEAD@BACKBONE with any timm backbone, or package.module:Class
+            for a network of your own.
+        args: Arguments of a network of your own.
+        weights: A local file of weights, ``timm`` to let timm fetch its backbone's, or null for random ones.
         output_stride: Input size over feature-map size; null takes the model's own.
-        aux_weight: Weight of the auxiliary head's cross-entropy.
+        features: Path of the module whose output feature distillers read; null takes the backbone's last map.
+        aux_weight: Weight of the training-only heads' loss; null takes the model's own (0.4, STDC 1).
     """
 
     model: str = "pspnet_r18"
+    args: dict[str, Any] | None = None
     weights: str | None = None
     output_stride: int | None = None
-    aux_weight: float = 0.4
+    features: str | None = None
+    aux_weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,12 @@ class Teacher:
     Args:
         label_assisted: Whether the teacher sees the noised label as a fourth channel; false is the classic teacher.
         model: As for the student; null takes the student's.
-        weights: As for the student; null takes the student's if the model is the student's too.
-        output_stride: As for the student; null takes the student's if the model is the student's too.
-        aux_weight: Weight of the auxiliary head's cross-entropy.
+        args: As for the student; this and the next three: null takes the student's if the model is the student's too.
+        weights: As for the student.
+        output_stride: As for the student.
+        features: As for the student.
+        aux_weight: Weight of the training-only heads' loss; null takes the model's own.
+        input_layer: Path of the layer that takes the image, where it is not found; the label's channel is added to it.
         warm_start: Start from the trained plain student; null does so where there is one and it is the same model.
         alpha: Strength of the pixel noise (Eq. 5).
         class_weights: random: N(0,1) per image and class; fixed: one ramp over the classes; none: the label itself.
@@ -85,9 +95,12 @@ class Teacher:
 
     label_assisted: bool = True
     model: str | None = None
+    args: dict[str, Any] | None = None
     weights: str | None = None
     output_stride: int | None = None
-    aux_weight: float = 0.4
+    features: str | None = None
+    aux_weight: float | None = None
+    input_layer: str | None = None
     warm_start: bool | None = None
     alpha: float = 0.01
     class_weights: ClassWeights = "random"
@@ -185,9 +198,14 @@ class Recipe:
     out: str | None = None
 
     @property
+    def teacher_is_students_model(self) -> bool:
+        """Whether the teacher is the student's own network."""
+        return self.teacher.model in (None, self.student.model) and self.teacher.args in (None, self.student.args)
+
+    @property
     def teacher_starts_warm(self) -> bool:
         """Whether the teacher starts from the trained plain student."""
-        possible = self.baseline and self.teacher.model in (None, self.student.model)
+        possible = self.baseline and self.teacher_is_students_model
         return possible if self.teacher.warm_start is None else self.teacher.warm_start
 
     @property
@@ -277,10 +295,10 @@ _Loader.add_implicit_resolver(
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings joined; where both name a key, ``over`` wins. ``label_map`` is a value, not a level."""
+    """Nested mappings joined; where both name a key, ``over`` wins. ``label_map`` and ``args`` are values."""
     result = dict(under)
     for key, value in over.items():
-        nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "label_map"
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key not in VALUES
         result[key] = _merged(result[key], value) if nested else value
     return result
 
@@ -351,7 +369,7 @@ def _refuse_inconsistent(recipe: Recipe, source: str) -> None:
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
         if warm and not recipe.baseline:
             raise RecipeError(f"{source}: {section}.warm_start starts from the plain student; set baseline: true")
-    if teacher.warm_start and teacher.model not in (None, recipe.student.model):
+    if teacher.warm_start and not recipe.teacher_is_students_model:
         raise RecipeError(
             f"{source}: teacher.warm_start needs the student's model '{recipe.student.model}', not '{teacher.model}'"
         )

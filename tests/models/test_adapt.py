@@ -1,179 +1,251 @@
-"""Widening keeps what is there and adds what was asked for."""
+"""Networks of others: what they return, what sizes they take, where the image enters, what is tapped."""
 
-import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
-from ladseg import build_model, widen_input
+from ladseg import LabelAssisted, SegmentationOutput, adapt, build_model, widen_input
 from ladseg.errors import ModelError
-from ladseg.models import input_normalization
 
-NETWORKS = {
-    "segmenter": lambda: build_model("pspnet@test_resnet", 3),
-    "lraspp": lambda: torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None),
-    "sequential": lambda: nn.Sequential(nn.Conv2d(3, 5, 3, stride=2, bias=True), nn.ReLU(), nn.Conv2d(5, 3, 1)),
-    "patch embedding": lambda: timm.create_model("test_vit", num_classes=3),
-    "same padding": lambda: timm.create_model("tf_efficientnet_lite0", num_classes=3),
+
+class Net(nn.Module):
+    """A user's network: 3 classes, stride 4, fails on sides that 4 does not divide."""
+
+    def __init__(self, num_classes: int = 3, returns: Callable[[Tensor], Any] = lambda x: x) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.classifier = nn.Conv2d(8 * 16, num_classes, 1)
+        self.returns = returns
+
+    def forward(self, image: Tensor) -> Any:
+        return self.returns(self.classifier(F.pixel_unshuffle(self.encoder(image), 4)))
+
+
+@pytest.mark.parametrize(
+    ("returns", "aux"),
+    [
+        (lambda x: x, 0),
+        (lambda x: {"out": x, "aux": x}, 1),
+        (lambda x: (x, x, x), 2),
+        (lambda x: SegmentationOutput(x, aux=(x,)), 1),
+    ],
+)
+def test_what_it_returns_is_read_and_aux_only_trains(returns: Callable[[Tensor], Any], aux: int) -> None:
+    network = adapt(Net(returns=returns))
+    assert network.num_classes == 3
+    image = torch.randn(2, 3, 8, 12)
+    assert len(network.train()(image).aux) == aux
+    assert network.eval()(image).aux == ()
+    assert torch.equal(network(image).logits, SegmentationOutput.of(network.module(image)).logits)
+
+
+def test_other_sizes_are_padded_and_cut_back() -> None:
+    network = adapt(Net()).eval()
+    assert network.size_divisor == 4
+    image = torch.randn(2, 3, 9, 14)
+    with torch.no_grad():
+        padded = network.module(F.pad(image, (0, 2, 0, 3)))
+        assert torch.equal(network(image).logits, padded[:, :, :3, :4])
+
+
+def test_being_tried_leaves_no_trace() -> None:
+    module = Net()
+    module.encoder.eval()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    adapt(module)
+    assert module.training
+    assert not module.encoder[1].training
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_its_own_normalisation_counts() -> None:
+    module = Net()
+    assert adapt(module).input_mean == (0.485, 0.456, 0.406)
+    module.input_mean, module.input_std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    assert adapt(module).input_std == (0.25, 0.25, 0.25)
+    assert adapt(module, mean=(0.0, 0.0, 0.0)).input_mean == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Net(returns=lambda x: x.mean((2, 3))), r"Net gives \(1, 3\); logits are \(N, C, h, w\)"),
+        (Net(returns=str), "Net: a segmentation network returned str"),
+        (nn.Linear(7, 3), "Linear fails on images of zeros of every size tried"),
+    ],
+)
+def test_what_is_no_segmentation_network_is_told_so(module: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        adapt(module)
+
+
+def test_a_feature_map_is_tapped_by_path() -> None:
+    network = adapt(Net(), features="encoder.1")
+    image = torch.randn(2, 3, 8, 12)
+    network.eval()
+    assert torch.equal(network(image).features["backbone"], network.module.encoder[:2](image))
+    ours = build_model("pspnet@test_resnet", 3).tap("backbone.layer2").eval()
+    assert ours(image).features["backbone"].shape[1] == ours.backbone.layer2[-1].conv2.out_channels
+
+
+def test_a_wrong_path_lists_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"features 'backbone.layer33' is no module of Encoder.*; nearest: .*layer3"):
+        build_model("pspnet@test_resnet", 3).tap("backbone.layer33")
+    with pytest.raises(ModelError, match=r"features 'classifer' is no module of Net; nearest: classifier"):
+        adapt(Net(), features="classifer")
+
+
+def test_something_else_than_a_map_is_refused() -> None:
+    class Pooled(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flat = nn.Flatten()
+
+        def forward(self, image: Tensor) -> Any:
+            self.flat(image)
+            return super().forward(image)
+
+    with pytest.raises(ModelError, match=r"features 'flat' gives \(1, 192\), not a feature map"):
+        adapt(Pooled(), features="flat")(torch.zeros(1, 3, 8, 8))
+
+
+class Focus(nn.Module):
+    """The space-to-depth stem of YOLOv5: four shifted images side by side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], 1)
+
+
+class Patches(nn.Module):
+    """A linear patch embedding, pixels of a patch first, channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(16 * 3, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        images, _, height, _ = x.shape
+        patches = F.unfold(x, 4, stride=4).view(images, x.shape[1], 16, -1)
+        return self.embed(patches.permute(0, 3, 2, 1).flatten(2)).transpose(1, 2).view(images, 6, height // 4, -1)
+
+
+STEMS: dict[str, Callable[[], nn.Module]] = {
+    "grouped": lambda: nn.Conv2d(3, 6, 3, groups=3),
+    "pixel unshuffle": lambda: nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 5, 3, padding=1)),
+    "focus": lambda: nn.Sequential(Focus(), nn.Conv2d(12, 5, 3, padding=1)),
+    "timm's space-to-depth": lambda: timm.create_model("tresnet_m", num_classes=0, global_pool=""),
+    "linear patches": Patches,
+    "patch embedding": lambda: nn.Conv2d(3, 8, 14, stride=14),
 }
 
 
-def output(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
-    result = network(image)
-    return (
-        result
-        if isinstance(result, torch.Tensor)
-        else getattr(result, "logits", None)
-        if hasattr(result, "logits")
-        else result["out"]
-    )
-
-
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_a_zero_channel_changes_nothing_and_rgb_weights_stay(kind: str) -> None:
+@pytest.mark.parametrize("kind", STEMS)
+def test_every_stem_is_widened_and_a_zero_channel_changes_nothing(kind: str) -> None:
     torch.manual_seed(0)
-    network = NETWORKS[kind]().double().eval()
-    size = 160 if kind == "patch embedding" else 64
-    image = torch.randn(1, 3, size, size, dtype=torch.float64)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    with torch.inference_mode():
-        plain = output(network, image)
-        assert widen_input(network) is network
-        widened = output(network, torch.cat([image, torch.zeros_like(image[:, :1])], 1))
-    # The convolution sums in another order with four channels, so equality is up to the last bits of float64.
-    torch.testing.assert_close(widened, plain, rtol=1e-11, atol=1e-11)
-    changed = [name for name, value in network.state_dict().items() if value.shape != before[name].shape]
-    assert len(changed) == 1
-    assert torch.equal(network.state_dict()[changed[0]][:, :3], before[changed[0]])
-    same = set(before) - set(changed)
-    assert all(torch.equal(network.state_dict()[name], before[name]) for name in same)
-
-
-def test_the_new_slice_follows_its_standard_deviation_and_generator() -> None:
-    def new_slice(**options) -> torch.Tensor:  # type: ignore[no-untyped-def]
-        torch.manual_seed(0)
-        conv = nn.Conv2d(3, 400, 5)
-        return widen_input(nn.Sequential(conv), **options)[0].weight[:, 3:].detach()  # type: ignore[index]
-
-    generator = torch.Generator().manual_seed(1)
-    assert float(new_slice(generator=generator).std()) == pytest.approx(0.1, rel=0.05)
-    assert torch.equal(new_slice(generator=generator.manual_seed(5)), new_slice(generator=generator.manual_seed(5)))
-    assert float(new_slice(slice_std=0.0).abs().sum()) == 0.0
-    uniform_std = (1 / (3 * 25)) ** 0.5 / 3**0.5  # torch's default: uniform in +-1/sqrt(fan_in)
-    assert float(new_slice(slice_std="match").std()) == pytest.approx(uniform_std, rel=0.05)
-    assert new_slice(extra_channels=2).shape == (400, 2, 5, 5)
-
-
-def test_the_new_slice_is_trained() -> None:
-    network = widen_input(nn.Sequential(nn.Conv2d(3, 4, 3)))
-    network(torch.randn(1, 4, 8, 8)).sum().backward()
-    weight = network[0].weight  # type: ignore[index]
-    assert weight.grad is not None
-    assert (weight.grad[:, 3] != 0).all()
-
-
-def test_the_layer_can_be_named() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 1))
-    widen_input(network, input_layer="1")
-    assert [layer.in_channels for layer in network] == [3, 4]
-
-
-def test_what_was_looked_for_is_said() -> None:
-    with pytest.raises(ModelError, match="no Conv2d with 3 input channels found in Sequential"):
-        widen_input(nn.Sequential(nn.Conv2d(1, 2, 3)))
-    with pytest.raises(
-        ModelError, match=r"input_layer 'stem' is not an ungrouped Conv2d of Sequential; the first are: 0"
-    ):
-        widen_input(nn.Sequential(nn.Conv2d(3, 2, 3)), input_layer="stem")
-
-
-def test_with_whole_numbers_equality_is_exact() -> None:
-    """Sums of small integers don't round, in whatever order a kernel takes them."""
-    torch.manual_seed(0)
-    conv = nn.Conv2d(3, 8, 3, padding=1)
+    network = nn.Sequential(STEMS[kind]()).double().eval()
+    image = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     with torch.no_grad():
-        conv.weight.copy_(torch.randint(-8, 9, conv.weight.shape))
-        conv.bias.copy_(torch.randint(-8, 9, conv.bias.shape))
-    image = torch.randint(-20, 20, (2, 3, 9, 11)).float()
-    before = conv(image)
-    widen_input(nn.Sequential(conv))
-    assert torch.equal(conv(torch.cat([image, torch.zeros(2, 1, 9, 11)], 1)), before)
+        plain = network(image)
+        widen_input(network, slice_std=1.0)
+        zero = torch.zeros_like(image[:, :1])
+        torch.testing.assert_close(network(torch.cat([image, zero], 1)), plain, rtol=1e-10, atol=1e-10)
+        assert not torch.allclose(network(torch.cat([image, zero + 1], 1)), plain)
+        widen_input(network, 2)
+        again = network(torch.cat([image, zero, zero, zero], 1))
+    torch.testing.assert_close(again, plain, rtol=1e-10, atol=1e-10)
 
 
-def test_widening_again_appends_to_the_same_layer() -> None:
-    network = build_model("pspnet@test_resnet", 3)
-    assert network.in_channels == 3
-    rgb = network.backbone.conv1[0].weight.detach().clone()
-    widen_input(network)
-    fourth = network.backbone.conv1[0].weight.detach().clone()
-    copied = copy.deepcopy(network)
-    widen_input(copied, 2)
-    assert (network.in_channels, copied.in_channels) == (4, 6)
-    assert torch.equal(copied.backbone.conv1[0].weight[:, :4], fourth)
-    assert torch.equal(fourth[:, :3], rgb)
-    assert copied.eval()(torch.zeros(1, 6, 32, 32)).logits.shape[1] == 3
+def test_each_pixel_of_the_new_channel_has_a_weight_of_its_own() -> None:
+    """Space-to-depth by the definition: the widened layer is the convolution with stride 2 of the whole image."""
+    torch.manual_seed(0)
+    stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 5, 1, bias=False))
+    widen_input(stem, slice_std=1.0)
+    image = torch.randn(1, 4, 224, 224)
+    weight = stem[1].weight.detach().view(5, 4, 2, 2)
+    torch.testing.assert_close(stem(image), F.conv2d(image, weight, stride=2))
 
 
-def test_match_means_the_rgb_weights_alone() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 400, 5))
-    rgb_std = float(network[0].weight.detach().std())
-    widen_input(network, slice_std=10.0)
-    widen_input(network, slice_std="match")
-    assert float(network[0].weight[:, 4:].detach().std()) == pytest.approx(rgb_std, rel=0.05)
+def test_an_input_that_is_no_image_is_told_so_and_may_be_named() -> None:
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 5, 1))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.stem(image / 255 - 0.5)
+
+    with pytest.raises(ModelError, match=r"no input layer found in Normalised.*input_layer: \"encoder.conv1\""):
+        widen_input(Normalised())
+    with pytest.raises(ModelError, match=r"'stem\.1' of Normalised takes 12 channels that are not the pixels"):
+        widen_input(Normalised(), input_layer="stem.1")
 
 
-def test_the_layer_stays_what_it_was() -> None:
-    network = nn.Sequential(
-        timm.layers.Conv2dSame(3, 8, 3, stride=2, dilation=2, bias=True).to(
-            torch.bfloat16, memory_format=torch.channels_last
-        )
-    )
-    layer, bias = network[0], network[0].bias
-    layer.weight.requires_grad_(False)
-    widen_input(network)
-    assert network[0] is layer
-    assert layer.bias is bias
-    assert type(layer) is timm.layers.Conv2dSame
-    assert (layer.stride, layer.dilation, layer.in_channels) == ((2, 2), (2, 2), 4)
-    assert layer.weight.dtype == torch.bfloat16
-    assert layer.weight.is_contiguous(memory_format=torch.channels_last)
-    assert not layer.weight.is_contiguous()
-    assert not layer.weight.requires_grad
+def test_the_users_own_paths_lead_into_an_adapted_network() -> None:
+    teacher = LabelAssisted(adapt(Net()), num_classes=3, input_layer="encoder.0")
+    assert teacher.network.module.encoder[0].in_channels == 4  # type: ignore[union-attr, index]
+    assert teacher.network.in_channels == 4
 
 
 @pytest.mark.parametrize(
-    "stem",
-    [timm.layers.StdConv2d(3, 4, 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))],
-    ids=["standardised", "weight norm"],
-)
-def test_weights_that_depend_on_the_number_of_channels_are_refused(stem: nn.Module) -> None:
-    with pytest.raises(ModelError, match=r"^'0' of Sequential .* computes its weights from all its input channels"):
-        widen_input(nn.Sequential(stem))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
+    ("name", "args", "classes", "message"),
     [
-        ({"extra_channels": 0}, "extra_channels is 0"),
-        ({"slice_std": -0.1}, "slice_std is -0.1"),
-        ({"slice_std": float("nan")}, "slice_std is nan"),
-        ({"slice_std": "same"}, "slice_std is 'same'; it must be 0 or more, or 'match'"),
+        ("nowhere.net:Net", None, 3, r"can't import 'nowhere.net' \(No module named 'nowhere'\)"),
+        ("torch.nn:Linea", None, 3, "'torch.nn' has no 'Linea'"),
+        ("os:sep", None, 3, "neither a class nor a function"),
+        ("os:getcwd", None, 3, "gives str, not a torch.nn.Module"),
+        ("torch.nn:Conv2d", {"in_channels": 3}, 3, "can't be built: TypeError: .*out_channels"),
+        (
+            "torch.nn:Conv2d",
+            {"in_channels": 3, "out_channels": 4, "kernel_size": 1},
+            3,
+            "gives 4 classes but the data has 3",
+        ),
     ],
 )
-def test_values_out_of_range_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        widen_input(nn.Sequential(nn.Conv2d(3, 4, 3)), **options)
+def test_a_name_that_leads_nowhere_is_one_line(name: str, args: Any, classes: int, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        build_model(name, classes, args=args)
+    assert "\n" not in str(caught.value)
 
 
-def test_normalisation_is_the_networks_own_or_imagenets() -> None:
-    imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    half = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    assert input_normalization(nn.Sequential(nn.Conv2d(3, 4, 3))) == imagenet
-    assert input_normalization(timm.create_model("test_vit")) == half
-    segmenter = build_model("fcn@test_vit", 3)
-    assert input_normalization(segmenter) == half == (segmenter.input_mean, segmenter.input_std)
-    assert input_normalization(nn.ModuleDict({"network": segmenter})) == half
-    assert input_normalization(build_model("pspnet_r18", 3)) == imagenet
+def test_args_of_a_network_of_ours_are_refused() -> None:
+    with pytest.raises(ModelError, match="'pspnet_r18' takes no args"):
+        build_model("pspnet_r18", 3, args={"width": 2})
+    with pytest.raises(ModelError, match="weights: timm has no meaning"):
+        build_model("torch.nn:Conv2d", 3, weights="timm")
+
+
+def test_a_module_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_net_of_test_adapt.py").write_text(
+        "from torch import nn\ndef make(width, num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, width, 1), nn.Conv2d(width, num_classes, 1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    network = build_model("my_net_of_test_adapt:make", 5, args={"width": 4})
+    assert network.num_classes == 5
+    assert network.core[0].out_channels == 4  # type: ignore[index]
+
+
+def test_weights_in_its_own_names(tmp_path: Path) -> None:
+    make = "torchvision.models.segmentation:lraspp_mobilenet_v3_large"
+    theirs = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4
+    )
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    ours = build_model(make, 4, args={"weights_backbone": None}, weights=str(tmp_path / "w.pth"))
+    image = torch.randn(1, 3, 33, 47)
+    with torch.no_grad():
+        assert torch.equal(ours.eval()(image).logits, theirs.eval()(image)["out"])
+    other = build_model(make, 6, args={"weights_backbone": None}, weights=str(tmp_path / "w.pth"))
+    state = theirs.state_dict()
+    differ = {k for k, v in other.core.state_dict().items() if v.shape != state[k].shape}
+    assert differ == {k for k in state if k.startswith(("classifier.low_classifier", "classifier.high_classifier"))}
+    assert all(torch.equal(v, state[k]) for k, v in other.core.state_dict().items() if k not in differ)

@@ -8,22 +8,80 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg import SegmentationOutput, build_model, list_models
 from ladseg.errors import ModelError
+from ladseg.models.describe import describe_model
 from ladseg.models.zoo import HEADS
 
-# CIRKD's networks, counted from its public definitions, with and without the auxiliary head; MACs at 1024x2048.
+# With and without what only trains, 19 classes. CIRKD's, STDC's and OCRNet's counts are published or were taken from
+# the public definitions; FCN, DINOv2 and SegFormer are worked out below.
 COUNTS = {
-    ("deeplabv3_r18", 19): (13_607_974, 13_459_155),
-    ("pspnet_r18", 19): (12_919_334, 12_770_515),
-    ("deeplabv3_r101", 19): (61_118_950, 58_754_259),
-    # The classifier is 1x1 with bias on 128 (R101: 256) channels, so 8 classes fewer take 8 * 129 (8 * 257) off.
-    ("deeplabv3_r18", 11): (13_606_422, 13_459_155 - 8 * 129),
-    ("pspnet_r18", 11): (12_917_782, 12_770_515 - 8 * 129),
-    ("deeplabv3_r101", 11): (61_114_838, 58_754_259 - 8 * 257),
+    "pspnet_r18": (12_919_334, 12_770_515),
+    "pspnet_r50": (49_080_038, 46_715_347),
+    "pspnet_r101": (68_072_166, 65_707_475),
+    "deeplabv3_r18": (13_607_974, 13_459_155),
+    "deeplabv3_r50": (42_126_822, 39_762_131),
+    "deeplabv3_r101": (61_118_950, 58_754_259),
+    "stdc1": (8_572_896, 8_275_104),
+    "stdc2": (12_603_360, 12_305_568),
+    "ocrnet_w18s": (6_378_496, 6_378_496),
+    "ocrnet_w18": (12_080_036, 12_080_036),
+    "ocrnet_w48": (70_371_446, 70_371_446),
 }
+# torchvision's backbones without their classifiers, and mmsegmentation's FCN heads: three 3x3 convolutions with batch
+# norm, the third over input and result, and a 1x1 classifier; the auxiliary head is one 3x3 to a quarter and a 1x1.
+for name, backbone, channels, width in (("fcn_r18", 11_176_512, 512, 128), ("fcn_r50", 23_508_032, 2048, 512)):
+    head = 9 * width * (channels + width + channels + width) + 3 * 2 * width + 19 * (width + 1)
+    aux_width = channels // 8
+    aux = 9 * (channels // 2) * aux_width + 2 * aux_width + 19 * (aux_width + 1)
+    COUNTS[name] = (backbone + head + aux, backbone + head)
+# timm's vision transformer less its last norm, in which features_only has no part; batch norm and a classifier on four
+# blocks' maps; LoRA of rank 16 on the fused qkv (d to 3d) and the projection (d to d) of twelve blocks.
+for name, backbone, width in (("dinov2_s14", 22_055_424, 384), ("dinov2_b14", 86_578_176, 768)):
+    head = 2 * 4 * width + 19 * (4 * width + 1)
+    COUNTS[name] = (backbone + head + 12 * 16 * (width + 3 * width + width + width), backbone + head)
+# SegFormer's table 6: kernel, width, depth and reduction of each stage, and a linear layer from each to the decoder.
+for name, widths, depths, decoder in (
+    ("segformer_b0", (32, 64, 160, 256), (2, 2, 2, 2), 256),
+    ("segformer_b2", (64, 128, 320, 512), (3, 4, 6, 3), 768),
+):
+    total = 4 * decoder * decoder + 2 * decoder + 19 * (decoder + 1)
+    for kernel, before, c, depth, reduction in zip(
+        (7, 3, 3, 3), (3, *widths[:-1]), widths, depths, (8, 4, 2, 1), strict=True
+    ):
+        attention = 4 * (c * c + c) + (reduction**2 * c * c + c + 2 * c if reduction > 1 else 0)
+        block = attention + (c * 4 * c + 4 * c) + 10 * 4 * c + (4 * c * c + c) + 2 * 2 * c
+        total += kernel**2 * before * c + c + 2 * c + depth * block + 2 * c + c * decoder + decoder
+    COUNTS[name] = (total, total)
+# Parameters a class: each classifier's inputs, and 1 where it has a bias; with and without what only trains.
+A_CLASS = {
+    "pspnet_r18": (129 + 65, 129),
+    "pspnet_r50": (513 + 257, 513),
+    "pspnet_r101": (513 + 257, 513),
+    "deeplabv3_r18": (129 + 65, 129),
+    "deeplabv3_r50": (257 + 257, 257),
+    "deeplabv3_r101": (257 + 257, 257),
+    "stdc1": (256 + 64 + 64, 256),
+    "stdc2": (256 + 64 + 64, 256),
+    "ocrnet_w18s": (513 + 271,) * 2,
+    "ocrnet_w18": (513 + 271,) * 2,
+    "ocrnet_w48": (513 + 721,) * 2,
+    "fcn_r18": (129 + 65, 129),
+    "fcn_r50": (513 + 257, 513),
+    "dinov2_s14": (4 * 384 + 1,) * 2,
+    "dinov2_b14": (4 * 768 + 1,) * 2,
+    "segformer_b0": (257,) * 2,
+    "segformer_b2": (769,) * 2,
+}
+# Weights of the fourth channel in the first layer: its outputs times its kernel.
+FOURTH = {"pspnet": 64 * 9, "deeplabv3": 64 * 9, "fcn": 64 * 49, "stdc": 32 * 9, "ocrnet": 64 * 9}
+FOURTH |= {"dinov2_s14": 384 * 196, "dinov2_b14": 768 * 196, "segformer_b0": 32 * 49, "segformer_b2": 64 * 49}
+# At 1024x2048 in training, with and without the auxiliary head.
 GIGA_MACS = {
     "deeplabv3_r18": (517.495, 512.624),
-    "pspnet_r18": (488.508, 483.636),
+    "deeplabv3_r50": (1442.724, 1365.255),
     "deeplabv3_r101": (2063.346, 1985.878),
+    "pspnet_r18": (488.508, 483.636),
+    "pspnet_r50": (1550.309, 1472.840),
+    "pspnet_r101": (2170.932, 2093.463),
 }
 # Backbones that can be dilated, one that can't, a transformer of one size and one with channels last.
 SMALL = [
@@ -37,19 +95,38 @@ SMALL = [
 ]
 
 
+HEAVY = {"pspnet_r101", "deeplabv3_r101", "ocrnet_w48", "dinov2_b14"}
+
+
 def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize(("name", "classes"), COUNTS)
-@pytest.mark.parametrize("in_channels", [3, 4])
-@pytest.mark.parametrize("aux", [True, False])
-def test_exact_parameter_counts(name: str, classes: int, in_channels: int, aux: bool) -> None:
+def test_every_named_network_has_a_count() -> None:
+    assert set(COUNTS) == set(A_CLASS) == set(list_models())
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize(("classes", "in_channels"), [(19, 3), (11, 4)])
+@pytest.mark.parametrize("training", [True, False])
+def test_exact_parameter_counts(name: str, classes: int, in_channels: int, training: bool) -> None:
     with torch.device("meta"):
-        network = build_model(name, classes, in_channels=in_channels, aux=aux)
-    fourth = 64 * 3 * 3 if in_channels == 4 else 0
-    assert parameters(network) == COUNTS[name, classes][0 if aux else 1] + fourth
+        network = build_model(name, classes, in_channels=in_channels, aux=training, merged=not training)
+    fourth = next(value for start, value in FOURTH.items() if name.startswith(start)) if in_channels == 4 else 0
+    which = 0 if training else 1
+    assert parameters(network) == COUNTS[name][which] - (19 - classes) * A_CLASS[name][which] + fourth
     assert network.in_channels == in_channels
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_what_only_trains_is_told_apart(name: str) -> None:
+    with torch.device("meta"):
+        assert build_model(name, 19).deployed_parameters() == COUNTS[name][1]
+
+
+@pytest.mark.parametrize(("name", "giga_macs"), [("stdc1", 16.86), ("stdc2", 23.46)])
+def test_macs_of_stdc_as_published(name: str, giga_macs: float) -> None:
+    assert describe_model(name, 19, (512, 1024)).macs / 1e9 == pytest.approx(giga_macs, rel=1e-3)
 
 
 def test_the_backbone_alone_has_the_count_of_the_facts() -> None:
@@ -69,27 +146,36 @@ def test_macs(name: str, aux: bool) -> None:
     assert counter.get_total_flops() / 2 / 2 / 1e9 == pytest.approx(GIGA_MACS[name][0 if aux else 1], rel=1e-3)
 
 
+def auxiliary_outputs(name: str) -> int:
+    return {"stdc": 2, "dino": 0, "segf": 0}.get(name[:4], 1)
+
+
 @pytest.mark.parametrize("name", [*list_models(), *SMALL])
 def test_every_network_trains_a_step_and_keeps_the_contract(name: str) -> None:
     torch.manual_seed(0)
-    heavy = name.endswith("r101")
     network = build_model(name, 5)
     image = torch.randn(2, 3, 33, 41)
     output = network.train()(image)
     assert isinstance(output, SegmentationOutput)
-    assert len(output.aux) == 1
+    assert len(output.aux) == auxiliary_outputs(name)
     assert output.logits.shape[:2] == (2, 5)
     assert set(output.features) == {"backbone", "head"}
-    if not heavy:
-        (output.logits.mean() + output.aux[0].mean()).backward()
-        used = [p for n, p in network.named_parameters() if p.grad is not None]
-        assert len(used) == len(list(network.parameters())), "every parameter takes part"
-        assert all(p.grad.isfinite().all() for p in used)
+    assert (output.boundary is not None) == name.startswith("stdc")
+    if name not in HEAVY:
+        loss = sum(x.mean() for x in (output.logits, *output.aux, output.boundary) if x is not None)
+        loss.backward()  # type: ignore[union-attr]
+        wanted = [p for p in network.parameters() if p.requires_grad]
+        used = [p for p in wanted if p.grad is not None]
+        assert len(used) == len(wanted), "every parameter that is to train takes part"
+        assert all(p.grad.isfinite().all() for p in used)  # type: ignore[union-attr]
     network.eval()
     with torch.inference_mode():
         alone = network(image[:1])
     assert alone.aux == ()
+    assert alone.boundary is None
     assert alone.logits.shape[-2:] == output.logits.shape[-2:]
+    # The map before the classifier is what distillers read as "head".
+    assert alone.features["head"].shape[-2:] == alone.logits.shape[-2:]
 
 
 @pytest.mark.parametrize("name", ["pspnet_r18", "deeplabv3_r18"])

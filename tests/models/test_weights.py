@@ -1,14 +1,20 @@
 """Pretrained backbones: loaded bit for bit, or refused in one line."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 
 from ladseg import build_model
+from ladseg.delivery import save_student
 from ladseg.errors import ModelError
+from ladseg.models.renames import renamed
+from ladseg.models.stdc import STDCBackbone
 
 PRETRAINED = Path(__file__).parents[3] / "shared/pretrained/tf_efficientnet_lite0.safetensors"
 
@@ -115,3 +121,151 @@ def test_real_imagenet_weights() -> None:
 def test_a_fourth_channel_leaves_the_real_rgb_weights() -> None:
     stem = build_model("fcn@tf_efficientnet_lite0", 11, in_channels=4, weights=str(PRETRAINED)).backbone.conv_stem
     assert torch.equal(stem.weight[:, :3], load_file(PRETRAINED)["conv_stem.weight"])
+
+
+def to_csail(key: str) -> str:
+    """Deep-stem names of MIT CSAIL, from timm's."""
+    for ours, theirs in (
+        ("conv1.0.", "conv1."),
+        ("conv1.1.", "bn1_."),
+        ("conv1.3.", "conv2."),
+        ("conv1.4.", "bn2."),
+        ("conv1.6.", "conv3."),
+        ("bn1.", "bn3."),
+    ):
+        if key.startswith(ours):
+            return key.replace(ours, theirs, 1).replace("bn1_.", "bn1.")
+    return key
+
+
+def to_v1c(key: str) -> str:
+    """mmsegmentation's ResNetV1c in a whole network's file, from timm's."""
+    if key.startswith("conv1."):
+        return "backbone.stem." + key[6:]
+    return "backbone.stem.7." + key[4:] if key.startswith("bn1.") else "backbone." + key
+
+
+@pytest.mark.parametrize("rename", [to_csail, to_v1c, lambda key: "module." + key, lambda key: "backbone." + key])
+def test_deep_stem_resnets_in_the_names_of_others(tmp_path: Path, rename: Callable[[str], str]) -> None:
+    state = timm.create_model("resnet18", stem_width=64, stem_type="deep", num_classes=0).state_dict()
+    file = {rename(key): value for key, value in state.items()}
+    assert len(file) == len(state)
+    torch.save(file, tmp_path / "w.pth")
+    loaded = build_model("pspnet_r18", 3, weights=str(tmp_path / "w.pth")).backbone.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+
+def test_torchvisions_resnet_is_timms(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    theirs = torchvision.models.resnet18(weights=None)
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    loaded = build_model("fcn_r18", 3, weights=str(tmp_path / "w.pth")).backbone.state_dict()
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in loaded.items())
+    assert "its classifier of 1000 classes is left out" in caplog.text
+
+
+def test_the_stdc_authors_backbones(tmp_path: Path) -> None:
+    """Their names by their code: convolutions with batch norm are conv and bn, the halving one is avd_layer."""
+    backbone = STDCBackbone((2, 2, 2))
+
+    def theirs(key: str) -> str:
+        key = re.sub(r"\.point\.", ".conv_list.0.", key)
+        key = re.sub(r"\.convs\.(\d)\.", lambda match: f".conv_list.{int(match[1]) + 1}.", key)
+        key = re.sub(r"\.down\.", ".avd_layer.", key)
+        return key if "avd_layer" in key else re.sub(r"\.1\.(?=\w+$)", ".bn.", re.sub(r"\.0\.(?=\w+$)", ".conv.", key))
+
+    file = {theirs(key): value for key, value in backbone.state_dict().items()}
+    assert {"features.0.conv.weight", "features.2.avd_layer.1.weight", "features.7.conv_list.3.bn.bias"} <= set(file)
+    torch.save({"state_dict": {**file, "fc.weight": torch.ones(9, 9)}}, tmp_path / "w.tar")
+    loaded = build_model("stdc1", 3, weights=str(tmp_path / "w.tar")).backbone.state_dict()
+    assert all(torch.equal(value, backbone.state_dict()[key]) for key, value in loaded.items())
+    with pytest.raises(ModelError, match=r"of the \d+ tensors of this STDC match"):
+        build_model("stdc2", 3, weights=str(tmp_path / "w.tar"))
+
+
+MMSEG = {
+    "pspnet@resnet18": {
+        "head.features.0.branches.3.0.weight": "decode_head.psp_modules.3.1.conv.weight",
+        "head.features.1.1.bias": "decode_head.bottleneck.bn.bias",
+        "head.classifier.bias": "decode_head.conv_seg.bias",
+        "aux_head.features.0.weight": "auxiliary_head.convs.0.conv.weight",
+        "aux_head.classifier.weight": "auxiliary_head.conv_seg.weight",
+    },
+    "fcn_r18": {
+        "head.features.convs.1.0.weight": "decode_head.convs.1.conv.weight",
+        "head.features.fuse.1.running_mean": "decode_head.conv_cat.bn.running_mean",
+        "head.classifier.weight": "decode_head.conv_seg.weight",
+    },
+    "ocrnet_w18s": {
+        "guess.features.0.weight": "decode_head.0.convs.0.conv.weight",
+        "guess.classifier.bias": "decode_head.0.conv_seg.bias",
+        "head.features.0.weight": "decode_head.1.bottleneck.conv.weight",
+        "head.attention.query.1.0.weight": "decode_head.1.object_context_block.query_project.1.conv.weight",
+        "head.attention.value.1.bias": "decode_head.1.object_context_block.value_project.bn.bias",
+        "head.attention.out.0.weight": "decode_head.1.object_context_block.out_project.conv.weight",
+        "head.mix.0.weight": "decode_head.1.object_context_block.bottleneck.conv.weight",
+        "head.classifier.weight": "decode_head.1.conv_seg.weight",
+    },
+}
+
+
+@pytest.mark.parametrize("name", MMSEG)
+def test_mmsegmentations_heads_by_name(name: str) -> None:
+    own = build_model(name, 3).state_dict()
+    for ours, theirs in MMSEG[name].items():
+        assert ours in own
+        sign = {"decode_head.0.conv_seg.weight": own[ours]}
+        assert ours in renamed(sign | {theirs: own[ours]})
+
+
+def test_a_whole_network_of_ours_and_another_number_of_classes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = build_model("pspnet@test_resnet", 5)
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    same = build_model("pspnet@test_resnet", 5, weights=str(tmp_path / "w.safetensors"))
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in same.state_dict().items())
+    other = build_model("pspnet@test_resnet", 7, weights=str(tmp_path / "w.safetensors")).state_dict()
+    assert "its classifier is for 5 classes, not 7; it is left out" in caplog.text
+    classifiers = {key for key, value in other.items() if value.shape != source.state_dict()[key].shape}
+    assert classifiers == {f"{head}.classifier.{part}" for head in ("head", "aux_head") for part in ("weight", "bias")}
+    assert all(torch.equal(v, source.state_dict()[k]) for k, v in other.items() if k not in classifiers)
+
+
+def test_what_a_run_delivers_starts_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = build_model("dinov2_s14", 3)
+    save_student(tmp_path / "student.safetensors", source, {})
+    again = build_model("dinov2_s14", 3, weights=str(tmp_path / "student.safetensors"))
+    assert all(
+        torch.equal(value, source.state_dict()[k]) for k, value in again.state_dict().items() if "lora_" not in k
+    )
+    plain = build_model("pspnet@test_resnet", 3)
+    save_student(tmp_path / "plain.safetensors", plain, {})
+    build_model("pspnet@test_resnet", 3, weights=str(tmp_path / "plain.safetensors"))
+    assert "has nothing for aux_head; this part starts at random" in caplog.text
+
+
+def test_a_backbone_below_another_head_will_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = timm.create_model("test_resnet", num_classes=0).state_dict()
+    file = {f"backbone.{key}": value for key, value in state.items()} | {"decoder.weight": torch.ones(2)}
+    torch.save(file, tmp_path / "w.pth")
+    loaded = build_model("fcn@test_resnet", 3, weights=str(tmp_path / "w.pth")).backbone.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+    assert "only its backbone is used; its head is of another network" in caplog.text
+
+
+def test_segformers_encoder_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = build_model("segformer_b0", 3).core.state_dict()
+    encoder = {key: value for key, value in source.items() if key.startswith("segformer.")}
+    save_file(encoder, tmp_path / "w.safetensors")
+    loaded = build_model("segformer_b0", 3, weights=str(tmp_path / "w.safetensors")).core.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in encoder.items())
+    assert "has nothing for decode_head" in caplog.text
+
+
+def test_segformer_as_published(tmp_path: Path) -> None:
+    """transformers saves under the published names, whatever it calls the parts inside."""
+    source = build_model("segformer_b0", 3)
+    source.core.save_pretrained(tmp_path)  # type: ignore[operator]
+    assert any(key.startswith("segformer.encoder.block.") for key in load_file(tmp_path / "model.safetensors"))
+    loaded = build_model("segformer_b0", 3, weights=str(tmp_path / "model.safetensors")).state_dict()
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in loaded.items())

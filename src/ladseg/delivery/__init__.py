@@ -1,5 +1,7 @@
 """What a run leaves for its user: the student's weights file, the table and the picture."""
 
+from .models_table import models_markdown as models_markdown
+from .models_table import models_table as models_table
 from .picture import Panel as Panel
 from .picture import save_picture as save_picture
 from .table import iou_table as iou_table

@@ -1,9 +1,11 @@
 """The deliverable: one safetensors file that holds a three-channel network and all that is needed to use it."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -15,21 +17,27 @@ FORMAT = "ladseg-student-1"
 
 
 def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
-    """Write the network without its training-only heads.
+    """Write the network as it predicts: without its training-only heads, adapters merged into the weights.
+
+    The keys are the network's own, so a user's network loads its file with ``load_state_dict``.
 
     Args:
         path: The file.
         network: What is delivered.
         data: What it was trained on, as plain values: ``class_names``, ``colors``, ``ignore_index``, ``label_map``.
     """
-    delivered = build_model(network.name, network.num_classes, aux=False, output_stride=network.output_stride)
-    wanted = delivered.state_dict().keys()
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items() if name in wanted}
-    delivered.load_state_dict(state)
+    merged = copy.deepcopy(network).merge()
+    state = {
+        # Tied weights are one tensor, and safetensors refuses the same memory twice.
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in merged.core.state_dict().items()
+        if not merged.is_training_only(name)
+    }
+    _delivered(network.origin, network.num_classes).core.load_state_dict(state)
     header = {
         "model": network.name,
         "num_classes": network.num_classes,
-        "output_stride": network.output_stride,
+        **{key: value for key, value in network.origin.items() if key != "name"},
         "mean": list(network.input_mean),
         "std": list(network.input_std),
         "data": data,
@@ -38,14 +46,19 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
     write_atomically(path, lambda temporary: save_file(state, temporary, metadata))
 
 
-def load_student(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
+def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter, dict[str, Any]]:
     """Read what :func:`save_student` wrote.
+
+    Args:
+        path: The file.
+        model: The name ``package.module:Class`` of a network that is not ladseg's. A file says which code builds its
+            network; code from elsewhere runs only if the caller names it too.
 
     Returns:
         The network in eval mode, and the header: ``mean``, ``std`` of 0..1 RGB, ``data`` and the rest.
 
     Raises:
-        ModelError: No such file, or not one of ours.
+        ModelError: No such file, not one of ours, or one of a network of other code that the caller did not name.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,9 +74,21 @@ def load_student(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
             "give the student.safetensors of a run"
         )
     header = json.loads(metadata["ladseg"])
-    network = build_model(header["model"], header["num_classes"], aux=False, output_stride=header["output_stride"])
+    if ":" in header["model"] and model != header["model"]:
+        raise ModelError(
+            f"{path}: its network is '{header['model']}', code that is not ladseg's; if you trust it, "
+            f"add --model {header['model']}"
+        )
+    origin = {"name": header["model"], **{key: header[key] for key in ("output_stride", "args") if key in header}}
+    network = _delivered(origin, header["num_classes"])
     try:
-        network.load_state_dict(load_file(path))
+        network.core.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise ModelError(f"{path}: does not fit '{header['model']}': {' '.join(str(error).split())[:300]}") from None
     return network.eval(), header
+
+
+def _delivered(origin: dict[str, Any], num_classes: int) -> Segmenter:
+    """The structure of a network as it predicts."""
+    with torch.random.fork_rng(devices=[]):
+        return build_model(num_classes=num_classes, aux=False, merged=True, **origin)

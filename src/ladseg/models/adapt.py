@@ -1,122 +1,169 @@
-"""What any ``nn.Module`` needs to be a student or a teacher here: its input, read and widened."""
+"""Any ``nn.Module`` as a network of ours: what it returns, what sizes it takes, and how a recipe names it."""
 
-from typing import Literal
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from ladseg.errors import ModelError
+from ladseg.models.input_layer import input_normalization
+from ladseg.models.segmenter import Segmenter
+from ladseg.outputs import SegmentationOutput
 
-RGB = 3
-# They normalise their weights over all input channels, so one more channel would change what RGB gives.
-STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
+# What networks need their sides to be multiples of; 14 is DINOv2's patch.
+DIVISORS = (1, 2, 4, 8, 14, 16, 32, 64)
+# The arguments by which networks of torchvision, segmentation_models_pytorch and transformers are told their classes.
+CLASS_ARGUMENTS = ("num_classes", "classes", "num_labels")
 
 
-def widen_input(
-    network: nn.Module,
-    extra_channels: int = 1,
-    slice_std: float | Literal["match"] = 0.1,
-    input_layer: str | None = None,
-    generator: Generator | None = None,
-) -> nn.Module:
-    """Append input channels to a network's first convolution, in place.
+class Adapted(Segmenter):
+    """A foreign network; made by :func:`adapt`."""
 
-    The existing weights stay bit for bit (libraries that build a four-channel stem directly rescale them), so an
-    image with zeros in the new channels gives what the image alone gave. The layer stays the same object with its
-    class, stride, padding and hooks; its weight is a new parameter, so widen before an optimiser is made. Widening
-    a widened network appends more channels to the same layer.
+    def __init__(
+        self,
+        module: nn.Module,
+        num_classes: int,
+        input_mean: tuple[float, ...],
+        input_std: tuple[float, ...],
+        size_divisor: int,
+    ) -> None:
+        super().__init__(num_classes, input_mean, input_std, size_divisor)
+        self.module = module
+
+    @property
+    def core(self) -> nn.Module:
+        return self.module
+
+    def segment(self, image: Tensor) -> SegmentationOutput:
+        output = SegmentationOutput.of(self.module(image))
+        return output if self.training else SegmentationOutput(output.logits, output.features)
+
+
+def adapt(
+    module: nn.Module,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    features: str | None = None,
+) -> Adapted:
+    """Make any segmentation network one that ladseg can train, distil, measure and deliver.
+
+    The module is used as it is, not copied. It is run once, in eval mode on a small image of zeros, to learn its number
+    of classes and whether its sides must be multiples of something: other sizes are then padded, and the maps cut back.
 
     Args:
-        network: Any module whose image enters through a Conv2d, a patch embedding's included.
-        extra_channels: How many channels to append.
-        slice_std: The new weights are N(0, slice_std^2); ``"match"`` takes the standard deviation of the layer's
-            own RGB weights; 0 leaves them zero.
-        input_layer: The convolution's path, such as ``"encoder.conv1"``; None takes the first Conv2d, in order of
-            registration, that has three input channels and one group.
-        generator: Source of the new weights; None is torch's global one of the CPU.
-
-    Returns:
-        The same network.
+        module: Maps ``(N, 3, H, W)`` to logits ``(N, C, h, w)``: a tensor, a mapping with ``"out"`` and perhaps
+            ``"aux"`` (torchvision), an object with ``.logits`` (transformers), or a tuple with the main logits first
+            and those of auxiliary heads after it.
+        mean: Mean of RGB in 0..1 that it expects to be subtracted; None takes the module's ``input_mean`` or timm's
+            configuration where it has one, else ImageNet's.
+        std: Standard deviation that it expects to be divided by; None as for the mean.
+        features: Path of the module, such as ``"backbone.layer4"``, whose output feature distillers read.
 
     Raises:
-        ModelError: There is no such layer, its weights depend on its number of channels, or a value is out of range.
+        ModelError: It fails on an image of any size tried, or does not return logits.
     """
-    if extra_channels < 1:
-        raise ModelError(f"extra_channels is {extra_channels}; it must be at least 1")
-    if slice_std != "match" and (isinstance(slice_std, str) or not slice_std >= 0):
-        raise ModelError(f"slice_std is {slice_std!r}; it must be 0 or more, or 'match'")
-    path, layer = find_input_layer(network, input_layer)
-    # A parametrised weight (weight norm, spectral norm) is no parameter of the layer itself.
-    if isinstance(layer, STANDARDISED) or layer._parameters.get("weight") is None:
+    known_mean, known_std = input_normalization(module)
+    divisor, result = _try_sizes(module)
+    network = Adapted(module, _logits(module, result).shape[1], mean or known_mean, std or known_std, divisor)
+    network.origin = {"name": f"{type(module).__module__}:{type(module).__qualname__}"}
+    return network.tap(features) if features else network  # type: ignore[return-value]
+
+
+def build_foreign(name: str, num_classes: int, args: dict[str, Any] | None = None) -> Adapted:
+    """The network that a recipe names as ``package.module:Class``.
+
+    A class of transformers gets its configuration made from the arguments. The number of classes is filled in where the
+    class or function has an argument for it (``num_classes``, ``classes``, ``num_labels``) that is not given.
+
+    Args:
+        name: Where it is: a class, or a function that returns a network.
+        num_classes: The number of classes that it must give.
+        args: Its arguments.
+
+    Raises:
+        ModelError: It can't be imported or built, or gives another number of classes.
+    """
+    make = _resolve(name)
+    config = getattr(make, "config_class", None)
+    known = inspect.signature(make).parameters if config is None else dict.fromkeys(("num_labels",))
+    filled = {key: num_classes for key in CLASS_ARGUMENTS if key in known}
+    values = (filled if not set(filled) & set(args or {}) else {}) | (args or {})
+    try:
+        module = make(**values) if config is None else make(config(**values))
+    except Exception as error:  # whatever the user's own code raises
+        raise ModelError(f"'{name}' can't be built: {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"'{name}' gives {type(module).__name__}, not a torch.nn.Module")
+    network = adapt(module)
+    if network.num_classes != num_classes:
         raise ModelError(
-            f"'{path}' of {_name(network)} ({type(layer).__name__}) computes its weights from all its input channels, "
-            "so a new one would change what it makes of RGB; choose a network with a plain first convolution"
+            f"'{name}' gives {network.num_classes} classes but the data has {num_classes}; set the number in its args"
         )
-    old = layer.weight.detach()
-    std = float(old[:, :RGB].float().std()) if slice_std == "match" else float(slice_std)
-    widened = _with_new_slice(old, extra_channels, std, generator)
-    layer.weight = nn.Parameter(widened, requires_grad=layer.weight.requires_grad)
-    layer.in_channels += extra_channels
-    layer.added_channels = _added_channels(layer) + extra_channels  # type: ignore[assignment]
+    network.origin = {"name": name, "args": args}
     return network
 
 
-def find_input_layer(network: nn.Module, path: str | None = None) -> tuple[str, nn.Conv2d]:
-    """The convolution that sees the image, with its path; see :func:`widen_input` for which that is.
+def _resolve(name: str) -> Callable[..., Any]:
+    place, _, path = name.partition(":")
+    # As 'python -m' does: a module in the folder where the command was typed.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        target: Any = importlib.import_module(place)
+    except Exception as error:  # importing runs the user's module
+        raise ModelError(
+            f"'{name}': can't import '{place}' ({_one_line(error)}); is its folder on PYTHONPATH, or installed?"
+        ) from error
+    for part in path.split("."):
+        if not hasattr(target, part):
+            raise ModelError(f"'{name}': '{place}' has no '{path}'")
+        target = getattr(target, part)
+    if not callable(target):
+        raise ModelError(f"'{name}' is neither a class nor a function")
+    return target
 
-    Raises:
-        ModelError: There is none, or none at ``path``.
-    """
-    convolutions = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d) and m.groups == 1}
-    if path is not None:
-        if path not in convolutions:
-            known = ", ".join(list(convolutions)[:5]) or "none"
-            raise ModelError(
-                f"input_layer '{path}' is not an ungrouped Conv2d of {_name(network)}; the first are: {known}"
-            )
-        return path, convolutions[path]
-    for name, layer in convolutions.items():
-        if layer.in_channels - _added_channels(layer) == RGB:
-            return name, layer
+
+def _try_sizes(module: nn.Module) -> tuple[int, Any]:
+    """The smallest of the divisors whose multiples the network takes, and what it returned."""
+    modes = [(part, part.training) for part in module.modules()]
+    first_error: Exception | None = None
+    try:
+        module.eval()
+        for divisor in DIVISORS:
+            try:
+                return divisor, _result_for_zeros(module, divisor)
+            except Exception as error:  # the user's own code
+                first_error = first_error or error
+    finally:
+        for part, mode in modes:
+            part.training = mode
     raise ModelError(
-        f"no Conv2d with 3 input channels found in {_name(network)}, so its input can't be widened; "
-        "name the layer that takes the image with input_layer"
-    )
+        f"{type(module).__name__} fails on images of zeros of every size tried: {_one_line(first_error)}"
+    ) from first_error
 
 
-def input_normalization(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of RGB in 0..1 that a network expects its images to be normalised with.
-
-    Args:
-        network: A :class:`ladseg.Segmenter`, a timm network, or a module that holds one; any other is taken to
-            expect ImageNet's.
-    """
-    for module in network.modules():
-        own = getattr(module, "input_mean", None), getattr(module, "input_std", None)
-        config = getattr(module, "pretrained_cfg", None)
-        timms = (config.get("mean"), config.get("std")) if isinstance(config, dict) else (None, None)
-        for mean, std in (own, timms):
-            if mean is not None and std is not None:
-                return tuple(mean), tuple(std)
-    return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+@torch.no_grad()
+def _result_for_zeros(module: nn.Module, divisor: int) -> Any:
+    """What the module returns for an image about 128 a side, both sides odd multiples of the divisor and unequal."""
+    height, width = (((side // divisor) | 1) * divisor for side in (128, 160))
+    parameter = next(module.parameters(), torch.empty(0))
+    return module(torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype))
 
 
-def _with_new_slice(old: Tensor, extra_channels: int, std: float, generator: Generator | None) -> Tensor:
-    """Weights ``(O, I, kh, kw)`` to ``(O, I + extra_channels, kh, kw)``, in the same memory format."""
-    shape = (old.shape[0], extra_channels, *old.shape[2:])
-    # Drawn in float32 where the generator lives, so that neither the network's device nor its type changes the draw.
-    new = torch.randn(shape, generator=generator, device=generator.device if generator else "cpu").mul_(std)
-    joined = torch.cat([old, new.to(old)], dim=1)
-    channels_last = not old.is_contiguous() and old.is_contiguous(memory_format=torch.channels_last)
-    return joined.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+def _logits(module: nn.Module, result: Any) -> Tensor:
+    try:
+        logits = SegmentationOutput.of(result).logits
+    except TypeError as error:
+        raise ModelError(f"{type(module).__name__}: {error}") from None
+    if logits.ndim != 4:
+        raise ModelError(f"{type(module).__name__} gives {tuple(logits.shape)}; logits are (N, C, h, w)")
+    return logits
 
 
-def _added_channels(layer: nn.Module) -> int:
-    """How many channels :func:`widen_input` has appended to a convolution."""
-    return int(getattr(layer, "added_channels", 0))
-
-
-def _name(network: nn.Module) -> str:
-    return type(network).__name__
+def _one_line(error: Exception | None) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

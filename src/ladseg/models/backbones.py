@@ -8,14 +8,14 @@ import difflib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
-from ladseg.models.weights import read_backbone_weights
+from ladseg.models.weights import Checkpoint, refuse_misfit, say_once
 
 DEFAULT_STRIDE = 8
 STRIDES = (8, 16, 32)
@@ -40,14 +40,17 @@ class ChannelsFirst(nn.Module):
 
 
 def build_backbone(
-    name: str, output_stride: int | None, weights: str | None, options: dict[str, Any] | None = None
+    name: str,
+    output_stride: int | None,
+    weights: Checkpoint | Literal["timm"] | None,
+    options: dict[str, Any] | None = None,
 ) -> nn.Module:
     """A timm network as a list of feature maps, input of three channels.
 
     Args:
         name: timm's name.
         output_stride: Stride of the deepest map; None takes 8 where the backbone can be dilated, else its own.
-        weights: None for random ones, ``"timm"`` to let timm fetch its own, or a local file in timm's key names.
+        weights: None for random ones, ``"timm"`` to let timm fetch its own, or a file's in timm's key names.
         options: More arguments of ``timm.create_model``.
 
     Raises:
@@ -62,8 +65,8 @@ def build_backbone(
     if weights == "timm":
         pretrained = {"pretrained": True}
     elif weights is not None:
-        state = read_backbone_weights(weights, name, options)
-        pretrained = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
+        _refuse_other_backbone(weights, name, options)
+        pretrained = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(weights.state)}}
     options |= _structure(name, output_stride, options)
     try:
         with _quiet_timm():
@@ -77,6 +80,28 @@ def build_backbone(
     # timm keeps the overlay, and with it a second copy of every weight that would travel with the network.
     backbone.pretrained_cfg.pop("state_dict", None)
     return ChannelsFirst(backbone) if _channels_last(backbone) else backbone
+
+
+def _refuse_other_backbone(checkpoint: Checkpoint, name: str, options: dict[str, Any]) -> None:
+    """See that a file is this backbone's; its classifier may be missing or of any size.
+
+    Raises:
+        ModelError: It is another one's.
+    """
+    with torch.device("meta"):
+        model = timm.create_model(name, **options)
+    head = timm.get_pretrained_cfg_value(name, "classifier") or ()
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    in_heads = tuple(f"{part}." for part in heads)
+    wanted = {
+        key: value.shape
+        for key, value in model.state_dict().items()
+        if not key.startswith(in_heads) and not key.endswith("num_batches_tracked")
+    }
+    refuse_misfit(checkpoint, wanted, f"'{name}'")
+    biases = [key for key in checkpoint.state if key.startswith(in_heads) and key.endswith(".bias")]
+    if biases:
+        say_once(f"{checkpoint.file}: its classifier of {len(checkpoint.state[biases[0]])} classes is left out")
 
 
 def _structure(name: str, output_stride: int | None, options: dict[str, Any]) -> dict[str, Any]:

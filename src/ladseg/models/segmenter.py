@@ -1,55 +1,153 @@
-"""The one shape of our networks: backbone, head, and a head that only trains."""
+"""What all our networks have in common, and the most frequent shape of one: backbone, head, training-only head."""
 
+from typing import Any
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ladseg.models.adapt import find_input_layer
 from ladseg.models.heads import Head
+from ladseg.models.taps import Tap
 from ladseg.outputs import SegmentationOutput
+
+RGB = 3
+Triple = tuple[float, float, float]
 
 
 class Segmenter(nn.Module):
-    """A backbone's last feature map through a head.
+    """A network from image to :class:`ladseg.SegmentationOutput`; a subclass gives :meth:`segment`.
 
     Args:
-        name: What :func:`ladseg.build_model` builds this network from.
-        backbone: Image to a list of feature maps, last one deepest.
-        head: On the last map.
-        aux_head: On the second-last map, in training only; None for none.
         num_classes: Number of classes C.
-        output_stride: As asked of :func:`ladseg.build_model`; None is the model's own.
-        input_mean: Mean of the RGB channels, of images in 0..1, that the backbone expects to be subtracted.
+        input_mean: Mean of the RGB channels, of images in 0..1, that the network expects to be subtracted.
         input_std: Standard deviation that it expects to be divided by.
+        size_divisor: Height and width that it takes are multiples of this; others are padded at the right and the
+            bottom with zeros, which is the mean colour, and the maps cut back.
+
+    Attributes:
+        origin: The arguments of :func:`ladseg.build_model` that build this structure again, ``name`` first.
+        aux_weight: Weight of the training-only heads' loss, as the network's reference recipe has it.
+        training_only: Names of the submodules that take no part in prediction.
     """
 
+    aux_weight = 0.4
+    training_only: tuple[str, ...] = ()
+
     def __init__(
-        self,
-        name: str,
-        backbone: nn.Module,
-        head: Head,
-        aux_head: Head | None,
-        num_classes: int,
-        output_stride: int | None,
-        input_mean: tuple[float, ...],
-        input_std: tuple[float, ...],
+        self, num_classes: int, input_mean: tuple[float, ...], input_std: tuple[float, ...], size_divisor: int = 1
     ) -> None:
         super().__init__()
-        self.name = name
         self.num_classes = num_classes
-        self.output_stride = output_stride
         self.input_mean = tuple(input_mean)
         self.input_std = tuple(input_std)
-        self.backbone = backbone
-        self.head = head
-        self.aux_head = aux_head
+        self.size_divisor = size_divisor
+        self.origin: dict[str, Any] = {"name": type(self).__name__}
+        self.feature_tap: Tap | None = None
+
+    @property
+    def name(self) -> str:
+        """What :func:`ladseg.build_model` builds this network from."""
+        return self.origin["name"]
+
+    @property
+    def output_stride(self) -> int | None:
+        """As asked of :func:`ladseg.build_model`; None is the model's own."""
+        return self.origin.get("output_stride")
+
+    @property
+    def core(self) -> nn.Module:
+        """The module whose weights are delivered and whose paths a user names: this one, or the adapted one."""
+        return self
 
     @property
     def in_channels(self) -> int:
         """Channels of the image it takes: 3, and those that it was widened by."""
-        return find_input_layer(self.backbone)[1].in_channels
+        return RGB + max((int(getattr(module, "added_channels", 0)) for module in self.modules()), default=0)
+
+    def tap(self, path: str) -> "Segmenter":
+        """Let ``features["backbone"]`` be the output of the module at ``path`` of :attr:`core`.
+
+        Raises:
+            ModelError: There is no such module; the nearest paths are named.
+        """
+        self.feature_tap = Tap(self.core, path)
+        return self
+
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A file's tensors under the names of :attr:`core`, where those depend on the library that it comes from."""
+        return state
+
+    def prepare(self) -> "Segmenter":
+        """The network as it is trained: adapters (LoRA), where it is trained through such, are added; in place."""
+        return self
+
+    def merge(self) -> "Segmenter":
+        """The network as it is delivered: what :meth:`prepare` added becomes part of the weights; in place."""
+        return self
+
+    def is_training_only(self, parameter: str) -> bool:
+        """Whether the parameter or buffer of this name takes no part in prediction."""
+        return parameter.split(".")[0] in self.training_only
+
+    def deployed_parameters(self) -> int:
+        """Number of parameters in use when the network predicts."""
+        return sum(value.numel() for name, value in self.named_parameters() if not self.is_training_only(name))
+
+    def segment(self, image: Tensor) -> SegmentationOutput:
+        """``(N, in_channels, H, W)``, sides multiples of ``size_divisor``, to the outputs."""
+        raise NotImplementedError
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """``(N, in_channels, H, W)``, normalised, to logits at the network's stride."""
+        height, width = image.shape[-2:]
+        below, right = -height % self.size_divisor, -width % self.size_divisor
+        output = self.segment(F.pad(image, (0, right, 0, below)) if below or right else image)
+        if self.feature_tap is not None:
+            output = SegmentationOutput(
+                output.logits, output.features | {"backbone": self.feature_tap.take()}, output.aux, output.boundary
+            )
+        if not (below or right):
+            return output
+        return output.map(lambda x: _cut(x, (height, width), (height + below, width + right)))
+
+
+class EncoderDecoder(Segmenter):
+    """A backbone's last feature map through a head.
+
+    Args:
+        backbone: Image to a list of feature maps, last one deepest.
+        head: On the last map.
+        aux_head: On the second-last map, in training only; None for none.
+        num_classes: This and the rest as for :class:`Segmenter`.
+        input_mean: See there.
+        input_std: See there.
+        size_divisor: See there.
+    """
+
+    training_only = ("aux_head",)
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: Head,
+        aux_head: Head | None,
+        num_classes: int,
+        input_mean: tuple[float, ...],
+        input_std: tuple[float, ...],
+        size_divisor: int = 1,
+    ) -> None:
+        super().__init__(num_classes, input_mean, input_std, size_divisor)
+        self.backbone = backbone
+        self.head = head
+        self.aux_head = aux_head
+
+    def segment(self, image: Tensor) -> SegmentationOutput:
         maps = self.backbone(image)
         features, logits = self.head(maps[-1])
         aux = (self.aux_head(maps[-2])[1],) if self.training and self.aux_head is not None else ()
         return SegmentationOutput(logits, {"backbone": maps[-1], "head": features}, aux)
+
+
+def _cut(x: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor:
+    """The part of a map of the padded image that shows the image, rounded up to whole positions."""
+    height, width = (-(-side * full // whole) for side, full, whole in zip(size, x.shape[-2:], padded, strict=True))
+    return x[..., :height, :width]

@@ -1,54 +1,130 @@
-"""Pretrained backbone weights from a local file in timm's key names."""
+"""Pretrained weights from a local file: read, told apart, and refused with what matched."""
 
+import logging
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladseg.errors import ModelError
+from ladseg.models.renames import renamed
+
+PREFIX = "backbone."
+logger = logging.getLogger("ladseg")
 
 
-def read_backbone_weights(file: str, name: str, options: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a file, after a look whether they are this backbone's.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's tensors under timm's or our names."""
 
-    Args:
-        file: A safetensors file, or a .pth that loads with ``weights_only=True``, of timm's classification network.
-        name: timm's name of the backbone.
-        options: The arguments of ``timm.create_model`` that the backbone is built with.
+    file: str
+    state: dict[str, Tensor]
 
-    Returns:
-        The file's state dict; its classifier may be missing or of any size.
+    def of_backbone(self) -> "Checkpoint":
+        """Only what lies below ``backbone.``, with that taken off; everything where nothing does."""
+        below = {key.removeprefix(PREFIX): value for key, value in self.state.items() if key.startswith(PREFIX)}
+        if not below:
+            return self
+        if len(below) < len(self.state):
+            say_once(f"{self.file}: only its backbone is used; its head is of another network")
+        return Checkpoint(self.file, below)
+
+    def below_backbone(self) -> "Checkpoint":
+        """All keys below ``backbone.``, where they are not."""
+        return Checkpoint(self.file, {PREFIX + key.removeprefix(PREFIX): value for key, value in self.state.items()})
+
+
+def read_checkpoint(file: str) -> Checkpoint:
+    """Read a safetensors file, or a .pth that loads with ``weights_only=True``.
 
     Raises:
-        ModelError: No such file, an unreadable one, or one of another network.
+        ModelError: No such file, or an unreadable one.
     """
-    state = _read_state(Path(file))
-    with torch.device("meta"):
-        model = timm.create_model(name, **options)
-    head = timm.get_pretrained_cfg_value(name, "classifier") or ()
-    heads = (head,) if isinstance(head, str) else tuple(head)
-    wanted = {
-        key: value.shape
-        for key, value in model.state_dict().items()
-        if not key.startswith(tuple(f"{part}." for part in heads)) and not key.endswith("num_batches_tracked")
-    }
+    return Checkpoint(file, renamed(_read_state(Path(file))))
+
+
+def is_whole(checkpoint: Checkpoint, module: nn.Module) -> bool:
+    """Whether the file knows anything of this network that lies outside its backbone."""
+    return any(key in checkpoint.state for key in module.state_dict() if not key.startswith(PREFIX))
+
+
+def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> None:
+    """Copy a file's tensors into a module that has the same names.
+
+    Parts of the module (its direct children) of which the file has nothing stay as they are, as long as it has others
+    completely; so does a classifier for another number of classes. Both are said.
+
+    Args:
+        module: Where to; on any device but meta.
+        checkpoint: The file.
+        num_classes: Of ``module``.
+
+    Raises:
+        ModelError: Tensors are missing or have another shape.
+    """
+    state, own = checkpoint.state, module.state_dict()
+    wanted = {key: value.shape for key, value in own.items() if not key.endswith("num_batches_tracked")}
+    present = {_part(key) for key in wanted if key in state}
+    absent = [part for part in dict.fromkeys(map(_part, wanted)) if part not in present]
+    unlike = [key for key, shape in wanted.items() if key in state and state[key].shape != shape]
+    classifiers = _of_other_class_count(state, wanted, unlike, num_classes)
+    needed = {k: v for k, v in wanted.items() if k not in classifiers and (_part(k) in present or not present)}
+    refuse_misfit(checkpoint, needed, f"this {type(module).__name__}")
+    if classifiers:
+        theirs = state[next(iter(classifiers))].shape[0]
+        say_once(f"{checkpoint.file}: its classifier is for {theirs} classes, not {num_classes}; it is left out")
+    if absent:
+        say_once(f"{checkpoint.file}: has nothing for {', '.join(absent)}; this part starts at random")
+    module.load_state_dict({k: v for k, v in state.items() if k in own and k not in classifiers}, strict=False)
+
+
+def _part(key: str) -> str:
+    """The direct child of the module that a tensor belongs to."""
+    return key.split(".")[0]
+
+
+def refuse_misfit(checkpoint: Checkpoint, wanted: dict[str, torch.Size], name: str) -> None:
+    """Compare a file with what is needed of it.
+
+    Raises:
+        ModelError: Tensors are missing or have another shape; how many match is said.
+    """
+    state = checkpoint.state
     missing = [key for key in wanted if key not in state]
     unlike = [key for key, shape in wanted.items() if key in state and state[key].shape != shape]
-    if missing or unlike:
-        matched = len(wanted) - len(missing) - len(unlike)
-        example = f"'{missing[0]}' is missing" if missing else _shapes(unlike[0], state, wanted)
-        raise ModelError(
-            f"{file}: {matched} of the {len(wanted)} tensors of '{name}' match, {len(missing)} are missing and "
-            f"{len(unlike)} have another shape ({example}); give a file of this backbone in timm's key names"
-        )
-    return state
+    if not missing and not unlike:
+        return
+    matched = len(wanted) - len(missing) - len(unlike)
+    if missing:
+        example = f"'{missing[0]}' is missing"
+    else:
+        key = unlike[0]
+        example = f"'{key}' is {tuple(state[key].shape)}, not {tuple(wanted[key])}"
+    raise ModelError(
+        f"{checkpoint.file}: {matched} of the {len(wanted)} tensors of {name} match, {len(missing)} are missing and "
+        f"{len(unlike)} have another shape ({example}); docs/models.md says which files fit"
+    )
 
 
-def _shapes(key: str, state: dict[str, Tensor], wanted: dict[str, torch.Size]) -> str:
-    return f"'{key}' is {tuple(state[key].shape)}, not {tuple(wanted[key])}"
+@cache
+def say_once(line: str) -> None:
+    """A line for the user, once a process however many networks a run builds."""
+    logger.warning(line)
+
+
+def _of_other_class_count(
+    state: dict[str, Tensor], wanted: dict[str, torch.Size], unlike: list[str], num_classes: int
+) -> set[str]:
+    """The tensors that differ only in their first dimension, ours being the number of classes; all alike, or none."""
+    apart = {
+        key
+        for key in unlike
+        if wanted[key][0] == num_classes and state[key].ndim > 0 and state[key].shape[1:] == wanted[key][1:]
+    }
+    return apart if len({state[key].shape[0] for key in apart}) == 1 else set()
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -1,20 +1,55 @@
-"""Networks by name.
+"""Networks by name: a plain dict, each line what it is built from and where its definition stands.
 
-``pspnet_r18``, ``deeplabv3_r18`` and ``deeplabv3_r101`` are those of the paper's Table 1, to the parameter. Their
-ResNet ("v1s": a deep 64-64-128 stem, output stride 8) is timm's with ``stem_width=64, stem_type="deep"``.
+The ResNets of CIRKD's ``pspnet_*`` and ``deeplabv3_*`` ("v1s": a deep 64-64-128 stem, output stride 8) are timm's with
+``stem_width=64, stem_type="deep"``; mmsegmentation's ``fcn_*`` have the plain 7x7 stem. Counts are the paper's or
+those of the published configurations, to the parameter.
 """
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Generator
 
 from ladseg.errors import ModelError
-from ladseg.models.adapt import input_normalization, widen_input
+from ladseg.models.adapt import build_foreign
 from ladseg.models.backbones import build_backbone
+from ladseg.models.dinov2 import LAST_BLOCKS, DINOv2
 from ladseg.models.heads import AuxHead, DeepLabV3Head, FCNHead, Head, PSPNetHead
-from ladseg.models.segmenter import Segmenter
+from ladseg.models.input_layer import input_normalization, widen_input
+from ladseg.models.ocrnet import OCRNet
+from ladseg.models.segformer import SegFormer
+from ladseg.models.segmenter import EncoderDecoder, Segmenter
+from ladseg.models.stdc import STDC
+from ladseg.models.weights import Checkpoint, is_whole, load_whole, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a builder, the number of input channels apart: all build for three."""
+
+    num_classes: int
+    aux: bool
+    weights: Checkpoint | Literal["timm"] | None
+    output_stride: int | None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A named network.
+
+    Args:
+        build: Builds it.
+        source: Whose definition it is.
+        training_only: What takes no part in prediction, in words.
+    """
+
+    build: Callable[[Wanted], Segmenter]
+    source: str
+    training_only: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,12 +62,29 @@ class HeadSpec:
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """A named network: a head, a backbone and what timm needs to build it."""
+class OnTimm:
+    """A head on the last feature map of a timm backbone, an auxiliary one on the second-last."""
 
     head: str
     backbone: str
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, wanted: Wanted) -> EncoderDecoder:
+        backbone = build_backbone(self.backbone, wanted.output_stride, wanted.weights, self.options)
+        channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
+        head = HEADS[self.head]
+        width = head.narrow if channels[-1] <= NARROW_CHANNELS else head.wide
+        aux_head: Head | None = AuxHead(channels[-2], wanted.num_classes) if wanted.aux else None
+        mean, std = input_normalization(backbone)
+        return EncoderDecoder(
+            backbone,
+            head.build(channels[-1], width, wanted.num_classes),
+            aux_head,
+            wanted.num_classes,
+            mean,
+            std,
+            _size_divisor(self.backbone),
+        )
 
 
 HEADS: dict[str, HeadSpec] = {
@@ -42,18 +94,79 @@ HEADS: dict[str, HeadSpec] = {
 }
 # The most channels of a deepest feature map that get the narrow head: ResNet-18 has 512, ResNet-50 2048.
 NARROW_CHANNELS = 1024
+# Backbones of timm that fail on other sizes, by the beginning of their names.
+SIZE_DIVISORS = {"hrnet": 32, "swin": 32}
+
+
+def _stdc(variant: str) -> Callable[[Wanted], Segmenter]:
+    def build(wanted: Wanted) -> Segmenter:
+        _refuse_stride(variant, wanted, 8)
+        network = STDC(variant, wanted.num_classes, wanted.aux, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        if isinstance(wanted.weights, Checkpoint):
+            load_whole(network, wanted.weights.below_backbone(), wanted.num_classes)
+        return network
+
+    return build
+
+
+def _ocrnet(backbone_name: str) -> Callable[[Wanted], Segmenter]:
+    def build(wanted: Wanted) -> Segmenter:
+        _refuse_stride(backbone_name, wanted, 4)
+        backbone = build_backbone(backbone_name, 32, wanted.weights, {"feature_location": ""})
+        channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
+        mean, std = input_normalization(backbone)
+        return OCRNet(backbone, channels, wanted.num_classes, wanted.aux, mean, std)
+
+    return build
+
+
+def _dinov2(backbone_name: str) -> Callable[[Wanted], Segmenter]:
+    def build(wanted: Wanted) -> Segmenter:
+        _refuse_stride(backbone_name, wanted, 14)
+        backbone = build_backbone(backbone_name, 14, wanted.weights, {"out_indices": LAST_BLOCKS})
+        channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
+        mean, std = input_normalization(backbone)
+        return DINOv2(backbone, channels, wanted.num_classes, mean, std)
+
+    return build
+
+
+def _segformer(variant: str) -> Callable[[Wanted], Segmenter]:
+    def build(wanted: Wanted) -> Segmenter:
+        _refuse_stride(variant, wanted, 4)
+        if isinstance(wanted.weights, Checkpoint):
+            raise ModelError(f"{wanted.weights.file}: has nothing of '{variant}'; docs/models.md says which files fit")
+        return SegFormer(variant, wanted.num_classes)
+
+    return build
+
 
 V1S = {"stem_width": 64, "stem_type": "deep"}
+AUX = "auxiliary head"
 MODELS: dict[str, ModelSpec] = {
-    "pspnet_r18": ModelSpec("pspnet", "resnet18", V1S),
-    "deeplabv3_r18": ModelSpec("deeplabv3", "resnet18", V1S),
-    "deeplabv3_r101": ModelSpec("deeplabv3", "resnet101", V1S),
+    "fcn_r18": ModelSpec(OnTimm("fcn", "resnet18"), "mmseg R-18b-D8", AUX),
+    "fcn_r50": ModelSpec(OnTimm("fcn", "resnet50"), "mmseg R-50b-D8", AUX),
+    "pspnet_r18": ModelSpec(OnTimm("pspnet", "resnet18", V1S), "CIRKD", AUX),
+    "pspnet_r50": ModelSpec(OnTimm("pspnet", "resnet50s"), "CIRKD", AUX),
+    "pspnet_r101": ModelSpec(OnTimm("pspnet", "resnet101s"), "CIRKD", AUX),
+    "deeplabv3_r18": ModelSpec(OnTimm("deeplabv3", "resnet18", V1S), "CIRKD", AUX),
+    "deeplabv3_r50": ModelSpec(OnTimm("deeplabv3", "resnet50s"), "CIRKD", AUX),
+    "deeplabv3_r101": ModelSpec(OnTimm("deeplabv3", "resnet101s"), "CIRKD", AUX),
+    "stdc1": ModelSpec(_stdc("stdc1"), "STDC authors", "two context heads, boundary head"),
+    "stdc2": ModelSpec(_stdc("stdc2"), "STDC authors", "two context heads, boundary head"),
+    "ocrnet_w18s": ModelSpec(_ocrnet("hrnet_w18_small_v2"), "mmseg HR18s"),
+    "ocrnet_w18": ModelSpec(_ocrnet("hrnet_w18"), "mmseg HR18"),
+    "ocrnet_w48": ModelSpec(_ocrnet("hrnet_w48"), "mmseg HR48"),
+    "dinov2_s14": ModelSpec(_dinov2("vit_small_patch14_dinov2"), "DINOv2 linear", "LoRA adapters"),
+    "dinov2_b14": ModelSpec(_dinov2("vit_base_patch14_dinov2"), "DINOv2 linear", "LoRA adapters"),
+    "segformer_b0": ModelSpec(_segformer("segformer_b0"), "transformers"),
+    "segformer_b2": ModelSpec(_segformer("segformer_b2"), "transformers"),
 }
 
 
 def list_models() -> list[str]:
     """The named networks; ``HEAD@BACKBONE`` with a head of pspnet, deeplabv3 or fcn makes many more."""
-    return sorted(MODELS)
+    return list(MODELS)
 
 
 def build_model(
@@ -63,45 +176,79 @@ def build_model(
     aux: bool = True,
     weights: str | None = None,
     output_stride: int | None = None,
+    args: dict[str, Any] | None = None,
+    merged: bool = False,
     generator: Generator | None = None,
 ) -> Segmenter:
     """Build a network that maps ``(N, in_channels, H, W)`` to a :class:`ladseg.SegmentationOutput`.
 
     Args:
-        name: One of :func:`list_models`, or ``HEAD@BACKBONE`` such as ``pspnet@tf_efficientnet_lite0``.
+        name: One of :func:`list_models`, ``HEAD@BACKBONE`` such as ``pspnet@tf_efficientnet_lite0``, or
+            ``package.module:Class`` for a network of your own (see :func:`ladseg.adapt`).
         num_classes: Number of classes C.
         in_channels: 3, or more for a network that sees more than an image: it is built for three and widened, so that
             pretrained RGB weights stay as they are.
-        aux: Whether to add the training-only head on the second-last feature map.
-        weights: The backbone's: None for random ones, ``"timm"`` to let timm fetch them, or a local file (safetensors,
-            a .pth that loads with ``weights_only=True``) in timm's key names; its classifier is left out.
+        aux: Whether to add the training-only heads.
+        weights: None for random ones, ``"timm"`` to let timm fetch the backbone's, or a local file (safetensors, a .pth
+            that loads with ``weights_only=True``): a backbone's in timm's key names, a whole network's in our own, or
+            one of those that docs/models.md lists. A classifier of another class count is left out.
         output_stride: Stride of the logits; None takes 8 where the backbone can be dilated, else its own.
+        args: Arguments of a network of your own.
+        merged: Without the LoRA adapters that ``dinov2_*`` trains through, as ``merge()`` leaves it.
         generator: Source of the weights of channels beyond three.
 
     Raises:
         ModelError: An unknown name, or weights or a stride that don't fit.
     """
-    spec = _spec(name)
     if num_classes < 1 or in_channels < 3:
         raise ModelError(f"num_classes is {num_classes} and in_channels {in_channels}; they must be at least 1 and 3")
-    backbone = build_backbone(spec.backbone, output_stride, weights, spec.options)
-    channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
-    head = HEADS[spec.head]
-    width = head.narrow if channels[-1] <= NARROW_CHANNELS else head.wide
-    aux_head: Head | None = AuxHead(channels[-2], num_classes) if aux else None
-    mean, std = input_normalization(backbone)
-    network = Segmenter(
-        name,
-        backbone,
-        head.build(channels[-1], width, num_classes),
-        aux_head,
-        num_classes,
-        output_stride,
-        mean,
-        std,
-    )
+    file = weights if weights not in (None, "timm") else None
+    checkpoint = read_checkpoint(file) if file else None
+    if ":" in name:
+        network = _build_foreign(name, num_classes, weights, checkpoint, output_stride, args)
+    else:
+        if args:
+            raise ModelError(f"'{name}' takes no args; they are for networks named package.module:Class")
+        wanted = Wanted(num_classes, aux, "timm" if weights == "timm" else None, output_stride)
+        network = _build_named(name, wanted, checkpoint)
+        network.origin = {"name": name, "output_stride": output_stride}
+    if not merged:
+        network.prepare()
     if in_channels > 3:
         widen_input(network, in_channels - 3, generator=generator)
+    return network
+
+
+def _build_named(name: str, wanted: Wanted, checkpoint: Checkpoint | None) -> Segmenter:
+    build = _spec(name).build
+    if wanted.weights == "timm" and not isinstance(build, OnTimm) and name.startswith(("stdc", "segformer")):
+        raise ModelError(f"timm has no weights of '{name}'; set weights to a local file (docs/models.md), or to null")
+    if checkpoint is None:
+        return build(wanted)
+    with torch.device("meta"):
+        sketch = build(wanted)
+    checkpoint = Checkpoint(checkpoint.file, sketch.own_names(checkpoint.state))
+    if not is_whole(checkpoint, sketch.core):
+        return build(Wanted(wanted.num_classes, wanted.aux, checkpoint.of_backbone(), wanted.output_stride))
+    network = build(wanted)
+    load_whole(network.core, checkpoint, wanted.num_classes)
+    return network
+
+
+def _build_foreign(
+    name: str,
+    num_classes: int,
+    weights: str | None,
+    checkpoint: Checkpoint | None,
+    output_stride: int | None,
+    args: dict[str, Any] | None,
+) -> Segmenter:
+    if weights == "timm" or output_stride is not None:
+        key = "weights: timm" if weights == "timm" else "output_stride"
+        raise ModelError(f"'{name}' is not timm's, so {key} has no meaning for it; use its own args")
+    network = build_foreign(name, num_classes, args)
+    if checkpoint is not None:
+        load_whole(network.core, checkpoint, num_classes)
     return network
 
 
@@ -112,7 +259,19 @@ def _spec(name: str) -> ModelSpec:
     if not at:
         close = difflib.get_close_matches(name, list_models(), n=1, cutoff=0.4)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise ModelError(f"no network is called '{name}'{hint} Known: {', '.join(list_models())}, or HEAD@BACKBONE")
+        raise ModelError(
+            f"no network is called '{name}'{hint} Known: {', '.join(list_models())}, HEAD@BACKBONE, "
+            "or package.module:Class"
+        )
     if head not in HEADS:
         raise ModelError(f"'{name}': no head is called '{head}'; known: {', '.join(HEADS)}")
-    return ModelSpec(head, backbone)
+    return ModelSpec(OnTimm(head, backbone), "ladseg", AUX)
+
+
+def _refuse_stride(name: str, wanted: Wanted, only: int) -> None:
+    if wanted.output_stride not in (None, only):
+        raise ModelError(f"'{name}' can't have output_stride {wanted.output_stride}; what works is {only}")
+
+
+def _size_divisor(backbone: str) -> int:
+    return next((divisor for start, divisor in SIZE_DIVISORS.items() if backbone.startswith(start)), 1)

@@ -2,16 +2,18 @@
 
 from torch import Tensor
 
-from ladseg.losses import cross_entropy
+from ladseg.losses import boundary_loss, cross_entropy
 from ladseg.outputs import SegmentationOutput
 
 
 def supervised_terms(output: SegmentationOutput, label: Tensor, suffix: str = "") -> dict[str, Tensor]:
-    """Cross-entropy of the main head as ``seg`` and the mean over the training-only heads, if any, as ``aux``."""
+    """Cross-entropy of the main head as ``seg``, of the others, summed, as ``aux``, and a boundary head's loss."""
     terms = {f"seg{suffix}": cross_entropy(output.logits, label)}
     if output.aux:
         losses = [cross_entropy(logits, label) for logits in output.aux]
-        terms[f"aux{suffix}"] = sum(losses[1:], losses[0]) / len(losses)
+        terms[f"aux{suffix}"] = sum(losses[1:], losses[0])
+    if output.boundary is not None:
+        terms[f"boundary{suffix}"] = boundary_loss(output.boundary, label)
     return terms
 
 

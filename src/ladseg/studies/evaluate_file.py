@@ -11,18 +11,19 @@ from ladseg.evaluation import evaluate
 from ladseg.recipe import make_recipe
 
 
-def evaluate_file(weights: str, overrides: list[str], split: str = "val") -> dict[str, Any]:
+def evaluate_file(weights: str, overrides: list[str], split: str = "val", model: str | None = None) -> dict[str, Any]:
     """mIoU, per-class IoU and pixel accuracy of a student file.
 
     Args:
         weights: The ``student.safetensors`` of a run.
         overrides: ``--data.KEY VALUE`` words; what they leave out is as in the data that the file was trained on.
         split: The split to measure on.
+        model: The name of the network, if it is none of ladseg's; see :func:`ladseg.delivery.load_student`.
 
     Raises:
         UserError: The file, the data set or a word is unusable, or the data set has other classes.
     """
-    network, header = load_student(weights)
+    network, header = load_student(weights, model)
     trained_on = header["data"]
     data = {key: trained_on[key] for key in ("ignore_index", "label_map")}
     recipe = make_recipe({"data": {"classes": trained_on["class_names"], **data}}, overrides)

@@ -7,14 +7,13 @@ from torch import Tensor
 
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import LabelAssisted
-from ladseg.recipe import Recipe
+from ladseg.recipe import Recipe, Student
 from ladseg.seeds import derive_seed, generator_for
 
 
 def build_student(recipe: Recipe, num_classes: int) -> Segmenter:
     """The student as it starts; the same weights every time, so that all that is compared starts equal."""
-    student = recipe.student
-    return _build(student.model, student.weights, student.output_stride, num_classes, recipe.seed)
+    return _build(recipe.student, num_classes, recipe.seed)
 
 
 def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | None) -> Segmenter | LabelAssisted:
@@ -26,14 +25,7 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
         start: Weights of the trained plain student to start from, for ``teacher.warm_start``.
     """
     teacher = recipe.teacher
-    if teacher.model in (None, recipe.student.model):
-        teacher = replace(
-            teacher,
-            model=recipe.student.model,
-            weights=teacher.weights or recipe.student.weights,
-            output_stride=teacher.output_stride or recipe.student.output_stride,
-        )
-    network = _build(str(teacher.model), teacher.weights, teacher.output_stride, num_classes, recipe.seed)
+    network = _build(teacher_network(recipe), num_classes, recipe.seed)
     if start is not None:
         network.load_state_dict(start)
     if not teacher.label_assisted:
@@ -46,11 +38,51 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
         class_weights=teacher.class_weights,
         ignore=teacher.ignore,
         slice_std=teacher.slice_std,
+        input_layer=teacher.input_layer,
         generator=generator_for(recipe.seed, "input slice"),
     )
 
 
-def _build(name: str, weights: str | None, output_stride: int | None, num_classes: int, seed: int) -> Segmenter:
+def check_networks(recipe: Recipe, num_classes: int) -> None:
+    """Build what the recipe names, so that a fault in the teacher's part shows before the first training, not after.
+
+    Raises:
+        ModelError: A network can't be built, or its input or features are not found.
+    """
+    build_student(recipe, num_classes)
+    if recipe.distill.method != "none":
+        build_teacher(recipe, num_classes, start=None)
+
+
+def teacher_network(recipe: Recipe) -> Student:
+    """The teacher's network in the terms of a student's: what it leaves open is the student's, if the model is."""
+    teacher, student = recipe.teacher, recipe.student
+    own = Student(
+        model=teacher.model or student.model,
+        args=teacher.args,
+        weights=teacher.weights,
+        output_stride=teacher.output_stride,
+        features=teacher.features,
+    )
+    if not recipe.teacher_is_students_model:
+        return own
+    return replace(
+        own,
+        args=own.args or student.args,
+        weights=own.weights or student.weights,
+        output_stride=own.output_stride or student.output_stride,
+        features=own.features or student.features,
+    )
+
+
+def _build(settings: Student, num_classes: int, seed: int) -> Segmenter:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        return build_model(name, num_classes, weights=weights, output_stride=output_stride)
+        network = build_model(
+            settings.model,
+            num_classes,
+            weights=settings.weights,
+            output_stride=settings.output_stride,
+            args=settings.args,
+        )
+    return network.tap(settings.features) if settings.features else network

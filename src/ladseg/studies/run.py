@@ -15,7 +15,7 @@ from ladseg.models import Segmenter
 from ladseg.objectives import LabelAssisted, Plain, StudentObjective, TeacherObjective
 from ladseg.objectives.noise_draws import noise_generators
 from ladseg.recipe import Recipe, Schedule
-from ladseg.studies.networks import build_student, build_teacher
+from ladseg.studies.networks import build_student, build_teacher, check_networks
 from ladseg.studies.run_folder import claim_folder, write_results
 from ladseg.studies.showcase import save_showcase
 from ladseg.training import FitResult, fit, make_accelerator
@@ -59,6 +59,7 @@ class Run:
         if self.accelerator.is_main_process:
             self.say(f"checking {recipe.data.root}")
             check_dataset(recipe.data)
+            check_networks(recipe, open_dataset(recipe.data, "train").spec.num_classes)
             claim_folder(recipe)
         self.accelerator.wait_for_everyone()
         self.train_set = open_dataset(recipe.data, "train")
@@ -72,7 +73,7 @@ class Run:
     def train_baseline(self) -> tuple[Segmenter, dict[str, Any]]:
         """The student without help."""
         network = build_student(self.recipe, self.spec.num_classes)
-        objective = Plain(network, self.recipe.student.aux_weight)
+        objective = Plain(network, aux_weight(self.recipe.student.aux_weight, network))
         return network, self._fit("baseline", objective, network, self.recipe.schedule)
 
     def train_teacher(self, baseline: Network | None) -> tuple[Network, dict[str, Any]]:
@@ -86,11 +87,11 @@ class Run:
                 teacher,
                 settings.consistency,
                 settings.consistency_form,
-                settings.aux_weight,
+                aux_weight(settings.aux_weight, segmenter(teacher)),
                 self.recipe.distill.tau,
             )
         else:
-            objective = Plain(teacher, settings.aux_weight)
+            objective = Plain(teacher, aux_weight(settings.aux_weight, teacher))
         schedule = dataclasses.replace(
             self.recipe.schedule,
             iterations=settings.iterations or self.recipe.schedule.iterations,
@@ -112,7 +113,7 @@ class Run:
             teacher,
             build_distiller(distill),
             distill.weight,
-            self.recipe.student.aux_weight,
+            aux_weight(self.recipe.student.aux_weight, student),
             teacher_input(student, segmenter(teacher)),
         )
         return student, self._fit("student", objective, student, self.recipe.schedule)
@@ -189,7 +190,7 @@ class Run:
         row = {
             "model": segmenter(network).name,
             "sees": "image + noised label" if isinstance(network, LabelAssisted) else "image",
-            "parameters": deployed_parameters(network),
+            "parameters": segmenter(network).deployed_parameters(),
             "mean_iou": matrix.mean_iou(),
             "pixel_accuracy": matrix.pixel_accuracy(),
             "iou": iou,
@@ -217,9 +218,9 @@ def predictor(network: Network) -> Predictor:
     return lambda batch: network(batch["image"]).logits
 
 
-def deployed_parameters(network: Network) -> int:
-    """Parameters in use when the network predicts: all but the training-only heads."""
-    return sum(p.numel() for name, p in segmenter(network).named_parameters() if not name.startswith("aux_head."))
+def aux_weight(asked: float | None, network: Segmenter) -> float:
+    """Weight of the training-only heads: what the recipe says, else the network's own."""
+    return network.aux_weight if asked is None else asked
 
 
 def teacher_input(student: Segmenter, teacher: Segmenter) -> tuple[Tensor, Tensor] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ladseg.errors import RecipeError
 from ladseg.files import write_text
-from ladseg.recipe import Recipe, dump_recipe, load_recipe
+from ladseg.recipe import VALUES, Recipe, dump_recipe, load_recipe
 from ladseg.studies.environment import describe_environment
 
 # What may change between a run's start and its resumption, because no result depends on it.
@@ -52,7 +52,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         path = prefix + key
         if path in FREE_KEYS:
             continue
-        if isinstance(value, dict) and key != "label_map":
+        if isinstance(value, dict) and key not in VALUES:
             flat |= _flat(value, f"{path}.")
         else:
             flat[path] = value

@@ -14,13 +14,16 @@ class Head(nn.Module):
         width: Its channels.
         num_classes: Number of classes C.
         dropout: Share of channels-and-positions dropped before the classifier in training.
+        bias: Whether the classifier has one.
     """
 
-    def __init__(self, features: nn.Module, width: int, num_classes: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self, features: nn.Module, width: int, num_classes: int, dropout: float = 0.1, bias: bool = True
+    ) -> None:
         super().__init__()
         self.features = features
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Conv2d(width, num_classes, 1)
+        self.classifier = nn.Conv2d(width, num_classes, 1, bias=bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, D, h, w)`` to the map before dropout ``(N, width, h, w)`` and logits ``(N, C, h, w)``."""
@@ -28,11 +31,11 @@ class Head(nn.Module):
         return features, self.classifier(self.dropout(features))
 
 
-def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    """Convolution that keeps the size, batch norm, ReLU."""
+def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1, stride: int = 1) -> nn.Sequential:
+    """Convolution that keeps the size, or divides it by its stride; batch norm, ReLU."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
@@ -44,10 +47,20 @@ def pooled_context(branch: nn.Module, x: Tensor, bins: int) -> Tensor:
     Raises:
         ModelError: One image in training: batch norm over a single value has no variance.
     """
+    if bins == 1:
+        refuse_single_value(branch, x)
+    pooled = F.adaptive_avg_pool2d(x, bins)
+    return F.interpolate(branch(pooled), size=x.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def refuse_single_value(branch: nn.Module, x: Tensor) -> None:
+    """One line instead of a traceback where a branch with batch norm trains on the average of one image.
+
+    Raises:
+        ModelError: That is so.
+    """
     # Not for a batch norm synchronised over processes, which may see one image in each.
-    if branch.training and bins == 1 and len(x) == 1 and any(isinstance(m, nn.BatchNorm2d) for m in branch.modules()):
+    if branch.training and len(x) == 1 and any(isinstance(m, nn.BatchNorm2d) for m in branch.modules()):
         raise ModelError(
             "global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more"
         )
-    pooled = F.adaptive_avg_pool2d(x, bins)
-    return F.interpolate(branch(pooled), size=x.shape[-2:], mode="bilinear", align_corners=True)

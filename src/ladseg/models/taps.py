@@ -1,0 +1,47 @@
+"""A look at a feature map inside a network, by the path of the module that makes it."""
+
+import difflib
+from typing import Any
+
+from torch import Tensor, nn
+
+from ladseg.errors import ModelError
+
+
+class Tap:
+    """Keeps the last output of one module of a network.
+
+    Args:
+        network: Where to look.
+        path: The module's name in ``network.named_modules()``, such as ``"backbone.layer4"``.
+
+    Raises:
+        ModelError: There is no such module; the nearest paths are named.
+    """
+
+    def __init__(self, network: nn.Module, path: str) -> None:
+        modules = dict(network.named_modules())
+        modules.pop("")
+        if path not in modules:
+            near = difflib.get_close_matches(path, modules, n=3, cutoff=0.0)
+            raise ModelError(f"features '{path}' is no module of {type(network).__name__}; nearest: {', '.join(near)}")
+        self.path = path
+        self._last: Any = None
+        modules[path].register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._last = output
+
+    def take(self) -> Tensor:
+        """The map ``(N, D, h, w)`` of the forward pass that has just run.
+
+        Raises:
+            ModelError: The module did not run, or gave something else than a feature map.
+        """
+        value, self._last = self._last, None
+        if isinstance(value, tuple | list) and value:
+            value = value[-1]
+        if not isinstance(value, Tensor) or value.ndim != 4:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ModelError(f"features '{self.path}' gives {shape}, not a feature map (N, D, h, w)")
+        return value

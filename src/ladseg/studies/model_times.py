@@ -1,0 +1,64 @@
+"""How long a network takes on this machine, to predict and to train."""
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from ladseg.models import build_model
+from ladseg.objectives import Plain
+from ladseg.training.precision import resolve_precision
+
+WARM_UP = 2
+# Seconds that one figure may take, once there are three of it.
+PATIENCE = 5.0
+
+
+def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: int = 2) -> tuple[float, float]:
+    """Median seconds of one image's prediction and of a training step (forward, loss, backward), an image.
+
+    In the precision that a run would take on this machine, channels last; without optimizer and data.
+
+    Args:
+        name: As for :func:`ladseg.build_model`.
+        num_classes: Number of classes.
+        size: Height and width of the images.
+        batch_size: Images of the training step.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    objective = Plain(build_model(name, num_classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.randn(batch_size, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
+    batch = {"image": image, "label": torch.randint(num_classes, (batch_size, *size), device=device)}
+
+    def autocast() -> AbstractContextManager:
+        return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision("auto", device) == "bf16")
+
+    def predict() -> None:
+        with torch.inference_mode(), autocast():
+            objective.network(image[:1])
+
+    def train() -> None:
+        with autocast():
+            loss = objective(batch)["loss"]
+        loss.backward()
+        objective.zero_grad()
+
+    step = _median_seconds(train, device) / batch_size
+    objective.eval()
+    return _median_seconds(predict, device), step
+
+
+def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
+    seconds: list[float] = []
+    for round_number in range(1000):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if round_number >= WARM_UP:
+            seconds.append(time.perf_counter() - start)
+        if len(seconds) >= 3 and sum(seconds) > PATIENCE:
+            break
+    return statistics.median(seconds)

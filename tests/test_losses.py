@@ -1,0 +1,71 @@
+"""The boundary loss against its definition, pixel by pixel."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ladseg.losses import boundary_loss, boundary_target
+
+
+def edges(label: Tensor, stride: int) -> Tensor:
+    """Eight times the pixel less its neighbours, zeros outside, every ``stride`` pixels."""
+    height, width = label.shape
+    rows = []
+    for i in range(0, height, stride):
+        row = []
+        for j in range(0, width, stride):
+            around = [
+                int(label[a, b]) if 0 <= a < height and 0 <= b < width else 0
+                for a in range(i - 1, i + 2)
+                for b in range(j - 1, j + 2)
+            ]
+            row.append(float(9 * int(label[i, j]) - sum(around) > 0))
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (13, 18)])
+def test_target_by_loops(size: tuple[int, int]) -> None:
+    label = torch.randint(0, 4, (size[0] // 4 + 1, size[1] // 4 + 1)).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    label = label[: size[0], : size[1]]
+    expected = torch.zeros(size)
+    for stride, weight in ((1, 0.6), (2, 0.3), (4, 0.1)):
+        found = edges(label, stride)
+        for i in range(size[0]):
+            for j in range(size[1]):
+                expected[i, j] += weight * found[i * len(found) // size[0], j * found.shape[1] // size[1]]
+    assert torch.equal(boundary_target(label[None])[0, 0], (expected > 0.1 + 1e-6).float())
+
+
+def test_a_boundary_is_where_classes_meet() -> None:
+    label = torch.zeros(1, 12, 12, dtype=torch.int64)
+    label[0, :, 6:] = 2
+    target = boundary_target(label)[0, 0]
+    assert target[6, 6] == 1
+    assert target[:, :4].sum() == 0
+    assert target[4:8, 9:10].sum() == 0
+
+
+def test_loss_by_its_formula_over_the_pixels_that_count() -> None:
+    torch.manual_seed(0)
+    label = torch.randint(0, 3, (2, 8, 8))
+    label[0, :3] = 255
+    logits = torch.randn(2, 1, 8, 8, requires_grad=True)
+    valid = label != 255
+    target = boundary_target(label)[:, 0]
+    cross_entropy = F.binary_cross_entropy_with_logits(logits[:, 0][valid], target[valid])
+    dice = []
+    for n in range(2):
+        p, t = logits[n, 0][valid[n]].sigmoid(), target[n][valid[n]]
+        dice.append(1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1))
+    torch.testing.assert_close(boundary_loss(logits, label), cross_entropy + sum(dice) / 2)
+
+
+def test_nothing_to_see_costs_nothing() -> None:
+    logits = torch.randn(1, 1, 4, 4, requires_grad=True)
+    loss = boundary_loss(logits, torch.full((1, 8, 8), 255))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert not logits.grad.any()
