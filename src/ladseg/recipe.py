@@ -83,7 +83,8 @@ class Teacher:
         input_layer: Path of the layer that takes the image, where it is not found; the label's channel is added to it.
         warm_start: Start from the trained plain student; null does so where there is one and it is the same model.
         alpha: Strength of the pixel noise (Eq. 5).
-        class_weights: random: N(0,1) per image and class; fixed: one ramp over the classes; none: the label itself.
+        class_weights: random: N(0,1) per image and class, as the paper has it; fixed: one ramp over the classes, which
+            the teacher learns to read within hundreds of steps; none: the label itself.
         scale: Factor on the whole noised label.
         ignore: Whether ignored pixels are one more class with its own weight, or zero.
         slice_std: Standard deviation of the new input weights; match takes that of the layer's RGB weights.
@@ -103,7 +104,7 @@ class Teacher:
     input_layer: str | None = None
     warm_start: bool | None = None
     alpha: float = 0.01
-    class_weights: ClassWeights = "random"
+    class_weights: ClassWeights = "fixed"
     scale: float = 1.0
     ignore: Literal["class", "zero"] = "class"
     slice_std: float | Literal["match"] = 0.1

@@ -269,3 +269,31 @@ def test_segformer_as_published(tmp_path: Path) -> None:
     assert any(key.startswith("segformer.encoder.block.") for key in load_file(tmp_path / "model.safetensors"))
     loaded = build_model("segformer_b0", 3, weights=str(tmp_path / "model.safetensors")).state_dict()
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in loaded.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [
+        ("dinov2_s14", "vit_small_patch14_dinov2"),
+        ("ocrnet_w18s", "hrnet_w18_small_v2"),
+        ("fcn@convnext_atto", "convnext_atto"),
+        ("fcn@mambaout_femto", "mambaout_femto"),
+        ("fcn@mobilenetv3_small_050", "mobilenetv3_small_050"),
+    ],
+)
+def test_every_kind_of_feature_extractor_gets_its_file(tmp_path: Path, name: str, backbone: str) -> None:
+    """timm flattens or wraps the names of some; only what makes the maps need be in the file."""
+
+    def plain(key: str) -> str:
+        return key.removeprefix("backbone.").removeprefix("model.").replace(".base_layer", "").replace("_", ".")
+
+    source = timm.create_model(backbone).state_dict()
+    torch.save(
+        {k: v for k, v in source.items() if not k.startswith(("incre_modules", "downsamp", "final", "head"))},
+        tmp_path / "w.pth",
+    )
+    network = build_model(name, 3, weights=str(tmp_path / "w.pth"))
+    by_name = {plain(key): value for key, value in source.items()}
+    loaded = {plain(key): value for key, value in network.backbone.state_dict().items() if "lora_" not in key}
+    assert len(loaded) > 50
+    assert all(torch.equal(value, by_name[key]) for key, value in loaded.items())

@@ -44,6 +44,7 @@ def build_backbone(
     output_stride: int | None,
     weights: Checkpoint | Literal["timm"] | None,
     options: dict[str, Any] | None = None,
+    maps: dict[str, Any] | None = None,
 ) -> nn.Module:
     """A timm network as a list of feature maps, input of three channels.
 
@@ -52,6 +53,7 @@ def build_backbone(
         output_stride: Stride of the deepest map; None takes 8 where the backbone can be dilated, else its own.
         weights: None for random ones, ``"timm"`` to let timm fetch its own, or a file's in timm's key names.
         options: More arguments of ``timm.create_model``.
+        maps: Those of them that say which feature maps are wanted.
 
     Raises:
         ModelError: No such backbone, one without feature maps, a stride it can't have, weights that don't fit or that
@@ -60,17 +62,17 @@ def build_backbone(
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
         raise ModelError(f"timm has no backbone '{name}'" + (f"; nearest: {', '.join(close)}" if close else ""))
-    options = dict(options or {})
+    network, features = options or {}, {**(options or {}), **(maps or {})}
+    features |= _structure(name, output_stride, features)
     pretrained: dict[str, Any] = {}
     if weights == "timm":
         pretrained = {"pretrained": True}
     elif weights is not None:
-        _refuse_other_backbone(weights, name, options)
+        _refuse_other_backbone(weights, name, network, features)
         pretrained = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(weights.state)}}
-    options |= _structure(name, output_stride, options)
     try:
         with _quiet_timm():
-            backbone: Any = timm.create_model(name, features_only=True, **options, **pretrained)
+            backbone: Any = timm.create_model(name, features_only=True, **features, **pretrained)
     except Exception as error:
         if weights != "timm":
             raise
@@ -82,26 +84,43 @@ def build_backbone(
     return ChannelsFirst(backbone) if _channels_last(backbone) else backbone
 
 
-def _refuse_other_backbone(checkpoint: Checkpoint, name: str, options: dict[str, Any]) -> None:
-    """See that a file is this backbone's; its classifier may be missing or of any size.
+def _refuse_other_backbone(
+    checkpoint: Checkpoint, name: str, network: dict[str, Any], features: dict[str, Any]
+) -> None:
+    """See that a file is this backbone's; what its feature maps don't need may be missing or of any size.
+
+    Args:
+        checkpoint: The file.
+        name: timm's name.
+        network: Arguments of the whole network, in whose names the file is.
+        features: Arguments of the backbone as feature maps.
 
     Raises:
         ModelError: It is another one's.
     """
     with torch.device("meta"):
-        model = timm.create_model(name, **options)
+        model = timm.create_model(name, **network)
+        kept = timm.create_model(name, features_only=True, **features).state_dict()
+    # timm loads a network that it wraps before it takes out what the maps don't need.
+    wrapped = all(key.startswith("model.") for key in kept)
+    used = {_plain(key) for key in (model.state_dict() if wrapped else kept)}
     head = timm.get_pretrained_cfg_value(name, "classifier") or ()
     heads = (head,) if isinstance(head, str) else tuple(head)
     in_heads = tuple(f"{part}." for part in heads)
     wanted = {
         key: value.shape
         for key, value in model.state_dict().items()
-        if not key.startswith(in_heads) and not key.endswith("num_batches_tracked")
+        if _plain(key) in used and not key.startswith(in_heads) and not key.endswith("num_batches_tracked")
     }
     refuse_misfit(checkpoint, wanted, f"'{name}'")
     biases = [key for key in checkpoint.state if key.startswith(in_heads) and key.endswith(".bias")]
     if biases:
         say_once(f"{checkpoint.file}: its classifier of {len(checkpoint.state[biases[0]])} classes is left out")
+
+
+def _plain(key: str) -> str:
+    """A name that is the same in timm's whole networks and in its feature extractors, some of which flatten it."""
+    return key.replace("_", ".")
 
 
 def _structure(name: str, output_stride: int | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _stdc(variant: str) -> Callable[[Wanted], Segmenter]:
 def _ocrnet(backbone_name: str) -> Callable[[Wanted], Segmenter]:
     def build(wanted: Wanted) -> Segmenter:
         _refuse_stride(backbone_name, wanted, 4)
-        backbone = build_backbone(backbone_name, 32, wanted.weights, {"feature_location": ""})
+        backbone = build_backbone(backbone_name, 32, wanted.weights, maps={"feature_location": ""})
         channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
         mean, std = input_normalization(backbone)
         return OCRNet(backbone, channels, wanted.num_classes, wanted.aux, mean, std)
@@ -123,7 +123,7 @@ def _ocrnet(backbone_name: str) -> Callable[[Wanted], Segmenter]:
 def _dinov2(backbone_name: str) -> Callable[[Wanted], Segmenter]:
     def build(wanted: Wanted) -> Segmenter:
         _refuse_stride(backbone_name, wanted, 14)
-        backbone = build_backbone(backbone_name, 14, wanted.weights, {"out_indices": LAST_BLOCKS})
+        backbone = build_backbone(backbone_name, 14, wanted.weights, maps={"out_indices": LAST_BLOCKS})
         channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
         mean, std = input_normalization(backbone)
         return DINOv2(backbone, channels, wanted.num_classes, mean, std)
