@@ -245,6 +245,7 @@ def test_one_image_in_training_is_refused_in_one_line() -> None:
         ({"name": "pspnet_r81"}, "did you mean 'pspnet_r18'"),
         ({"name": "psp@resnet18"}, "no head is called 'psp'"),
         ({"name": "pspnet@resnet1888"}, "timm has no backbone 'resnet1888'; nearest: resnet18"),
+        ({"name": "fcn@maxvit_tiny_tf_224"}, "'maxvit_tiny_tf_224' takes images of its own size only"),
         ({"name": "pspnet@ghostnetv3_050", "output_stride": 8}, "can't have output_stride 8; what works is 32"),
         ({"name": "pspnet@resnet18", "output_stride": 0}, "output_stride 0; what works is 8 or 16 or 32"),
         ({"name": "pspnet_r18", "in_channels": 2}, "in_channels 2"),

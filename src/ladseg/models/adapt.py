@@ -7,16 +7,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
 from ladseg.models.input_layer import input_normalization
 from ladseg.models.segmenter import Segmenter
+from ladseg.models.sizes import try_sizes
 from ladseg.outputs import SegmentationOutput
 
-# What networks need their sides to be multiples of; 14 is DINOv2's patch.
-DIVISORS = (1, 2, 4, 8, 14, 16, 32, 64)
 # The arguments by which networks of torchvision, segmentation_models_pytorch and transformers are told their classes.
 CLASS_ARGUMENTS = ("num_classes", "classes", "num_labels")
 
@@ -68,7 +66,11 @@ def adapt(
         ModelError: It fails on an image of any size tried, or does not return logits.
     """
     known_mean, known_std = input_normalization(module)
-    divisor, result = _try_sizes(module)
+    try:
+        divisor, result = try_sizes(module)
+    except Exception as error:
+        name = type(module).__name__
+        raise ModelError(f"{name} fails on images of zeros of every size tried: {_one_line(error)}") from error
     network = Adapted(module, _logits(module, result).shape[1], mean or known_mean, std or known_std, divisor)
     network.origin = {"name": f"{type(module).__module__}:{type(module).__qualname__}"}
     return network.tap(features) if features else network  # type: ignore[return-value]
@@ -128,33 +130,6 @@ def _resolve(name: str) -> Callable[..., Any]:
     return target
 
 
-def _try_sizes(module: nn.Module) -> tuple[int, Any]:
-    """The smallest of the divisors whose multiples the network takes, and what it returned."""
-    modes = [(part, part.training) for part in module.modules()]
-    first_error: Exception | None = None
-    try:
-        module.eval()
-        for divisor in DIVISORS:
-            try:
-                return divisor, _result_for_zeros(module, divisor)
-            except Exception as error:  # the user's own code
-                first_error = first_error or error
-    finally:
-        for part, mode in modes:
-            part.training = mode
-    raise ModelError(
-        f"{type(module).__name__} fails on images of zeros of every size tried: {_one_line(first_error)}"
-    ) from first_error
-
-
-@torch.no_grad()
-def _result_for_zeros(module: nn.Module, divisor: int) -> Any:
-    """What the module returns for an image about 128 a side, both sides odd multiples of the divisor and unequal."""
-    height, width = (((side // divisor) | 1) * divisor for side in (128, 160))
-    parameter = next(module.parameters(), torch.empty(0))
-    return module(torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype))
-
-
 def _logits(module: nn.Module, result: Any) -> Tensor:
     try:
         logits = SegmentationOutput.of(result).logits
@@ -165,5 +140,5 @@ def _logits(module: nn.Module, result: Any) -> Tensor:
     return logits
 
 
-def _one_line(error: Exception | None) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -23,6 +23,7 @@ from ladseg.models.input_layer import input_normalization, widen_input
 from ladseg.models.ocrnet import OCRNet
 from ladseg.models.segformer import SegFormer
 from ladseg.models.segmenter import EncoderDecoder, Segmenter
+from ladseg.models.sizes import size_divisor
 from ladseg.models.stdc import STDC
 from ladseg.models.weights import Checkpoint, is_whole, load_whole, read_checkpoint
 
@@ -83,7 +84,7 @@ class OnTimm:
             wanted.num_classes,
             mean,
             std,
-            _size_divisor(self.backbone),
+            size_divisor(backbone, self.backbone),
         )
 
 
@@ -94,13 +95,12 @@ HEADS: dict[str, HeadSpec] = {
 }
 # The most channels of a deepest feature map that get the narrow head: ResNet-18 has 512, ResNet-50 2048.
 NARROW_CHANNELS = 1024
-# Backbones of timm that fail on other sizes, by the beginning of their names.
-SIZE_DIVISORS = {"hrnet": 32, "swin": 32}
 
 
 def _stdc(variant: str) -> Callable[[Wanted], Segmenter]:
     def build(wanted: Wanted) -> Segmenter:
         _refuse_stride(variant, wanted, 8)
+        _refuse_timm(variant, wanted)
         network = STDC(variant, wanted.num_classes, wanted.aux, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         if isinstance(wanted.weights, Checkpoint):
             load_whole(network, wanted.weights.below_backbone(), wanted.num_classes)
@@ -134,6 +134,7 @@ def _dinov2(backbone_name: str) -> Callable[[Wanted], Segmenter]:
 def _segformer(variant: str) -> Callable[[Wanted], Segmenter]:
     def build(wanted: Wanted) -> Segmenter:
         _refuse_stride(variant, wanted, 4)
+        _refuse_timm(variant, wanted)
         if isinstance(wanted.weights, Checkpoint):
             raise ModelError(f"{wanted.weights.file}: has nothing of '{variant}'; docs/models.md says which files fit")
         return SegFormer(variant, wanted.num_classes)
@@ -221,8 +222,6 @@ def build_model(
 
 def _build_named(name: str, wanted: Wanted, checkpoint: Checkpoint | None) -> Segmenter:
     build = _spec(name).build
-    if wanted.weights == "timm" and not isinstance(build, OnTimm) and name.startswith(("stdc", "segformer")):
-        raise ModelError(f"timm has no weights of '{name}'; set weights to a local file (docs/models.md), or to null")
     if checkpoint is None:
         return build(wanted)
     with torch.device("meta"):
@@ -273,5 +272,6 @@ def _refuse_stride(name: str, wanted: Wanted, only: int) -> None:
         raise ModelError(f"'{name}' can't have output_stride {wanted.output_stride}; what works is {only}")
 
 
-def _size_divisor(backbone: str) -> int:
-    return next((divisor for start, divisor in SIZE_DIVISORS.items() if backbone.startswith(start)), 1)
+def _refuse_timm(name: str, wanted: Wanted) -> None:
+    if wanted.weights == "timm":
+        raise ModelError(f"timm has no weights of '{name}'; set weights to a local file (docs/models.md), or to null")

@@ -1,0 +1,61 @@
+"""What sizes of image a network takes, found by trying."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from ladseg.errors import ModelError
+
+# What networks need their sides to be multiples of; 14 is DINOv2's patch.
+DIVISORS = (1, 2, 4, 8, 14, 16, 32, 64)
+
+
+def try_sizes(module: nn.Module) -> tuple[int, Any]:
+    """The smallest of the divisors whose multiples the network takes, and what it returned; no trace is left.
+
+    Raises:
+        Exception: What the network itself raised at the first size, if it takes none.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    first_error: Exception | None = None
+    try:
+        module.eval()
+        for divisor in DIVISORS:
+            try:
+                return divisor, _result_for_zeros(module, divisor)
+            except Exception as error:  # anyone's code
+                first_error = first_error or error
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    assert first_error is not None
+    raise first_error
+
+
+def size_divisor(backbone: nn.Module, name: str) -> int:
+    """What the sides of an image must be multiples of.
+
+    Shapes alone are tried first, on a copy without memory; not every network runs on those.
+
+    Raises:
+        ModelError: The backbone takes none of the sizes tried.
+    """
+    try:
+        return try_sizes(copy.deepcopy(backbone).to("meta"))[0]
+    except Exception:
+        pass
+    try:
+        return try_sizes(backbone)[0]
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(f"backbone '{name}' takes images of its own size only ({reason}); choose another") from error
+
+
+@torch.no_grad()
+def _result_for_zeros(module: nn.Module, divisor: int) -> Any:
+    """What the module returns for an image about 128 a side, both sides odd multiples of the divisor and unequal."""
+    height, width = (((side // divisor) | 1) * divisor for side in (128, 160))
+    parameter = next(module.parameters(), torch.empty(0))
+    return module(torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype))
