@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ladseg.models.sizes import trial_run
+
 InputLayer = nn.Conv2d | nn.Linear
 # A multiple of 14, 16 and 32; all values up to 5 * 224^2 are exact in float32.
 SIDE = 224
@@ -40,17 +42,14 @@ def _run_until(network: nn.Module, layers: list[InputLayer], channels: int) -> t
 
     hooks = [layer.register_forward_pre_hook(stop) for layer in layers]
     image = torch.arange(channels * SIDE * SIDE, dtype=torch.float32).view(1, channels, SIDE, SIDE)
-    modes = [(module, module.training) for module in network.modules()]
     try:
-        with torch.no_grad():
-            network.eval()(image.to(next(network.parameters())))
+        with trial_run(network):
+            network(image.to(next(network.parameters())))
     except _Seen:
         pass
     except Exception:  # a network that can't take this image at all is one whose input is not found
         return None
     finally:
-        for module, mode in modes:
-            module.training = mode
         for hook in hooks:
             hook.remove()
     return found[0] if found else None

@@ -1,6 +1,8 @@
 """What sizes of image a network takes, found by trying."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,20 +20,27 @@ def try_sizes(module: nn.Module) -> tuple[int, Any]:
     Raises:
         Exception: What the network itself raised at the first size, if it takes none.
     """
-    modes = [(part, part.training) for part in module.modules()]
-    first_error: Exception | None = None
-    try:
-        module.eval()
+    errors: list[Exception] = []
+    with trial_run(module):
         for divisor in DIVISORS:
             try:
                 return divisor, _result_for_zeros(module, divisor)
             except Exception as error:  # anyone's code
-                first_error = first_error or error
+                errors.append(error)
+    raise errors[0]
+
+
+@contextmanager
+def trial_run(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; afterwards every part is in the mode that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
     finally:
         for part, mode in modes:
             part.training = mode
-    assert first_error is not None
-    raise first_error
 
 
 def size_divisor(backbone: nn.Module, name: str) -> int:
@@ -53,7 +62,6 @@ def size_divisor(backbone: nn.Module, name: str) -> int:
         raise ModelError(f"backbone '{name}' takes images of its own size only ({reason}); choose another") from error
 
 
-@torch.no_grad()
 def _result_for_zeros(module: nn.Module, divisor: int) -> Any:
     """What the module returns for an image about 128 a side, both sides odd multiples of the divisor and unequal."""
     height, width = (((side // divisor) | 1) * divisor for side in (128, 160))
