@@ -189,6 +189,7 @@ def _size(word: str) -> tuple[int, int]:
 
 def _models(known: argparse.Namespace, rest: list[str]) -> None:
     from rich.console import Console
+    from rich.progress import track
 
     from ladseg.delivery import models_markdown, models_table
     from ladseg.models import list_models
@@ -197,7 +198,8 @@ def _models(known: argparse.Namespace, rest: list[str]) -> None:
 
     names = known.names or list_models()
     facts = [describe_model(name, known.classes, known.size) for name in names]
-    times = {name: time_model(name, known.classes, known.size) for name in names} if known.time else {}
+    timed = track(names, "timing", console=Console(stderr=True)) if known.time else ()
+    times = {name: time_model(name, known.classes, known.size) for name in timed}
     title = f"Networks for {known.classes} classes; multiply-accumulates of an image of {known.size[0]}x{known.size[1]}"
     if known.markdown:
         print(models_markdown(facts, times, title), end="")

@@ -11,8 +11,8 @@ from ladseg.models import build_model
 from ladseg.objectives import Plain
 from ladseg.training.precision import resolve_precision
 
-WARM_UP = 2
-# Seconds that one figure may take, once there are three of it.
+# Runs of one figure, after one to warm up; and the seconds after which fewer will do.
+RUNS = 20
 PATIENCE = 5.0
 
 
@@ -52,13 +52,10 @@ def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: i
 
 def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
     seconds: list[float] = []
-    for round_number in range(1000):
+    while len(seconds) <= RUNS and (len(seconds) < 2 or sum(seconds) < PATIENCE):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if round_number >= WARM_UP:
-            seconds.append(time.perf_counter() - start)
-        if len(seconds) >= 3 and sum(seconds) > PATIENCE:
-            break
-    return statistics.median(seconds)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
