@@ -6,7 +6,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ladseg.models.segmenter import Segmenter
 from ladseg.models.zoo import MODELS, build_model
+
+# A multiple of 14 and of 32.
+SIDE = 448
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def describe_model(
         network = build_model(name, num_classes, aux=False, merged=True, args=args).eval()
         image = torch.empty(1, 3, *size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        logits = network(image).logits
+        network(image)
     deployed = network.deployed_parameters()
     spec = MODELS.get(name)
     return ModelFacts(
@@ -59,7 +63,13 @@ def describe_model(
         deployed,
         sum(p.numel() for p in training.parameters()) - deployed,
         counter.get_total_flops() // 2,
-        round(size[0] / logits.shape[-2]),
+        _stride(network, device),
         spec.training_only if spec else "auxiliary head" if "@" in name else "",
         spec.source if spec else "timm's backbone" if "@" in name else "yours",
     )
+
+
+@torch.no_grad()
+def _stride(network: Segmenter, device: str) -> int:
+    """On an image whose sides the patches of transformers and the strides of convolutions divide."""
+    return SIDE // network(torch.empty(1, 3, SIDE, SIDE, device=device)).logits.shape[-1]
