@@ -319,6 +319,20 @@ def test_models_lists_and_measures(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is not HEIGHTxWIDTH" in capsys.readouterr().err
 
 
+def test_without_the_extras_their_networks_are_left_out_and_said_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert main(["models", "--size", "64x64", "--markdown"]) == 0
+    printed = capsys.readouterr()
+    assert "stdc1" in printed.out
+    assert "segformer_b0" not in printed.out
+    assert "'segformer_b0' is transformers' implementation: pip install 'ladseg[transformers]'" in printed.err
+    assert "DINOv2 is trained with LoRA from peft: pip install 'ladseg[lora]'" in printed.err
+    assert main(["models", "segformer_b0"]) == 2
+
+
 def test_the_page_of_networks_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[1] / "docs/models.md").read_text(encoding="utf-8")
     assert main(["models", "--markdown"]) == 0

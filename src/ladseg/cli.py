@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ladseg.errors import UserError
+from ladseg.errors import ModelError, UserError
 
 DESCRIPTION = """\
 Make a light semantic-segmentation network more accurate at no cost when it runs,
@@ -196,10 +196,16 @@ def _models(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.models.describe import describe_model
     from ladseg.studies import time_model
 
-    names = known.names or list_models()
-    facts = [describe_model(name, known.classes, known.size) for name in names]
-    timed = track(names, "timing", console=Console(stderr=True)) if known.time else ()
-    times = {name: time_model(name, known.classes, known.size) for name in timed}
+    facts = []
+    for name in known.names or list_models():
+        try:
+            facts.append(describe_model(name, known.classes, known.size))
+        except ModelError as error:
+            if known.names:
+                raise
+            print(f"left out: {error}", file=sys.stderr)  # an extra that is not installed
+    timed = track(facts, "timing", console=Console(stderr=True)) if known.time else ()
+    times = {row.name: time_model(row.name, known.classes, known.size) for row in timed}
     title = f"Networks for {known.classes} classes; multiply-accumulates of an image of {known.size[0]}x{known.size[1]}"
     if known.markdown:
         print(models_markdown(facts, times, title), end="")
