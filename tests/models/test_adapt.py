@@ -112,8 +112,8 @@ def test_something_else_than_a_map_is_refused() -> None:
             self.flat(image)
             return super().forward(image)
 
-    with pytest.raises(ModelError, match=r"features 'flat' gives \(1, 192\), not a feature map"):
-        adapt(Pooled(), features="flat")(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ModelError, match=r"features 'flat' gives \(1, 49152\), not a feature map"):
+        adapt(Pooled(), features="flat")
 
 
 class Focus(nn.Module):

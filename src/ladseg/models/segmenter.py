@@ -6,10 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ladseg.models.heads import Head
+from ladseg.models.sizes import trial_run
 from ladseg.models.taps import Tap
 from ladseg.outputs import SegmentationOutput
 
 RGB = 3
+TRIAL_SIDE = 128
 Triple = tuple[float, float, float]
 
 
@@ -67,9 +69,11 @@ class Segmenter(nn.Module):
         """Let ``features["backbone"]`` be the output of the module at ``path`` of :attr:`core`.
 
         Raises:
-            ModelError: There is no such module; the nearest paths are named.
+            ModelError: There is no such module (the nearest paths are named), or it gives no feature map.
         """
         self.feature_tap = Tap(self.core, path)
+        with trial_run(self):
+            self(next(self.parameters()).new_zeros(1, self.in_channels, TRIAL_SIDE, TRIAL_SIDE))
         return self
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
