@@ -14,6 +14,7 @@ by label-assisted distillation.
 
   ladseg demo                          see it work on built-in scenes, in minutes
   ladseg recipes camvid > mine.yaml    a recipe to edit for your own data
+  ladseg check path/to/data            what is in a data set, and what is amiss with it
   ladseg train mine.yaml               teacher, student, control, table, picture
   ladseg eval runs/NAME/student.safetensors --data DATASET
   ladseg models                        networks to choose from, and what they cost
@@ -21,21 +22,23 @@ by label-assisted distillation.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it did its work, 2 with one line on standard error if the user must act."""
+    """Run one command; 0 if it did its work, 2 with one line on standard error if the user must act.
+
+    ``check`` gives its own: 1 for warnings, 2 for errors in the data.
+    """
     parser, commands = _parser()
     known, rest = parser.parse_known_args(arguments)
     if rest and not known.takes_recipe_keys:
         commands[known.command].error(f"unrecognized arguments: {' '.join(rest)}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        known.run(known, rest)
+        return known.run(known, rest) or 0
     except UserError as error:
         print(f"ladseg: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nladseg: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -102,6 +105,22 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         help="the network, if it is your own code: a file's code runs only if you name it here",
     )
 
+    check = command(
+        "check",
+        _check,
+        "read a whole data set and tell what is amiss; exit code 1 for warnings, 2 for errors",
+        keys=True,
+        epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.layout voc.",
+    )
+    check.add_argument("recipe_or_folder", metavar="RECIPE_OR_FOLDER", help="a recipe, or the data set's folder")
+    check.add_argument("--fix-hints", action="store_true", help="tell with each finding what to do")
+    check.add_argument("--splits", default="train,val", help="the splits to read (default: train,val)")
+    check.add_argument("--json", metavar="FILE", help="write the report for machines; - for standard output alone")
+    check.add_argument("--html", metavar="FILE", help="write the report as a page with pictures")
+
+    data = command("data", _data, "list the layouts of data sets, or show one: tree, ids, source")
+    data.add_argument("name", nargs="?", metavar="NAME", help="the layout to show")
+
     recipes = command("recipes", _recipes, "list the ready recipes, or print one to copy and edit")
     recipes.add_argument("name", nargs="?", metavar="NAME", help="the recipe to print")
 
@@ -167,6 +186,39 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> None:
 
     overrides = (["--data.root", known.data] if known.data else []) + rest
     Console().print(iou_table(evaluate_file(known.weights, overrides, known.split, known.model)))
+
+
+def _check(known: argparse.Namespace, rest: list[str]) -> int:
+    from rich.console import Console
+
+    from ladseg.delivery import check_table
+    from ladseg.files import write_text
+    from ladseg.studies import as_json, check, data_yaml, page
+
+    data, report = check(known.recipe_or_folder, rest, known.splits.split(","))
+    if known.json == "-":
+        print(as_json(report))
+    else:
+        Console().print(check_table(report, known.fix_hints))
+        if known.fix_hints and Path(known.recipe_or_folder).is_dir():
+            print(f"For a recipe:\n{data_yaml(data)}", end="")
+    for path, text in ((known.json, as_json), (known.html, lambda report: page(data, report))):
+        if path and path != "-":
+            write_text(path, text(report))
+            print(f"written: {path}", file=sys.stderr)
+    return report.level
+
+
+def _data(known: argparse.Namespace, rest: list[str]) -> None:
+    from rich.console import Console
+
+    from ladseg.data import LAYOUTS, get_layout
+    from ladseg.delivery import layout_page, layouts_table
+
+    if known.name:
+        print(layout_page(get_layout(known.name)))
+    else:
+        Console().print(layouts_table(LAYOUTS.values()))
 
 
 def _recipes(known: argparse.Namespace, rest: list[str]) -> None:

@@ -29,12 +29,20 @@ class Data:
     """The images and their masks.
 
     Args:
-        layout: How the data set lies on disk; ``folder`` is images/{train,val}/x.jpg and masks/{train,val}/x.png.
+        layout: How the data set lies on disk, a name that ``ladseg data`` lists; ``folder`` is
+            images/{train,val}/x.jpg and masks/{train,val}/x.png, or another customary tree.
         root: The data set's folder.
-        classes: The class names as a list, or a text file with one name a line, in the order of the class ids.
+        classes: The class names as a list, or a text file with one name a line, in the order of the class ids, or a
+            CSV file of name,r,g,b; empty takes the layout's own, with its ignore_index and label_map.
         ignore_index: The value in the mask files of pixels that don't count, null if there is none; 255 is
             always ignored unless label_map names it.
         label_map: Mask value -> class id, where the files hold other ids than 0, 1, 2 ...; values left out are ignored.
+        colors: For RGB masks, the colours [r, g, b] that stand for the mask values 0, 1, 2 ...
+        images: For layout folder, where images are, such as {split}/{stem}.jpg; null for the customary trees.
+        masks: For layout folder, where their masks are, such as {split}/{stem}_mask.png.
+        pairs: For layout list, the list of pairs, such as {split}.txt or pairs.csv.
+        augmented: For layout voc, whether to train on SBD's masks too.
+        cache: ram or disk keeps decoded images and labels there; null decodes each time.
         workers: Loader processes; results do not depend on it.
     """
 
@@ -43,6 +51,12 @@ class Data:
     classes: list[str] | str = ""
     ignore_index: int | None = 255
     label_map: dict[int, int] | None = None
+    colors: list[list[int]] | None = None
+    images: str | None = None
+    masks: str | None = None
+    pairs: str | None = None
+    augmented: bool = False
+    cache: Literal["ram", "disk"] | None = None
     workers: int = 0
 
 

@@ -42,7 +42,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "two without": (
         lambda r: [(r / f"masks/train/{i}.png").unlink() for i in (2, 3)],
-        r"images/train/2.png: image without mask \(and 1 more\)",
+        r"images/train/2.png: image without mask; expected .* \(and 1 more files of 'train' with faults\)",
     ),
     "sizes": (
         lambda r: save_mask(r, np.zeros((16, 21), np.uint8)),
@@ -50,11 +50,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "values": (
         lambda r: save_mask(r, np.full((16, 20), 7, np.uint8)),
-        r"masks/train/3.png: mask has value 7 but there are 3 classes \(0..2\) and ignore_index 11",
+        r"masks/train/3.png: mask has value 7 \(320 pixels\) but there are 3 classes \(0..2\) and ignore_index 11",
     ),
     "several values": (
         lambda r: save_mask(r, np.arange(320).reshape(16, 20).astype(np.uint8)),
-        "mask has values 3, 4, 5, 6, 7, 8, 9, 10, ... but",
+        r"mask has values 3, 4, 5, 6, 7, 8, 9, 10, ... \(\d+ pixels\) but",
     ),
     "truncated image": (
         lambda r: truncate(r / "images/train/3.png"),
@@ -71,19 +71,19 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "text": (lambda r: (r / "masks/val/1.png").write_text("no"), "masks/val/1.png: can't be read as a mask"),
     "colour mask": (
-        lambda r: save_mask(r, np.zeros((16, 20, 3), np.uint8)),
+        lambda r: save_mask(r, np.arange(960).reshape(16, 20, 3).astype(np.uint8)),
         r"masks/train/3.png: mask is in colour \(mode RGB\)",
     ),
     "16-bit mask": (
-        lambda r: Image.fromarray(np.zeros((16, 20), np.uint16)).save(r / "masks/train/3.png"),
-        "masks/train/3.png: mask has more than 8 bits a pixel",
+        lambda r: Image.fromarray(np.full((16, 20), 26001, np.uint16)).save(r / "masks/train/3.png"),
+        "masks/train/3.png: mask has values up to 26001, more than 8 bits hold",
     ),
     "empty split": (
         lambda r: [p.unlink() for p in (r / "images/val").iterdir()],
         r"images/val: empty split, no \.jpg.*file in it",
     ),
     "no folder": (
-        lambda r: (r / "masks").rename(r / "labels"),
+        lambda r: (r / "masks").rename(r / "truth"),
         r"masks/train: no such folder; the folder layout has images/\{train,val\}",
     ),
     "twins": (
@@ -119,7 +119,7 @@ def test_more_faults_are_counted(data: Data) -> None:
     ("changes", "message"),
     [
         ({"root": "nowhere"}, "data.root 'nowhere' is no folder"),
-        ({"layout": "cityscape"}, "data.layout 'cityscape' is not one of folder"),
+        ({"layout": "cityscape"}, "data.layout 'cityscape' is not one of cityscapes, "),
         ({"classes": "nowhere.txt"}, "data.classes 'nowhere.txt' is no file"),
         ({"classes": []}, "names no class"),
         ({"label_map": {300: 0}}, "data.label_map has 300: 0"),

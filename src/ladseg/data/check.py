@@ -1,69 +1,253 @@
 """Look at every file before hours are spent on them."""
 
 import os
+import time
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ladseg.data.dataset import open_dataset
-from ladseg.data.read import read_image, read_mask
-from ladseg.data.spec import DatasetSpec
+from ladseg.data.dataset import find_split
+from ladseg.data.layouts import get_layout
+from ladseg.data.look import Look, look_at
+from ladseg.data.pairs import Fault, Listing, PackedPairs
+from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.errors import DataError
+from ladseg.progress import progress
 from ladseg.recipe import Data
 
+# Files named for each finding.
+SHOWN = 20
 
-def check_dataset(data: Data, splits: Sequence[str] = ("train", "val")) -> None:
+
+@dataclass(frozen=True)
+class Finding:
+    """Faults of one kind in one split.
+
+    Attributes:
+        level: error, which stops a training, or warning.
+        kind: What they have in common.
+        split: Where.
+        message: The first of them in one line.
+        hint: What to do.
+        files: Their files.
+    """
+
+    level: str
+    kind: str
+    split: str
+    message: str
+    hint: str
+    files: list[str]
+
+
+@dataclass
+class SplitReport:
+    """What a split holds.
+
+    Attributes:
+        name: The split.
+        pairs: Images with a mask.
+        published: How many its publisher has; None if there is no publisher.
+        class_pixels: Labelled pixels of each class.
+        class_images: Images that each class occurs in.
+        ignored_pixels: Pixels that don't count.
+        mask_values: Pixels of each value in the mask files.
+        sizes: Images of each size ``WIDTHxHEIGHT``, the most frequent first.
+        image_kinds: Images of each format and mode.
+        mask_kinds: Masks of each format and mode.
+    """
+
+    name: str
+    pairs: int
+    published: int | None
+    class_pixels: list[int]
+    class_images: list[int]
+    ignored_pixels: int = 0
+    mask_values: dict[int, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    image_kinds: dict[str, int] = field(default_factory=dict)
+    mask_kinds: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    """What is in a data set and what is amiss with it.
+
+    Attributes:
+        root: Its folder.
+        layout: How it lies.
+        class_names: Its classes.
+        colors: Their colours.
+        splits: One report a split.
+        findings: Errors first.
+        seconds: How long the reading took.
+    """
+
+    root: str
+    layout: str
+    class_names: list[str]
+    colors: list[tuple[int, int, int]]
+    splits: list[SplitReport]
+    findings: list[Finding]
+    seconds: float = 0.0
+
+    @property
+    def pairs(self) -> int:
+        """Pairs over all splits."""
+        return sum(split.pairs for split in self.splits)
+
+    @property
+    def level(self) -> int:
+        """0 if nothing is amiss, 1 if there are warnings, 2 if there are errors: the command's exit code."""
+        return max((2 if finding.level == "error" else 1 for finding in self.findings), default=0)
+
+
+def check_dataset(data: Data, splits: Sequence[str] = ("train", "val")) -> list[str]:
     """Read all images and masks of the splits.
 
+    Returns:
+        The warnings, a line each.
+
     Raises:
-        DataError: The first fault in the order of the files, in one line: an image without a mask, sizes that differ, a
+        DataError: The first error in the order of the files, in one line: an image without a mask, sizes that differ, a
             mask value outside the classes, an unreadable file, a mask in colour, an empty split.
     """
+    findings = survey(data, splits).findings
     for split in splits:
-        dataset = open_dataset(data, split)
-        known = dataset.spec.lookup()[1]
-
-        def fault(pair: tuple[Path, Path], spec: DatasetSpec = dataset.spec, known: np.ndarray = known) -> str | None:
-            return _fault(*pair, spec, known)
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            faults = [found for found in pool.map(fault, dataset.pairs) if found]
-        if faults:
-            more = f" (and {len(faults) - 1} more files of '{split}' with faults)" if len(faults) > 1 else ""
-            raise DataError(faults[0] + more)
+        errors = [finding for finding in findings if finding.level == "error" and finding.split == split]
+        if errors:
+            files = len({file for finding in errors for file in finding.files})
+            more = f" (and {files - 1} more files of '{split}' with faults)" if files > 1 else ""
+            hint = f"; {errors[0].hint}" if errors[0].hint else ""
+            raise DataError(errors[0].message + hint + more)
+    return [f"{finding.split}: {finding.message}" for finding in findings]
 
 
-def _fault(image_path: Path, mask_path: Path, spec: DatasetSpec, known: np.ndarray) -> str | None:
-    """What is wrong with a pair; None if nothing is."""
-    try:
-        image, mask = read_image(image_path), read_mask(mask_path)
-    except DataError as error:
-        return str(error)
-    if tuple(image.shape[1:]) != mask.shape:
-        (height, width), (mask_height, mask_width) = image.shape[1:], mask.shape
-        return f"{mask_path}: mask is {mask_width}x{mask_height} but its image {image_path} is {width}x{height}"
-    counts = np.bincount(mask.ravel(), minlength=256)
-    values = np.flatnonzero(counts)
-    strange = values[~known[values]]
-    if len(strange):
-        return _strange_values(mask_path, strange.tolist(), spec)
-    if spec.label_map is None and spec.num_classes == 2 and spec.ignore_index == 255 and values.tolist() == [0, 255]:
-        return f"{mask_path}: {_BINARY_HINT}"
-    return None
+def survey(data: Data, splits: Sequence[str] = ("train", "val"), title: str = "checking") -> Report:
+    """Read all images and masks of the splits, and tell everything.
 
-
-_BINARY_HINT = (
-    "mask holds only 0 and 255, so no pixel of class 1: if 255 is the foreground, "
-    "set label_map: {0: 0, 255: 1} and ignore_index: null"
-)
-
-
-def _strange_values(path: Path, values: list[int], spec: DatasetSpec) -> str:
-    shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-    noun = "value" if len(values) == 1 else "values"
-    return (
-        f"{path}: mask has {noun} {shown} but there are {spec.num_classes} classes (0..{spec.num_classes - 1}) and "
-        f"ignore_index {spec.ignore_index}; correct data.classes, or set data.ignore_index or data.label_map"
+    Raises:
+        DataError: What stands in the way of reading at all: an unknown layout, a missing folder, an empty split.
+    """
+    started = time.perf_counter()
+    spec = find_split(data, splits[0])[1]
+    reports, findings, digests = [], [], {}
+    for split in splits:
+        listing, spec = find_split(data, split)
+        report, found, digests[split] = _survey_split(split, listing, spec, title)
+        reports.append(report)
+        findings += found
+    findings += _leaks(digests)
+    findings.sort(key=lambda finding: finding.level != "error")
+    return Report(
+        str(Path(data.root)),
+        get_layout(data.layout).name,
+        list(spec.class_names),
+        list(spec.colors),
+        reports,
+        findings,
+        time.perf_counter() - started,
     )
+
+
+Digests = dict[bytes, list[str]]
+
+
+def _survey_split(
+    split: str, listing: Listing, spec: DatasetSpec, title: str
+) -> tuple[SplitReport, list[Finding], Digests]:
+    pairs = PackedPairs(listing.pairs) if isinstance(listing.pairs, list) else listing.pairs
+    table = spec.lookup()[0]
+    classes = spec.num_classes
+    pixels, images, values = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(256, np.int64)
+    kinds: dict[str, Counter[str]] = {name: Counter() for name in ("sizes", "image_kinds", "mask_kinds")}
+    faults = list(listing.faults)
+    digests: Digests = {}
+    looks = look_at(pairs, spec, os.cpu_count() or 1)
+    for look in progress(looks, len(pairs), f"{title} {split}", "pairs"):
+        faults += look.faults
+        _tally(look, kinds, digests)
+        if look.counts is not None:
+            values += look.counts
+            present = np.bincount(table, look.counts, minlength=256)
+            pixels += present.astype(np.int64)
+            images += present > 0
+    report = SplitReport(
+        split,
+        len(pairs),
+        listing.published,
+        pixels[:classes].tolist(),
+        images[:classes].tolist(),
+        int(pixels[IGNORE]),
+        {int(value): int(values[value]) for value in np.flatnonzero(values)},
+        **{name: dict(counter.most_common()) for name, counter in kinds.items()},
+    )
+    return report, [*_gathered(split, faults), *_split_findings(report, listing, spec)], digests
+
+
+def _tally(look: Look, kinds: dict[str, Counter[str]], digests: Digests) -> None:
+    if look.size is not None:
+        kinds["sizes"][f"{look.size[0]}x{look.size[1]}"] += 1
+        digests.setdefault(look.digest, []).append(look.image)
+    for name, kind in (("image_kinds", look.image_kind), ("mask_kinds", look.mask_kind)):
+        if kind:
+            kinds[name][kind] += 1
+
+
+def _gathered(split: str, faults: list[Fault]) -> list[Finding]:
+    """Faults of one kind become one finding; the kinds in the order of their first file."""
+    kinds: dict[str, list[Fault]] = {}
+    for fault in faults:
+        kinds.setdefault(fault.kind, []).append(fault)
+    return [
+        Finding(
+            found[0].level, kind, split, f"{found[0].file}: {found[0].what}", found[0].hint, [f.file for f in found]
+        )
+        for kind, found in kinds.items()
+    ]
+
+
+def _split_findings(report: SplitReport, listing: Listing, spec: DatasetSpec) -> list[Finding]:
+    """What no single file shows."""
+    found = []
+    if report.published and report.pairs != report.published:
+        missing = f": {listing.missing}" if listing.missing else ""
+        message = f"{report.pairs:,} pairs, but {report.published:,} were published{missing}"
+        found.append(Finding("warning", "not the published split", report.name, message, "unpack what is missing", []))
+    first = str(listing.pairs[0][1]) if len(listing.pairs) else ""
+    own_ids = spec.label_map is None and spec.mask_colors is None
+    if own_ids and spec.num_classes == 2 and spec.ignore_index == 255 and report.mask_values.keys() == {0, 255}:
+        message = f"{first}: like all masks of '{report.name}' it holds only 0 and 255, so no pixel of class 1"
+        hint = "if 255 is the foreground, set label_map: {0: 0, 255: 1} and ignore_index: null"
+        return [*found, Finding("error", "masks of 0 and 255", report.name, message, hint, [first])]
+    absent = [name for name, count in zip(spec.class_names, report.class_pixels, strict=True) if not count]
+    if absent and report.mask_values:
+        shown = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
+        message = f"{len(absent)} of {spec.num_classes} classes never occur: {shown}"
+        hint = "it can't be learned or measured here" if len(absent) == 1 else "they can't be learned or measured here"
+        found.append(Finding("warning", "classes that never occur", report.name, message, hint, []))
+    return found
+
+
+def _leaks(digests: dict[str, Digests]) -> list[Finding]:
+    """Images of equal pixels: twice in a split, or in two splits."""
+    found = []
+    names = list(digests)
+    for split in names:
+        twice = [files for files in digests[split].values() if len(files) > 1]
+        if twice:
+            message = f"{twice[0][1]}: the same picture as {twice[0][0]}"
+            files = [file for group in twice for file in group[1:]]
+            found.append(Finding("warning", "same picture twice", split, message, "keep one", files))
+    for place, split in enumerate(names):
+        for other in names[place + 1 :]:
+            shared = [(digests[split][key][0], file) for key in digests[split].keys() & digests[other].keys() for file in digests[other][key]]
+            if shared:
+                shared.sort()
+                message = f"{shared[0][1]}: the same picture as {shared[0][0]} of '{split}'"
+                hint = "take it out of one: what was trained on can't be measured on"
+                found.append(Finding("warning", f"in {split} and {other}", other, message, hint, [f for _, f in shared]))
+    return found

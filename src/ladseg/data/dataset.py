@@ -1,6 +1,5 @@
 """A split of a data set: pairs of files, read one at a time."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,13 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ladseg.data.folder import Pairs, folder_pairs
+from ladseg.data.layouts import get_layout
+from ladseg.data.pairs import Listing, PackedPairs, Pairs
 from ladseg.data.read import read_image, read_mask
 from ladseg.data.spec import DatasetSpec, make_spec
 from ladseg.errors import DataError
 from ladseg.recipe import Data
-
-LAYOUTS: dict[str, Callable[[Path, str], Pairs]] = {"folder": folder_pairs}
 
 
 @dataclass
@@ -22,7 +20,7 @@ class SegmentationDataset:
     """Image and mask files with the meaning of their ids.
 
     Attributes:
-        pairs: Image and mask path of each sample.
+        pairs: Image and mask of each sample.
         spec: Classes and ids.
     """
 
@@ -32,24 +30,39 @@ class SegmentationDataset:
 
     def __post_init__(self) -> None:
         self._table = self.spec.lookup()[0]
+        if isinstance(self.pairs, list):
+            self.pairs = PackedPairs(self.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[Tensor, Tensor]:
         """Image ``(3, H, W)`` uint8 and label ``(H, W)`` uint8 of class ids, 255 where ignored."""
-        image_path, mask_path = self.pairs[index]
-        return read_image(image_path), torch.from_numpy(self._table[read_mask(mask_path)])
+        image, mask = self.pairs[index]
+        return read_image(image), torch.from_numpy(self._table[read_mask(mask, self.spec.mask_colors)])
+
+
+def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
+    """What lies on disk of a split, faults and all.
+
+    Raises:
+        DataError: An unknown layout, a missing folder, an empty split, classes that can't be read.
+    """
+    layout = get_layout(data.layout)
+    if not data.root or not Path(data.root).is_dir():
+        raise DataError(f"data.root '{data.root}' is no folder; give the one that holds the data set")
+    listing = layout.find(data, split)
+    return listing, make_spec(data, listing.spec)
 
 
 def open_dataset(data: Data, split: str) -> SegmentationDataset:
     """A split of the data set that a recipe names.
 
     Raises:
-        DataError: An unknown layout, a missing folder, an image without a mask, an empty split.
+        DataError: As for :func:`find_split`; and an image or mask that stands alone.
     """
-    if data.layout not in LAYOUTS:
-        raise DataError(f"data.layout '{data.layout}' is not one of {', '.join(LAYOUTS)}")
-    if not data.root or not Path(data.root).is_dir():
-        raise DataError(f"data.root '{data.root}' is no folder; give the one that holds the data set")
-    return SegmentationDataset(LAYOUTS[data.layout](Path(data.root), split), make_spec(data))
+    listing, spec = find_split(data, split)
+    if listing.faults:
+        more = len([fault for fault in listing.faults if fault.kind == listing.faults[0].kind]) - 1
+        raise DataError(f"{listing.faults[0]}" + (f" (and {more} more)" if more else ""))
+    return SegmentationDataset(listing.pairs, spec)

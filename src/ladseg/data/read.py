@@ -1,50 +1,148 @@
 """Decode one image or mask; what can't be used is a DataError that names the file."""
 
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ladseg.data.classes import Color
+from ladseg.data.pairs import Source
 from ladseg.errors import DataError
 
 # Pillow, not torchvision.io: torchvision deprecated its decoders in 0.29.
 
 
-def read_image(path: Path) -> Tensor:
-    """``(3, H, W)`` uint8 RGB, turned upright by its EXIF orientation.
+def read_image(source: Source) -> Tensor:
+    """``(3, H, W)`` uint8 RGB, turned upright by its EXIF orientation; of an animation the first frame.
 
     Raises:
-        DataError: Missing, truncated or not an image.
+        DataError: Missing, truncated, not an image, or with more than 16 bits a channel.
     """
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-        return torch.from_numpy(np.array(upright)).permute(2, 0, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: can't be read as an image ({_first_words(error)}); replace or remove it") from None
+    with open_file(source, "an image") as image:
+        return torch.from_numpy(np.array(_to_rgb(image, source))).permute(2, 0, 1)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """``(H, W)`` uint8 of the values in the file. A palette PNG's values are its indices, not its colours.
+def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.ndarray:
+    """``(H, W)`` uint8 of the values in the file.
+
+    A palette PNG's values are its indices, not its colours; an RGB file of three equal channels is grey; 16-bit files
+    do if their values fit 8 bits. Matlab files give their field S (COCO-Stuff) or GTcls.Segmentation (SBD).
+
+    Args:
+        source: The file.
+        colors: The colours that stand for the values 0, 1, 2, ... in RGB files.
 
     Raises:
-        DataError: Missing, truncated, RGB or 16-bit.
+        DataError: Missing, truncated, values above 255, or colours that stand for nothing.
     """
+    if isinstance(source, Path) and source.suffix.lower() == ".mat":
+        return _eight_bits(_read_mat(source), source)
+    with open_file(source, "a mask") as image:
+        mode = image.mode
+        if mode in ("P", "PA"):
+            image = image if mode == "P" else image.getchannel(0)
+        elif mode not in ("1", "L", "RGB") and not mode.startswith(("I", "F")):
+            image = image.convert("RGB")
+        values = np.array(ImageOps.exif_transpose(image))
+    if values.ndim == 3:
+        return _from_colors(values, colors, source, mode)
+    if mode == "F":
+        raise DataError(f"{source}: mask holds floating-point values (mode F); save class ids as 8-bit PNG")
+    return _eight_bits(values, source)
+
+
+@contextmanager
+def open_file(source: Source, kind: str) -> Iterator[Image.Image]:
+    """The file, open; anything that goes wrong with it while it is becomes a DataError in one line."""
     try:
-        with Image.open(path) as image:
-            mode = image.mode
-            values = np.array(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: can't be read as a mask ({_first_words(error)}); replace or remove it") from None
-    if mode in ("L", "P", "1"):
-        return values.astype(np.uint8)
-    if mode.startswith(("I", "F")):
-        raise DataError(f"{path}: mask has more than 8 bits a pixel (mode {mode}); save class ids as 8-bit PNG")
-    raise DataError(
-        f"{path}: mask is in colour (mode {mode}); masks hold one class id a pixel, as 8-bit grey or palette PNG"
-    )
+        with warnings.catch_warnings():
+            # Large is no fault by itself: from twice this size on, Pillow raises.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(source if isinstance(source, Path) else io.BytesIO(source.content)) as image:
+                yield image
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise what they like on broken bytes: struct.error, IndexError, zlib.error
+        raise DataError(f"{source}: can't be read as {kind} ({_first_words(error)}); replace or remove it") from None
+
+
+def _to_rgb(image: Image.Image, source: Source) -> Image.Image:
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise DataError(f"{source}: image has 32 bits a channel (mode {image.mode}); save it with 8 or 16")
+    upright = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey, of which convert() would keep the low byte's range alone
+        return Image.fromarray((np.array(upright).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info and upright.mode == "P":
+        upright = upright.convert("RGBA")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
+
+
+def _read_mat(path: Path) -> np.ndarray:
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise DataError(f"{path}: masks in Matlab files need scipy; pip install 'ladseg[coco]'") from None
+    try:
+        content: dict[str, Any] = loadmat(path, variable_names=("S", "GTcls", "names"))
+    except Exception as error:  # as above
+        raise DataError(f"{path}: can't be read as a Matlab file ({_first_words(error)}); replace or remove it") from None
+    if "S" in content:
+        if len(content.get("names", "").ravel() if "names" in content else ()) == 172:
+            raise DataError(
+                f"{path}: COCO-Stuff 10K v1.0, whose ids 1..172 are others than v1.1's; get cocostuff-10k-v1.1.zip"
+            )
+        return np.asarray(content["S"])
+    if "GTcls" in content:
+        return np.asarray(content["GTcls"][0, 0]["Segmentation"])
+    raise DataError(f"{path}: neither S (COCO-Stuff) nor GTcls (SBD) is in this Matlab file; replace or remove it")
+
+
+def _eight_bits(values: np.ndarray, source: Source) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
+    if values.size and (int(values.min()) < 0 or int(values.max()) > 255):
+        raise DataError(
+            f"{source}: mask has values up to {int(values.max())}, more than 8 bits hold; save class ids of 0..255 "
+            "(is it an instance mask?)"
+        )
+    return values.astype(np.uint8)
+
+
+def _from_colors(values: np.ndarray, colors: tuple[Color, ...] | None, source: Source, mode: str) -> np.ndarray:
+    if colors is None:
+        if np.array_equal(values[..., 0], values[..., 1]) and np.array_equal(values[..., 0], values[..., 2]):
+            return np.ascontiguousarray(values[..., 0])
+        raise DataError(
+            f"{source}: mask is in colour (mode {mode}); say which colour is which class with data.colors, "
+            "or save one class id a pixel as 8-bit grey or palette PNG"
+        )
+    packed = values.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+    ids = _color_table(colors)[packed]
+    if int(ids.max(initial=0)) > 255:
+        strange = np.unique(packed[ids > 255])
+        shown = ", ".join(str([int(c) >> 16, (int(c) >> 8) & 255, int(c) & 255]) for c in strange[:3])
+        lossy = "; saved as JPEG or resized smoothly?" if len(strange) > 50 else ""
+        raise DataError(
+            f"{source}: mask has {len(strange)} colours that data.colors does not name, such as {shown}{lossy}"
+        )
+    return ids.astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _color_table(colors: tuple[Color, ...]) -> np.ndarray:
+    """The mask value of each packed RGB colour; 256 for those that stand for nothing."""
+    table = np.full(1 << 24, 256, dtype=np.uint16)
+    for value, (red, green, blue) in enumerate(colors):
+        table[(red << 16) | (green << 8) | blue] = value
+    return table
 
 
 def _first_words(error: Exception) -> str:

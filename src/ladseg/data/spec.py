@@ -1,12 +1,11 @@
 """What a data set's ids mean: each fact stated once."""
 
-import colorsys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from ladseg.data.classes import Color, palette, read_classes
 from ladseg.errors import DataError
 from ladseg.recipe import Data
 
@@ -22,13 +21,17 @@ class DatasetSpec:
         class_names: In the order of the class ids.
         colors: One RGB colour a class, 0..255.
         ignore_index: The value in mask files of pixels that don't count; None if there is none.
-        label_map: Mask value to class id; None where mask values are the class ids.
+        label_map: Mask value to class id, or to 255; None where mask values are the class ids.
+        closed: Whether values that ``label_map`` leaves out are faults; else they are ignored.
+        mask_colors: The colours that stand for the mask values 0, 1, 2, ... in RGB masks; None if masks hold ids.
     """
 
     class_names: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]
+    colors: tuple[Color, ...]
     ignore_index: int | None = 255
     label_map: dict[int, int] | None = None
+    closed: bool = False
+    mask_colors: tuple[Color, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -37,7 +40,7 @@ class DatasetSpec:
     def lookup(self) -> tuple[np.ndarray, np.ndarray]:
         """For each of the 256 mask values: the class id or 255, uint8; and whether the value may occur, bool.
 
-        255 is ignored unless ``label_map`` names it. With a ``label_map``, values that it leaves out are ignored.
+        255 is ignored unless ``label_map`` names it.
         """
         table = np.full(256, IGNORE, dtype=np.uint8)
         known = np.zeros(256, dtype=bool)
@@ -46,55 +49,75 @@ class DatasetSpec:
             table[: self.num_classes] = np.arange(self.num_classes)
             known[: self.num_classes] = True
         else:
-            known[:] = True
+            known[:] |= not self.closed
             for value, class_id in self.label_map.items():
                 table[value] = class_id
+                known[value] = True
         if self.ignore_index is not None and self.ignore_index not in (self.label_map or {}):
             table[self.ignore_index] = IGNORE
             known[self.ignore_index] = True
         return table, known
 
+    def mask_values(self) -> np.ndarray:
+        """For each class id the value that stands for it in mask files: the way back from :meth:`lookup`, uint8."""
+        table = self.lookup()[0]
+        return np.array([int(np.flatnonzero(table == class_id)[0]) for class_id in range(self.num_classes)], np.uint8)
 
-def make_spec(data: Data) -> DatasetSpec:
+
+def make_spec(data: Data, own: DatasetSpec | None = None) -> DatasetSpec:
     """The spec of a recipe's data section.
+
+    Args:
+        data: The section.
+        own: What the layout knows by itself; it holds for whatever the section leaves open.
 
     Raises:
         DataError: No classes, a class file that is missing or empty, ids out of range.
     """
-    names = _class_names(data.classes)
-    if len(names) > IGNORE:
-        raise DataError(f"{len(names)} classes: masks are 8-bit with 255 for ignored pixels, so there can be 255")
-    for value, class_id in (data.label_map or {}).items():
-        if not 0 <= value <= 255 or not (0 <= class_id < len(names) or class_id == IGNORE):
-            raise DataError(
-                f"data.label_map has {value}: {class_id}; mask values are 0..255, class ids 0..{len(names) - 1} or 255"
-            )
-    if data.ignore_index is not None and not 0 <= data.ignore_index <= 255:
-        raise DataError(f"data.ignore_index is {data.ignore_index}; mask values are 0..255")
-    return DatasetSpec(names, palette(len(names)), data.ignore_index, data.label_map)
-
-
-def _class_names(classes: list[str] | str) -> tuple[str, ...]:
-    if isinstance(classes, str):
-        path = Path(classes)
-        if not classes or not path.is_file():
-            raise DataError(
-                f"data.classes '{classes}' is no file; give the class names as a list, or a file of one a line"
-            )
-        names: Sequence[str] = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        names = [name for name in names if name]
+    if own is not None and not data.classes:
+        spec = own if data.label_map is None else replace(own, label_map=data.label_map, closed=False)
+        spec = spec if data.ignore_index == IGNORE else replace(spec, ignore_index=data.ignore_index)
     else:
-        names = classes
-    if not names:
-        raise DataError(f"data.classes '{classes}' names no class; give one name a line, in the order of the class ids")
-    return tuple(names)
+        names, colors = read_classes(data.classes)
+        spec = DatasetSpec(names, colors or palette(len(names)), data.ignore_index, data.label_map, mask_colors=colors)
+    if data.colors is not None:
+        spec = replace(spec, mask_colors=_mask_colors(data.colors))
+        if len(data.colors) >= spec.num_classes and spec.label_map is None:
+            spec = replace(spec, colors=spec.mask_colors[: spec.num_classes] if spec.mask_colors else spec.colors)
+    _refuse_out_of_range(spec)
+    return spec
 
 
-def palette(count: int) -> tuple[tuple[int, int, int], ...]:
-    """Distinct colours, the same ones for the same position: hues a golden section apart, lightness in turns."""
-    colors = []
-    for index in range(count):
-        lightness = (0.55, 0.38, 0.72)[index % 3]
-        red, green, blue = colorsys.hls_to_rgb((0.58 + index * 0.618034) % 1.0, lightness, 0.65)
-        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colors)
+def portable(data: Data, spec: DatasetSpec) -> dict[str, Any]:
+    """The data section of a recipe for another machine: what masks mean, without where they lie on this one."""
+    section = asdict(data)
+    for key in ("root", "workers", "cache"):
+        del section[key]
+    if data.classes:
+        section["classes"] = list(spec.class_names)
+        section["colors"] = None if spec.mask_colors is None else [list(color) for color in spec.mask_colors]
+    return section
+
+
+def _mask_colors(colors: list[list[int]]) -> tuple[Color, ...]:
+    for color in colors:
+        if len(color) != 3 or not all(0 <= part <= 255 for part in color):
+            raise DataError(f"data.colors has {color}; a colour is [red, green, blue] with each of 0..255")
+    named: tuple[Color, ...] = tuple((color[0], color[1], color[2]) for color in colors)
+    if len(set(named)) < len(named):
+        twice = next(color for index, color in enumerate(named) if color in named[:index])
+        raise DataError(f"data.colors has {list(twice)} twice; one colour stands for one mask value")
+    return named
+
+
+def _refuse_out_of_range(spec: DatasetSpec) -> None:
+    count = spec.num_classes
+    if count > IGNORE:
+        raise DataError(f"{count} classes: masks are 8-bit with 255 for ignored pixels, so there can be 255")
+    for value, class_id in (spec.label_map or {}).items():
+        if not 0 <= value <= 255 or not (0 <= class_id < count or class_id == IGNORE):
+            raise DataError(
+                f"data.label_map has {value}: {class_id}; mask values are 0..255, class ids 0..{count - 1} or 255"
+            )
+    if spec.ignore_index is not None and not 0 <= spec.ignore_index <= 255:
+        raise DataError(f"data.ignore_index is {spec.ignore_index}; mask values are 0..255")

@@ -1,5 +1,10 @@
 """What a run leaves for its user: the student's weights file, the table and the picture."""
 
+from .check_page import PageSample as PageSample
+from .check_page import check_page as check_page
+from .check_table import check_table as check_table
+from .layouts import layout_page as layout_page
+from .layouts import layouts_table as layouts_table
 from .models_table import models_markdown as models_markdown
 from .models_table import models_table as models_table
 from .picture import Panel as Panel

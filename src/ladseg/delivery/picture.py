@@ -52,7 +52,7 @@ def save_picture(
         top=1 - 0.45 / (body + 0.45 + below),
         bottom=below / (body + 0.45 + below),
     )
-    lookup = _color_table(colors)
+    lookup = color_table(colors)
     for column, panel in enumerate(panels):
         axes[0][column].set_title(panel.title, fontsize=9)
         for row, values in enumerate(panel.maps):
@@ -77,7 +77,8 @@ def save_picture(
     write_atomically(path, lambda temporary: figure.savefig(temporary, metadata={"Software": "ladseg"}))
 
 
-def _color_table(colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
+def color_table(colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """(256, 3) uint8: the colour of each class id, black for ids outside the classes."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(colors)] = colors
     return table

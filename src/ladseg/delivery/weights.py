@@ -24,7 +24,8 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
     Args:
         path: The file.
         network: What is delivered.
-        data: What it was trained on, as plain values: ``class_names``, ``colors``, ``ignore_index``, ``label_map``.
+        data: What it was trained on, as plain values: ``class_names``, ``colors``, ``ignore_index``, ``label_map``, and
+            ``recipe``, the data section.
     """
     merged = copy.deepcopy(network).merge()
     state = {

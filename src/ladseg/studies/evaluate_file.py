@@ -1,14 +1,16 @@
 """Measure a delivered weights file on a data set."""
 
+import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from ladseg.data import check_dataset, eval_loader, open_dataset
+from ladseg.data import check_dataset, eval_loader, get_layout, open_dataset
 from ladseg.delivery import load_student
 from ladseg.errors import DataError
 from ladseg.evaluation import evaluate
-from ladseg.recipe import make_recipe
+from ladseg.recipe import Data, make_recipe
 
 
 def evaluate_file(weights: str, overrides: list[str], split: str = "val", model: str | None = None) -> dict[str, Any]:
@@ -24,18 +26,15 @@ def evaluate_file(weights: str, overrides: list[str], split: str = "val", model:
         UserError: The file, the data set or a word is unusable, or the data set has other classes.
     """
     network, header = load_student(weights, model)
-    trained_on = header["data"]
-    data = {key: trained_on[key] for key in ("ignore_index", "label_map")}
-    recipe = make_recipe({"data": {"classes": trained_on["class_names"], **data}}, overrides)
-    check_dataset(recipe.data, splits=(split,))
-    dataset = open_dataset(recipe.data, split)
+    data = data_for(header, overrides)
+    for warning in check_dataset(data, splits=(split,)):
+        print(f"warning: {warning}", file=sys.stderr)
+    dataset = open_dataset(data, split)
     if dataset.spec.num_classes != header["num_classes"]:
-        raise DataError(
-            f"{recipe.data.root}: {dataset.spec.num_classes} classes, but {weights} predicts {header['num_classes']}"
-        )
+        raise DataError(f"{data.root}: {dataset.spec.num_classes} classes, but {weights} predicts {header['num_classes']}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loader = eval_loader(dataset, mean=header["mean"], std=header["std"], workers=recipe.data.workers)
+    loader = eval_loader(dataset, mean=header["mean"], std=header["std"], workers=data.workers)
     matrix = evaluate(lambda batch: network(batch["image"]).logits, loader, dataset.spec.num_classes, device)
     return {
         "weights": weights,
@@ -45,3 +44,14 @@ def evaluate_file(weights: str, overrides: list[str], split: str = "val", model:
         "class_names": list(dataset.spec.class_names),
         "iou": matrix.iou().tolist(),
     }
+
+
+def data_for(header: dict[str, Any], overrides: list[str]) -> Data:
+    """The data section that a delivered network's file and the command line give together."""
+    trained_on = header["data"]
+    # Files from before layouts were recorded.
+    plain = {"classes": trained_on["class_names"], **{key: trained_on[key] for key in ("ignore_index", "label_map")}}
+    data = make_recipe({"data": trained_on.get("recipe", plain)}, overrides).data
+    if not data.classes and get_layout(data.layout).spec is None:
+        return replace(data, classes=trained_on["class_names"])
+    return data

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladseg.data import check_dataset, eval_loader, open_dataset, train_loader
+from ladseg.data import check_dataset, eval_loader, open_dataset, portable, train_loader
 from ladseg.delivery import save_student
 from ladseg.distillers import build_distiller
 from ladseg.evaluation import ConfusionMatrix, Predictor, evaluate
@@ -58,7 +58,8 @@ class Run:
         self.say = say if self.accelerator.is_main_process else lambda line: None
         if self.accelerator.is_main_process:
             self.say(f"checking {recipe.data.root}")
-            check_dataset(recipe.data)
+            for warning in check_dataset(recipe.data):
+                self.say(f"warning: {warning}")
             check_networks(recipe, open_dataset(recipe.data, "train").spec.num_classes)
             claim_folder(recipe)
         self.accelerator.wait_for_everyone()
@@ -131,7 +132,8 @@ class Run:
         }
         if self.accelerator.is_main_process:
             assert isinstance(delivered, Segmenter)
-            save_student(self.folder / "student.safetensors", delivered, dataclasses.asdict(self.spec))
+            data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
+            save_student(self.folder / "student.safetensors", delivered, data)
             save_showcase(self.folder / "picture.png", networks, self.val_set, results, self.accelerator.device)
             write_results(self.folder, results)
         self.accelerator.end_training()

@@ -1,0 +1,84 @@
+"""Pairs from a list: lines of image and mask, or a CSV file."""
+
+import csv
+import io
+from pathlib import Path
+
+from ladseg.data.layouts.layout import Layout
+from ladseg.data.pairs import Fault, Listing
+from ladseg.errors import DataError
+from ladseg.recipe import Data
+
+HEADINGS = {"image", "mask", "split"}
+
+
+def _find(data: Data, split: str) -> Listing:
+    if not data.pairs:
+        raise DataError("data.pairs is empty; give the list of pairs, such as {split}.txt or pairs.csv")
+    root, path = Path(data.root), Path(data.root) / data.pairs.replace("{split}", split)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: can't be read as a list of pairs ({' '.join(str(error).split())[:100]})") from None
+    rows = _csv_rows(text, path, split) if path.suffix.lower() == ".csv" else _text_rows(text, path)
+    if not rows:
+        raise DataError(f"{path}: no pair of split '{split}' in it; give image and mask a line")
+    if "{split}" not in data.pairs and path.suffix.lower() != ".csv":
+        raise DataError(f"{path}: one list for all splits; write data.pairs with {{split}} in it, or a CSV with a split column")
+    pairs, faults = [], []
+    for image, mask in rows:
+        found = root / image, root / mask
+        lost = [file for file in found if not file.exists()]
+        if lost:
+            faults.append(Fault("listed file missing", str(lost[0]), f"no such file, but {path} names it"))
+        else:
+            pairs.append(found)
+    return Listing(pairs, tuple(faults))
+
+
+def _csv_rows(text: str, path: Path, split: str) -> list[tuple[str, str]]:
+    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
+    heading = [cell.lower() for cell in rows[0]] if rows else []
+    if {"image", "mask"} <= set(heading):
+        columns = {name: heading.index(name) for name in HEADINGS & set(heading)}
+        rows = rows[1:]
+    else:
+        columns = {"image": 0, "mask": 1, **({"split": 2} if rows and len(rows[0]) > 2 else {})}
+    if "split" not in columns and "{split}" not in path.name and split not in path.name:
+        raise DataError(f"{path}: no column says the split; add one named split, or write one list a split")
+    found = []
+    for number, row in enumerate(rows, 1):
+        if len(row) <= max(columns.values()):
+            raise DataError(f"{path}: row {number} '{','.join(row)}' has too few columns; they are image,mask,split")
+        if "split" not in columns or row[columns["split"]] == split:
+            found.append((row[columns["image"]], row[columns["mask"]]))
+    return found
+
+
+def _text_rows(text: str, path: Path) -> list[tuple[str, str]]:
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        words = line.strip().split("\t") if "\t" in line.strip() else line.split()
+        if len(words) != 2:
+            raise DataError(
+                f"{path}: line {number} '{line.strip()[:80]}' is not an image and a mask; names with spaces need a tab "
+                "between the two, or a CSV file"
+            )
+        found.append((words[0].strip(), words[1].strip()))
+    return found
+
+
+PAIR_LIST = Layout(
+    name="list",
+    title="pairs from a list",
+    tree="""\
+{split}.txt     image and mask a line, relative to data.root; a tab between them where names have spaces
+pairs.csv       columns image,mask,split; or one CSV a split without the third
+  data: {pairs: "{split}.txt"}""",
+    ids="As for the layout 'folder'.",
+    source="yours",
+    find=_find,
+    recognises=lambda root: False,
+)

@@ -1,0 +1,38 @@
+"""The layouts by name."""
+
+from ladseg.data.layouts.ade20k import ADE20K
+from ladseg.data.layouts.camvid import CAMVID
+from ladseg.data.layouts.cityscapes import CITYSCAPES
+from ladseg.data.layouts.coco_stuff import COCO_STUFF_10K, COCO_STUFF_164K
+from ladseg.data.layouts.folder import FOLDER
+from ladseg.data.layouts.huggingface import HUGGINGFACE
+from ladseg.data.layouts.layout import Layout
+from ladseg.data.layouts.pair_list import PAIR_LIST
+from ladseg.data.layouts.voc import VOC
+from ladseg.errors import DataError
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        CITYSCAPES,
+        ADE20K,
+        VOC,
+        COCO_STUFF_10K,
+        COCO_STUFF_164K,
+        CAMVID,
+        FOLDER,
+        PAIR_LIST,
+        HUGGINGFACE,
+    )
+}
+
+
+def get_layout(name: str) -> Layout:
+    """A layout by its name.
+
+    Raises:
+        DataError: There is none of that name.
+    """
+    if name not in LAYOUTS:
+        raise DataError(f"data.layout '{name}' is not one of {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]

@@ -1,0 +1,109 @@
+"""What ``ladseg check`` found, on one page of the terminal."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ladseg.data import Report
+from ladseg.data.check import Finding, SplitReport
+
+COLORS = {"error": "bold red", "warning": "yellow"}
+BAR = 24
+# Rows of the table of classes; of more classes the most and the least frequent are shown.
+CLASSES = 24
+
+
+def check_table(report: Report, hints: bool = False) -> RenderableType:
+    """The page; ``hints`` adds below each finding what to do."""
+    parts: list[RenderableType] = [_splits_table(report), _classes_table(report)]
+    return Group(*parts, *_finding_lines(report, hints), Text(verdict(report)))
+
+
+def verdict(report: Report) -> str:
+    """One sentence."""
+    errors = sum(finding.level == "error" for finding in report.findings)
+    warnings = len(report.findings) - errors
+    pace = f"{report.pairs:,} pairs in {report.seconds:.1f} s ({report.pairs / max(report.seconds, 1e-9):.0f} a second)"
+    if not report.findings:
+        return f"Nothing is amiss: {pace}."
+    counts = " and ".join(
+        f"{count} kind{'s' * (count > 1)} of {noun}" for count, noun in ((errors, "error"), (warnings, "warning")) if count
+    )
+    return f"{counts[0].upper()}{counts[1:]}: {pace}." + ("" if errors else " It can be trained on.")
+
+
+def percent(part: float, whole: float) -> str:
+    """A share of pixels or images, with three digits where it is small."""
+    if not part:
+        return "-"
+    share = 100 * part / whole
+    return f"{share:.1f} %" if share >= 1 else f"{share:.2g} %" if share >= 0.001 else "<0.001 %"
+
+
+def frequencies(split: SplitReport) -> list[float]:
+    """Each class's share of the labelled pixels, 0..1."""
+    whole = max(sum(split.class_pixels), 1)
+    return [pixels / whole for pixels in split.class_pixels]
+
+
+def sizes_line(split: SplitReport, shown: int = 3) -> str:
+    """The most frequent image sizes, and how many others there are."""
+    named = [f"{size} ({count:,})" for size, count in list(split.sizes.items())[:shown]]
+    others = len(split.sizes) - shown
+    return ", ".join(named) + (f", {others} others" if others > 0 else "")
+
+
+def _splits_table(report: Report) -> Table:
+    table = Table(title=f"{report.root}  (layout {report.layout}, {len(report.class_names)} classes)", title_justify="left")
+    for heading in ("split", "pairs", "images", "masks", "sizes", "ignored"):
+        table.add_column(heading, justify="right" if heading in ("pairs", "ignored") else "left")
+    for split in report.splits:
+        pixels = sum(split.mask_values.values())
+        table.add_row(
+            split.name,
+            f"{split.pairs:,}",
+            ", ".join(split.image_kinds),
+            ", ".join(split.mask_kinds),
+            sizes_line(split),
+            percent(split.ignored_pixels, pixels),
+        )
+    return table
+
+
+def _classes_table(report: Report) -> Table:
+    first = report.splits[0]
+    order = sorted(range(len(report.class_names)), key=lambda index: -first.class_pixels[index])
+    left_out = len(order) - CLASSES
+    if left_out > 0:
+        order = order[: CLASSES // 2] + order[-CLASSES // 2 :]
+    caption = f"the most and the least frequent; {left_out} between them left out" if left_out > 0 else None
+    table = Table("class", title="share of labelled pixels, and of images it occurs in", title_justify="left", caption=caption)
+    for split in report.splits:
+        table.add_column(split.name, justify="right")
+        table.add_column("images", justify="right")
+    table.add_column("")
+    top = max(frequencies(first)) or 1.0
+    for index in order:
+        cells = []
+        for split in report.splits:
+            cells += [percent(frequencies(split)[index], 1), percent(split.class_images[index], max(split.pairs, 1))]
+        bar = "█" * round(BAR * frequencies(first)[index] / top)
+        red, green, blue = report.colors[index]
+        table.add_row(report.class_names[index], *cells, Text(bar, style=f"rgb({red},{green},{blue})"))
+    return table
+
+
+def _finding_lines(report: Report, hints: bool) -> Iterator[Text]:
+    for finding in report.findings:
+        yield finding_text(finding)
+        if hints and finding.hint:
+            yield Text(f"    -> {finding.hint}")
+
+
+def finding_text(finding: Finding) -> Text:
+    """Level, split, kind, how often, and the first of them."""
+    count = f" ({len(finding.files):,} files)" if len(finding.files) > 1 else ""
+    line = Text(finding.level, style=COLORS[finding.level])
+    return line.append(f"  {finding.split}: {finding.kind}{count}\n    {finding.message}", style="default")
