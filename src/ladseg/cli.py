@@ -105,6 +105,20 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         help="the network, if it is your own code: a file's code runs only if you name it here",
     )
 
+    submit = command(
+        "submit",
+        _submit,
+        "predict a data set's test images in the format that its server takes",
+        keys=True,
+        epilog="--data.KEY VALUE sets any key of a recipe's data section;\n"
+        "what is not given is as in the data set that the network was trained on.",
+    )
+    submit.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    submit.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+    submit.add_argument("--out", metavar="DIR", required=True, help="where the PNG files go")
+    submit.add_argument("--split", default="test", help="the split to predict (default: test)")
+    submit.add_argument("--model", metavar="MODULE:CLASS", help="as for 'ladseg eval'")
+
     check = command(
         "check",
         _check,
@@ -188,6 +202,14 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> None:
     Console().print(iou_table(evaluate_file(known.weights, overrides, known.split, known.model)))
 
 
+def _submit(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.studies import submit
+
+    overrides = (["--data.root", known.data] if known.data else []) + rest
+    count = submit(known.weights, overrides, Path(known.out), known.split, known.model)
+    print(f"{count} predictions in {known.out}")
+
+
 def _check(known: argparse.Namespace, rest: list[str]) -> int:
     from rich.console import Console
 
@@ -229,7 +251,7 @@ def _recipes(known: argparse.Namespace, rest: list[str]) -> None:
         return
     for name in recipe_names():
         summary = recipe_text(name).splitlines()[0].removeprefix("# ")
-        print(f"{name:12} {summary}")
+        print(f"{name:16} {summary}")
 
 
 def _size(word: str) -> tuple[int, int]:

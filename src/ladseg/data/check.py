@@ -244,10 +244,16 @@ def _leaks(digests: dict[str, Digests]) -> list[Finding]:
             found.append(Finding("warning", "same picture twice", split, message, "keep one", files))
     for place, split in enumerate(names):
         for other in names[place + 1 :]:
-            shared = [(digests[split][key][0], file) for key in digests[split].keys() & digests[other].keys() for file in digests[other][key]]
+            shared = [
+                (digests[split][key][0], file)
+                for key in digests[split].keys() & digests[other].keys()
+                for file in digests[other][key]
+            ]
             if shared:
                 shared.sort()
                 message = f"{shared[0][1]}: the same picture as {shared[0][0]} of '{split}'"
                 hint = "take it out of one: what was trained on can't be measured on"
-                found.append(Finding("warning", f"in {split} and {other}", other, message, hint, [f for _, f in shared]))
+                found.append(
+                    Finding("warning", f"in {split} and {other}", other, message, hint, [f for _, f in shared])
+                )
     return found

@@ -115,7 +115,12 @@ def list_files(folder: Path, suffixes: Iterable[str], prefix: str = "", ending: 
         path = folder / relative
         if stem in paths:
             twins.append(
-                Fault("two files of one name", str(path), f"a second file called '{stem}' beside {paths[stem].name}", "keep one")
+                Fault(
+                    "two files of one name",
+                    str(path),
+                    f"a second file called '{stem}' beside {paths[stem].name}",
+                    "keep one",
+                )
             )
         else:
             paths[stem] = path
@@ -139,7 +144,9 @@ def _walk(folder: Path) -> Iterator[str]:
                 yield name if below == "." else os.path.join(below, name)
 
 
-def match(images: Files, masks: Files, expected_mask: str = "{stem}.*") -> tuple[list[tuple[Path, Path]], tuple[Fault, ...]]:
+def match(
+    images: Files, masks: Files, expected_mask: str = "{stem}.*"
+) -> tuple[list[tuple[Path, Path]], tuple[Fault, ...]]:
     """Pairs of equal stems, and what stands alone on either side.
 
     Args:
@@ -150,7 +157,9 @@ def match(images: Files, masks: Files, expected_mask: str = "{stem}.*") -> tuple
     faults = list(images.faults + masks.faults)
     for stem in sorted(images.paths.keys() - masks.paths.keys()):
         expected = masks.folder / expected_mask.format(stem=stem)
-        faults.append(Fault("image without mask", str(images.paths[stem]), "image without mask", f"expected {expected}"))
+        faults.append(
+            Fault("image without mask", str(images.paths[stem]), "image without mask", f"expected {expected}")
+        )
     for stem in sorted(masks.paths.keys() - images.paths.keys()):
         expected = images.folder / f"{stem}.*"
         faults.append(Fault("mask without image", str(masks.paths[stem]), "mask without image", f"expected {expected}"))

@@ -93,7 +93,9 @@ def _read_mat(path: Path) -> np.ndarray:
     try:
         content: dict[str, Any] = loadmat(path, variable_names=("S", "GTcls", "names"))
     except Exception as error:  # as above
-        raise DataError(f"{path}: can't be read as a Matlab file ({_first_words(error)}); replace or remove it") from None
+        raise DataError(
+            f"{path}: can't be read as a Matlab file ({_first_words(error)}); replace or remove it"
+        ) from None
     if "S" in content:
         if len(content.get("names", "").ravel() if "names" in content else ()) == 172:
             raise DataError(

@@ -108,7 +108,13 @@ def _sizes(report: Report) -> Iterator[dict[str, Any]]:
             shown.append((f"{len(split.sizes) - SIZES} others", rest))
         for size, count in shown:
             color = "val" if place else "train"
-            yield {"split": split.name, "size": size, "count": count, "width": min(100 * count / top, 100), "color": color}
+            yield {
+                "split": split.name,
+                "size": size,
+                "count": count,
+                "width": min(100 * count / top, 100),
+                "color": color,
+            }
 
 
 def _sample(sample: PageSample, report: Report) -> dict[str, str]:

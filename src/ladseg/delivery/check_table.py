@@ -29,7 +29,9 @@ def verdict(report: Report) -> str:
     if not report.findings:
         return f"Nothing is amiss: {pace}."
     counts = " and ".join(
-        f"{count} kind{'s' * (count > 1)} of {noun}" for count, noun in ((errors, "error"), (warnings, "warning")) if count
+        f"{count} kind{'s' * (count > 1)} of {noun}"
+        for count, noun in ((errors, "error"), (warnings, "warning"))
+        if count
     )
     return f"{counts[0].upper()}{counts[1:]}: {pace}." + ("" if errors else " It can be trained on.")
 
@@ -56,7 +58,9 @@ def sizes_line(split: SplitReport, shown: int = 3) -> str:
 
 
 def _splits_table(report: Report) -> Table:
-    table = Table(title=f"{report.root}  (layout {report.layout}, {len(report.class_names)} classes)", title_justify="left")
+    table = Table(
+        title=f"{report.root}  (layout {report.layout}, {len(report.class_names)} classes)", title_justify="left"
+    )
     for heading in ("split", "pairs", "images", "masks", "sizes", "ignored"):
         table.add_column(heading, justify="right" if heading in ("pairs", "ignored") else "left")
     for split in report.splits:
@@ -79,7 +83,9 @@ def _classes_table(report: Report) -> Table:
     if left_out > 0:
         order = order[: CLASSES // 2] + order[-CLASSES // 2 :]
     caption = f"the most and the least frequent; {left_out} between them left out" if left_out > 0 else None
-    table = Table("class", title="share of labelled pixels, and of images it occurs in", title_justify="left", caption=caption)
+    table = Table(
+        "class", title="share of labelled pixels, and of images it occurs in", title_justify="left", caption=caption
+    )
     for split in report.splits:
         table.add_column(split.name, justify="right")
         table.add_column("images", justify="right")

@@ -9,3 +9,4 @@ from .environment import is_main_process as is_main_process
 from .evaluate_file import evaluate_file as evaluate_file
 from .model_times import time_model as time_model
 from .run import train as train
+from .submit import submit as submit

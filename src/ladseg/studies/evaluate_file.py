@@ -31,7 +31,9 @@ def evaluate_file(weights: str, overrides: list[str], split: str = "val", model:
         print(f"warning: {warning}", file=sys.stderr)
     dataset = open_dataset(data, split)
     if dataset.spec.num_classes != header["num_classes"]:
-        raise DataError(f"{data.root}: {dataset.spec.num_classes} classes, but {weights} predicts {header['num_classes']}")
+        raise DataError(
+            f"{data.root}: {dataset.spec.num_classes} classes, but {weights} predicts {header['num_classes']}"
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = eval_loader(dataset, mean=header["mean"], std=header["std"], workers=data.workers)

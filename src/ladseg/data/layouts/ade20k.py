@@ -37,7 +37,9 @@ def _missing(images: Files, split: str) -> str:
 
 
 def _images(root: Path, split: str) -> list[Path]:
-    below = tuple(f"{parent}{name}" for parent in ("", "../", "release_test/") for name in ("testing", "release_test/testing"))
+    below = tuple(
+        f"{parent}{name}" for parent in ("", "../", "release_test/") for name in ("testing", "release_test/testing")
+    )
     folder = root / "images" / FOLDERS[split] if split in FOLDERS else None
     if folder is None:
         folder = next((root / name for name in below if (root / name).is_dir()), root)
@@ -54,7 +56,9 @@ release_test/testing/ADE_test_00000001.jpg                                   (fo
     ids="0 (other) is ignored, 1..150 are classes 0..149.",
     source="http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
     find=_find,
-    recognises=lambda root: (root / "images/training").is_dir() and any(root.glob("images/training/ADE_train_*.jpg")),
+    recognises=lambda root: any(
+        next((root / below / "images/training").glob("ADE_train_*.jpg"), None) for below in ("", "ADEChallengeData2016")
+    ),
     spec=SPEC,
     published=PUBLISHED,
     recipe="ade20k",

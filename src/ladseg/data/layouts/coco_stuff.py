@@ -50,7 +50,12 @@ def _find_10k(data: Data, split: str) -> Listing:
     pairs, faults = match(_only(images, named), _only(masks, named), "{stem}.mat")
     gone = sorted(named - images.paths.keys() - masks.paths.keys())
     lost = [
-        Fault("image missing", str(root / "images" / f"{stem}.jpg"), "no such image, but the split names it", "unpack it again")
+        Fault(
+            "image missing",
+            str(root / "images" / f"{stem}.jpg"),
+            "no such image, but the split names it",
+            "unpack it again",
+        )
         for stem in gone
     ]
     return Listing(pairs, (*faults, *lost), SPEC_10K, PUBLISHED_10K[split])

@@ -69,14 +69,19 @@ def _by_patterns(root: Path, split: str, data: Data) -> Listing:
         images = _matching(root, data.images, word, IMAGE_SUFFIXES, but=set(masks.paths.values()))
         if images.paths and masks.paths:
             return Listing(*match(images, masks, Path(data.masks).name.replace("{split}", word)))
-    raise DataError(f"{root}: no file of split '{split}' fits both data.images {data.images} and data.masks {data.masks}")
+    raise DataError(
+        f"{root}: no file of split '{split}' fits both data.images {data.images} and data.masks {data.masks}"
+    )
 
 
 def _matching(root: Path, pattern: str, word: str, suffixes: tuple[str, ...], but: set[Path] | None = None) -> Files:
     """Files that fit a pattern, by their stem, which is one path component or a part of it."""
     pattern = pattern.replace("{split}", word)
     expression = re.compile(
-        re.escape(pattern).replace(r"\{stem\}", "(?P<stem>[^/]+)", 1).replace(r"\{stem\}", "(?P=stem)").replace(r"\*", "[^/]*")
+        re.escape(pattern)
+        .replace(r"\{stem\}", "(?P<stem>[^/]+)", 1)
+        .replace(r"\{stem\}", "(?P=stem)")
+        .replace(r"\*", "[^/]*")
     )
     wild = "*".join(glob.escape(part).replace("[*]", "*") for part in pattern.split("{stem}"))
     paths: dict[str, Path] = {}

@@ -56,7 +56,12 @@ def _open(root: Path, split: str) -> tuple[Any, str]:
         raise DataError("layout 'huggingface' needs Hugging Face datasets; pip install 'ladseg[huggingface]'") from None
     words = SPELLINGS.get(split, (split,))
     files = [
-        sorted(map(str, [*root.glob(f"{word}*.parquet"), *root.glob(f"data/{word}*.parquet"), *root.glob(f"{word}/*.parquet")]))
+        sorted(
+            map(
+                str,
+                [*root.glob(f"{word}*.parquet"), *root.glob(f"data/{word}*.parquet"), *root.glob(f"{word}/*.parquet")],
+            )
+        )
         for word in words
     ]
     try:
@@ -94,6 +99,8 @@ with the columns image and label, annotation or mask, of the Image feature""",
     source="https://huggingface.co/datasets; pip install 'ladseg[huggingface]'",
     find=_find,
     recognises=lambda root: (
-        (root / "dataset_dict.json").is_file() or any(root.glob("train*.parquet")) or any(root.glob("data/train*.parquet"))
+        (root / "dataset_dict.json").is_file()
+        or any(root.glob("train*.parquet"))
+        or any(root.glob("data/train*.parquet"))
     ),
 )

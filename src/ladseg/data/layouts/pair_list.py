@@ -24,7 +24,9 @@ def _find(data: Data, split: str) -> Listing:
     if not rows:
         raise DataError(f"{path}: no pair of split '{split}' in it; give image and mask a line")
     if "{split}" not in data.pairs and path.suffix.lower() != ".csv":
-        raise DataError(f"{path}: one list for all splits; write data.pairs with {{split}} in it, or a CSV with a split column")
+        raise DataError(
+            f"{path}: one list for all splits; write data.pairs with {{split}} in it, or a CSV with a split column"
+        )
     pairs, faults = [], []
     for image, mask in rows:
         found = root / image, root / mask
@@ -37,7 +39,9 @@ def _find(data: Data, split: str) -> Listing:
 
 
 def _csv_rows(text: str, path: Path, split: str) -> list[tuple[str, str]]:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
+    rows = [
+        [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)
+    ]
     heading = [cell.lower() for cell in rows[0]] if rows else []
     if {"image", "mask"} <= set(heading):
         columns = {name: heading.index(name) for name in HEADINGS & set(heading)}

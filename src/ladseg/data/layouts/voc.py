@@ -40,7 +40,9 @@ def _listing(root: Path, masks: dict[str, Path], published: int) -> Listing:
     for stem, mask in sorted(masks.items()):
         image = root / "JPEGImages" / f"{stem}.jpg"
         if stem not in images:
-            faults.append(Fault("image missing", str(image), "no such image, but the split names it", "unpack it again"))
+            faults.append(
+                Fault("image missing", str(image), "no such image, but the split names it", "unpack it again")
+            )
         elif mask.name not in there.get(mask.parent, ()):
             faults.append(Fault("image without mask", str(image), "image without mask", f"expected {mask}"))
         else:
