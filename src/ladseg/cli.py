@@ -221,7 +221,8 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
     if known.json == "-":
         print(as_json(report))
     else:
-        Console().print(check_table(report, known.fix_hints))
+        # Names are the user's: brackets in them are no markup.
+        Console(markup=False, highlight=False).print(check_table(report, known.fix_hints))
         if known.fix_hints and Path(known.recipe_or_folder).is_dir():
             print(f"For a recipe:\n{data_yaml(data)}", end="")
     for path, text in ((known.json, as_json), (known.html, lambda report: page(data, report))):
@@ -232,15 +233,10 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _data(known: argparse.Namespace, rest: list[str]) -> None:
-    from rich.console import Console
-
     from ladseg.data import LAYOUTS, get_layout
-    from ladseg.delivery import layout_page, layouts_table
+    from ladseg.delivery import layout_page, layouts_list
 
-    if known.name:
-        print(layout_page(get_layout(known.name)))
-    else:
-        Console().print(layouts_table(LAYOUTS.values()))
+    print(layout_page(get_layout(known.name)) if known.name else layouts_list(LAYOUTS.values()))
 
 
 def _recipes(known: argparse.Namespace, rest: list[str]) -> None:

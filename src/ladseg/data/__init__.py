@@ -6,8 +6,8 @@ from .check import survey as survey
 from .dataset import SegmentationDataset as SegmentationDataset
 from .dataset import find_split as find_split
 from .dataset import open_dataset as open_dataset
-from .detect import detect as detect
 from .demo_scenes import write_demo_scenes as write_demo_scenes
+from .detect import detect as detect
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import get_layout as get_layout
 from .loader import eval_loader as eval_loader

@@ -2,26 +2,23 @@
 
 from collections.abc import Iterable
 
-from rich.table import Table
-
 from ladseg.data.layouts.layout import Layout
+from ladseg.recipe import load_recipe
 
 
-def layouts_table(layouts: Iterable[Layout]) -> Table:
-    """One row a layout."""
-    table = Table("layout", "data set", caption="'ladseg data NAME' shows tree, ids and source")
-    table.add_column("classes", justify="right")
-    table.add_column("published pairs")
-    table.add_column("recipe")
+def layouts_list(layouts: Iterable[Layout]) -> str:
+    """One line a layout: name, number of classes, published pairs, what it is."""
+    rows = []
     for layout in layouts:
-        table.add_row(
-            layout.name,
-            layout.title,
-            str(layout.spec.num_classes) if layout.spec else "yours",
-            ", ".join(f"{split} {count:,}" for split, count in (layout.published or {}).items()),
-            layout.recipe or "-",
-        )
-    return table
+        classes = f"{layout.spec.num_classes} classes" if layout.spec else ""
+        rows.append((layout.name, layout.title, classes, _pairs(layout)))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _pairs(layout: Layout) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in (layout.published or {}).items())
 
 
 def layout_page(layout: Layout) -> str:
@@ -29,12 +26,19 @@ def layout_page(layout: Layout) -> str:
     lines = [f"{layout.name}: {layout.title}", "", "On disk, below data.root:", *_indented(layout.tree)]
     lines += ["", "Masks:", *_indented(layout.ids)]
     if layout.published:
-        lines += ["", "Pairs: " + ", ".join(f"{split} {count:,}" for split, count in layout.published.items())]
+        lines += ["", f"Pairs: {_pairs(layout)}"]
     if layout.spec:
         lines += ["", f"Classes ({layout.spec.num_classes}): " + ", ".join(layout.spec.class_names)]
     lines += ["", "Source:", *_indented(layout.source)]
     if layout.recipe:
-        lines += ["", f"Recipe: ladseg recipes {layout.recipe} > mine.yaml"]
+        schedule = load_recipe(layout.recipe).schedule
+        height, width = schedule.crop
+        lines += [
+            "",
+            f"Recipe: {layout.recipe}, with crops of {height}x{width}, {schedule.iterations:,} iterations, "
+            f"batches of {schedule.batch_size}",
+            f"  ladseg recipes {layout.recipe} > mine.yaml",
+        ]
     return "\n".join(lines)
 
 

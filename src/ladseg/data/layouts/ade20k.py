@@ -37,13 +37,11 @@ def _missing(images: Files, split: str) -> str:
 
 
 def _images(root: Path, split: str) -> list[Path]:
-    below = tuple(
-        f"{parent}{name}" for parent in ("", "../", "release_test/") for name in ("testing", "release_test/testing")
-    )
-    folder = root / "images" / FOLDERS[split] if split in FOLDERS else None
-    if folder is None:
-        folder = next((root / name for name in below if (root / name).is_dir()), root)
-    return list(list_files(folder, (".jpg",)).paths.values())
+    if split in FOLDERS:
+        root = find_root(str(root), ("images",), ("ADEChallengeData2016",), "ade20k")
+        return list(list_files(root / "images" / FOLDERS[split], (".jpg",)).paths.values())
+    folders = [parent / "testing" for parent in (root, root / "release_test", root.parent / "release_test")]
+    return list(list_files(next(filter(Path.is_dir, folders), folders[1]), (".jpg",)).paths.values())
 
 
 ADE20K = Layout(

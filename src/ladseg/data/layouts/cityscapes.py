@@ -92,8 +92,10 @@ CITYSCAPES = Layout(
     tree="""\
 leftImg8bit/{train,val,test}/CITY/CITY_000000_000019_leftImg8bit.png
 gtFine/{train,val,test}/CITY/CITY_000000_000019_gtFine_labelIds.png         (or _labelTrainIds.png)""",
-    ids="labelIds 7, 8, 11-13, 17, 19-28, 31-33 are classes 0..18, the others are ignored; labelTrainIds are 0..18 and 255.",
-    source="https://www.cityscapes-dataset.com (free registration): leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip",
+    ids="""\
+labelIds 7, 8, 11-13, 17, 19-28, 31-33 are classes 0..18, the others are ignored; labelTrainIds are 0..18 and 255.""",
+    source="""\
+https://www.cityscapes-dataset.com (free registration): leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip""",
     find=_find,
     recognises=lambda root: (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir(),
     spec=TRAIN_IDS,

@@ -104,7 +104,8 @@ COCO_STUFF_164K = Layout(
     tree="""\
 images/{train,val}2017/000000000009.jpg
 annotations/{train,val}2017/000000000009.png                                 (the stuffthingmaps)""",
-    ids="171 of the ids 0..181 are classes 0..170, 255 is ignored. (182-class figures of other tools are another protocol.)",
+    ids="""\
+171 of the ids 0..181 are classes 0..170, 255 is ignored. (182-class figures of other tools are another protocol.)""",
     source="""\
 http://images.cocodataset.org/zips/{train,val}2017.zip
 http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip""",

@@ -77,16 +77,12 @@ def _by_patterns(root: Path, split: str, data: Data) -> Listing:
 def _matching(root: Path, pattern: str, word: str, suffixes: tuple[str, ...], but: set[Path] | None = None) -> Files:
     """Files that fit a pattern, by their stem, which is one path component or a part of it."""
     pattern = pattern.replace("{split}", word)
-    expression = re.compile(
-        re.escape(pattern)
-        .replace(r"\{stem\}", "(?P<stem>[^/]+)", 1)
-        .replace(r"\{stem\}", "(?P=stem)")
-        .replace(r"\*", "[^/]*")
-    )
+    expression = re.escape(pattern).replace(r"\*", "[^/]*")
+    expression = expression.replace(r"\{stem\}", "(?P<stem>[^/]+)", 1).replace(r"\{stem\}", "(?P=stem)")
     wild = "*".join(glob.escape(part).replace("[*]", "*") for part in pattern.split("{stem}"))
     paths: dict[str, Path] = {}
     for found in sorted(glob.glob(wild, root_dir=root)):
-        fit = expression.fullmatch(found)
+        fit = re.fullmatch(expression, found)
         path = root / found
         if fit and path.suffix.lower() in suffixes and path not in (but or set()):
             paths.setdefault(fit["stem"], path)
@@ -101,8 +97,8 @@ FOLDER = Layout(
 train may be spelt training, val valid or validation; subfolders are searched too; or by patterns:
   data: {images: "{split}/{stem}.jpg", masks: "{split}/{stem}_mask.png"}""",
     ids="""\
-As data.classes, data.ignore_index and data.label_map say; RGB masks as data.colors says (one colour a mask value), or by
-a CSV file of name,r,g,b rows as data.classes.""",
+As data.classes, data.ignore_index and data.label_map say; RGB masks as data.colors says (one colour a mask value), or
+by a CSV file of name,r,g,b rows as data.classes.""",
     source="yours",
     find=_find,
     recognises=lambda root: any(

@@ -55,30 +55,24 @@ def _open(root: Path, split: str) -> tuple[Any, str]:
     except ImportError:
         raise DataError("layout 'huggingface' needs Hugging Face datasets; pip install 'ladseg[huggingface]'") from None
     words = SPELLINGS.get(split, (split,))
-    files = [
-        sorted(
-            map(
-                str,
-                [*root.glob(f"{word}*.parquet"), *root.glob(f"data/{word}*.parquet"), *root.glob(f"{word}/*.parquet")],
-            )
-        )
-        for word in words
-    ]
     try:
-        for found in files:
-            if found:
-                return Dataset.from_parquet(found), str(found[0])
-        tables = load_from_disk(str(root))
+        for word in words:
+            patterns = (f"{word}*.parquet", f"data/{word}*.parquet", f"{word}/*.parquet")
+            files = sorted(str(path) for pattern in patterns for path in root.glob(pattern))
+            if files:
+                return Dataset.from_parquet(list(files)), files[0]
+        tables: Any = load_from_disk(str(root))
     except Exception as error:  # datasets and arrow raise what they like on broken files
+        reason = " ".join(str(error).split())[:150]
         raise DataError(
-            f"{root}: neither parquet files of split '{split}' nor a load_from_disk folder ({' '.join(str(error).split())[:150]})"
+            f"{root}: neither parquet files of split '{split}' nor a load_from_disk folder ({reason})"
         ) from None
     if not isinstance(tables, DatasetDict):
         raise DataError(f"{root}: one table without splits; save a DatasetDict with train and validation")
     for word in words:
         if word in tables:
             return tables[word], f"{root}/{word}"
-    raise DataError(f"{root}: no split '{split}'; it has {', '.join(tables)}")
+    raise DataError(f"{root}: no split '{split}'; it has {', '.join(map(str, tables))}")
 
 
 def _column(table: Any, known: tuple[str, ...], name: str, what: str) -> str:

@@ -86,6 +86,6 @@ http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_conto
         all((root / below / mark).exists() for mark in MARKS) for below in ("", "VOCdevkit/VOC2012", "VOC2012")
     ),
     spec=SPEC,
-    published={"train": 1464, "train, augmented": PUBLISHED_AUGMENTED, "val": 1449},
+    published={"train": 1464, "augmented train": PUBLISHED_AUGMENTED, "val": 1449},
     recipe="voc",
 )
