@@ -221,7 +221,7 @@ def test_a_fault_in_the_data_stops_before_training(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words(scenes, tmp_path / "run", data__ignore_index="255")) == 2
-    assert "mask has value 9 but there are 9 classes (0..8)" in capsys.readouterr().err
+    assert "mask has value 9 (43 pixels) but there are 9 classes (0..8)" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -5,8 +5,16 @@ that line without a traceback and exits with status 2; anything else that is rai
 """
 
 
+def printable(text: str) -> str:
+    """One line that any terminal takes: file names may hold line breaks and bytes that are no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
+
+
 class UserError(Exception):
     """Base of every error that the user, not the programmer, can put right."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class RecipeError(UserError):

@@ -14,7 +14,7 @@ from ladseg.data.layouts import get_layout
 from ladseg.data.look import Look, look_at
 from ladseg.data.pairs import Fault, Listing, PackedPairs
 from ladseg.data.spec import IGNORE, DatasetSpec
-from ladseg.errors import DataError
+from ladseg.errors import DataError, printable
 from ladseg.progress import progress
 from ladseg.recipe import Data
 
@@ -204,7 +204,12 @@ def _gathered(split: str, faults: list[Fault]) -> list[Finding]:
         kinds.setdefault(fault.kind, []).append(fault)
     return [
         Finding(
-            found[0].level, kind, split, f"{found[0].file}: {found[0].what}", found[0].hint, [f.file for f in found]
+            found[0].level,
+            kind,
+            split,
+            printable(f"{found[0].file}: {found[0].what}"),
+            printable(found[0].hint),
+            [printable(fault.file) for fault in found],
         )
         for kind, found in kinds.items()
     ]

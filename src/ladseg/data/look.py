@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from ladseg.data.pairs import Fault, Pairs, Source
 from ladseg.data.read import open_file, read_image, read_mask
 from ladseg.data.spec import DatasetSpec
-from ladseg.errors import DataError
+from ladseg.errors import DataError, printable
 
 # Pairs that a process looks at before it tells; fewer pairs than this in all are not worth another process.
 CHUNK = 16
@@ -102,10 +102,10 @@ def look(image: Source, mask: Source, spec: DatasetSpec, known: np.ndarray) -> L
     if counts is not None:
         faults += _value_faults(mask, counts, spec, known)
     if pixels is None:
-        return Look(str(image), str(mask), tuple(faults), None, image_kind, mask_kind, counts)
+        return Look(printable(str(image)), printable(str(mask)), tuple(faults), None, image_kind, mask_kind, counts)
     digest = hashlib.blake2b(pixels.permute(1, 2, 0).numpy().tobytes(), digest_size=16).digest()
     size = (pixels.shape[2], pixels.shape[1])
-    return Look(str(image), str(mask), tuple(faults), size, image_kind, mask_kind, counts, digest)
+    return Look(printable(str(image)), printable(str(mask)), tuple(faults), size, image_kind, mask_kind, counts, digest)
 
 
 def _header(source: Source, kind: str) -> tuple[str, int, bool]:

@@ -11,7 +11,7 @@ import yaml
 from ladseg.data import Report, SegmentationDataset, detect, find_split, survey
 from ladseg.data.check import SHOWN
 from ladseg.delivery import PageSample, check_page
-from ladseg.errors import DataError, RecipeError
+from ladseg.errors import DataError, RecipeError, printable
 from ladseg.recipe import Data, load_recipe, make_recipe, recipe_names
 
 # Pairs of each split on the page.
@@ -64,7 +64,7 @@ def page(data: Data, report: Report) -> str:
             except DataError:
                 continue  # named in the findings
             if image.shape[1:] == label.shape:
-                samples.append(PageSample(split.name, Path(str(dataset.pairs[index][0])).name, image, label))
+                samples.append(PageSample(split.name, printable(Path(str(dataset.pairs[index][0])).name), image, label))
     return check_page(report, samples)
 
 
