@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as V
 
-from ladseg.data import eval_loader, open_dataset, train_loader
+from ladseg.data import eval_loader, open_dataset, train_loader, transforms
 from ladseg.data.transforms import augment, normalize
 from ladseg.errors import RecipeError
 from ladseg.recipe import Data
@@ -30,7 +31,7 @@ def test_shapes_and_types(data: Data) -> None:
     assert batch["image"].shape == (4, 3, 12, 14)
     assert batch["image"].dtype == torch.float32
     assert batch["label"].shape == (4, 12, 14)
-    assert batch["label"].dtype == torch.int64
+    assert batch["label"].dtype == torch.uint8
     assert set(batch["label"].unique().tolist()) <= {0, 1, 2, 255}
     assert batch["seed"].unique().numel() == 4
 
@@ -65,8 +66,8 @@ def test_every_image_once_each_time_round(data: Data) -> None:
     from ladseg.data.loader import _permutation
 
     for epoch in range(3):
-        assert Counter(_permutation(3, epoch, 5)) == Counter(range(5))
-    assert _permutation(3, 0, 50) != _permutation(3, 1, 50)
+        assert Counter(_permutation(3, epoch, 5).tolist()) == Counter(range(5))
+    assert not torch.equal(_permutation(3, 0, 50), _permutation(3, 1, 50))
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(data: Data) -> None:
@@ -74,22 +75,16 @@ def test_a_batch_that_cannot_be_shared_is_refused(data: Data) -> None:
         batches(data, world_size=3)
 
 
-def test_image_and_label_go_through_the_same_geometry() -> None:
+def test_image_and_label_go_through_the_same_geometry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pixels carry their own coordinates, so wherever one lands its label must be beside it."""
     rows, columns = torch.meshgrid(torch.arange(60), torch.arange(80), indexing="ij")
     cells = ((rows // 10) * 8 + columns // 10).to(torch.uint8)
     image = torch.stack([cells * 5, cells * 5, cells * 5])
     mean, std = torch.zeros(3), torch.ones(3)
     agree = 0.0
+    monkeypatch.setattr(transforms, "_factors", lambda generator: (1.0, 1.0, 1.0))
     for seed in range(20):
-        from ladseg.data import transforms
-
-        generator = torch.Generator().manual_seed(seed)
-        original, transforms._jitter = transforms._jitter, lambda image, generator: image
-        try:
-            shown, label = augment(image, cells, (40, 48), mean, std, generator)
-        finally:
-            transforms._jitter = original
+        shown, label = augment(image, cells, (40, 48), mean, std, torch.Generator().manual_seed(seed))
         valid = label != 255
         assert bool((shown[:, ~valid] == 0).all()), "padding is the mean and is ignored"
         read = (shown[0] * 255 / 5).round()
@@ -148,6 +143,39 @@ def test_colour_jitter_moves_colours_only_so_far() -> None:
     assert min(means) < 90
     assert min(means) >= 74
     assert max(means) <= 126
+
+
+@pytest.mark.parametrize(
+    "factors", [(1.0, 1.0, 1.0), (0.8, 1.0, 1.0), (1.0, 1.2, 1.0), (1.0, 1.0, 0.75), (1.1, 0.8, 1.25)]
+)
+def test_colours_change_as_torchvision_changes_them(factors: tuple[float, float, float]) -> None:
+    """Its three functions on floats, one after the other, where nothing is cut off."""
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    image = torch.randint(90, 150, (3, 33, 47), dtype=torch.uint8)
+    expected = image.double() / 255
+    for adjust, factor in zip((V.adjust_brightness, V.adjust_contrast, V.adjust_saturation), factors, strict=True):
+        expected = adjust(expected, factor)
+    expected = (expected - mean.double().view(3, 1, 1)) / std.double().view(3, 1, 1)
+    for layout in (image, image.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+        result = transforms._recolor(layout, factors, mean, std)
+        # Its grey weights add up to 0.9999.
+        torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-3)
+    extremes = torch.tensor([0, 255], dtype=torch.uint8).repeat(3, 4, 4)
+    shown = transforms._recolor(extremes, factors, mean, std)
+    assert float((shown * std.view(3, 1, 1) + mean.view(3, 1, 1)).min()) >= -1e-6
+    assert float((shown * std.view(3, 1, 1) + mean.view(3, 1, 1)).max()) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(("start", "length", "size"), [(0, 10, 10), (3, 7, 20), (5, 40, 13), (0, 1, 4), (2, 9, 1)])
+def test_labels_are_resized_as_torch_does_it(start: int, length: int, size: int) -> None:
+    values = torch.arange(60, dtype=torch.uint8)
+    window = values[start : start + length].view(1, 1, 1, -1).expand(1, 1, 2, -1)
+    expected = F.interpolate(window, (2, size), mode="nearest-exact")[0, 0, 0]
+    assert torch.equal(values[torch.from_numpy(transforms._nearest(start, length, size))], expected)
+    assert (
+        transforms._nearest(start, length, size, True).tolist()
+        == transforms._nearest(start, length, size)[::-1].tolist()
+    )
 
 
 def test_normalisation_is_the_formula() -> None:

@@ -1,5 +1,6 @@
 """A split of a data set: pairs of files, read one at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +23,12 @@ class SegmentationDataset:
     Attributes:
         pairs: Image and mask of each sample.
         spec: Classes and ids.
+        decoded: Every sample as :meth:`read` returns it, if they are kept; see :func:`ladseg.data.keep_decoded`.
     """
 
     pairs: Pairs
     spec: DatasetSpec
+    decoded: Sequence[tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     _table: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -38,8 +41,10 @@ class SegmentationDataset:
 
     def read(self, index: int) -> tuple[Tensor, Tensor]:
         """Image ``(3, H, W)`` uint8 and label ``(H, W)`` uint8 of class ids, 255 where ignored."""
+        if self.decoded is not None:
+            return self.decoded[index]
         image, mask = self.pairs[index]
-        return read_image(image), torch.from_numpy(self._table[read_mask(mask, self.spec.mask_colors)])
+        return read_image(image), torch.from_numpy(self._table.take(read_mask(mask, self.spec.mask_colors)))
 
 
 def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ladseg.data.dataset import SegmentationDataset
+from ladseg.data.memory import keep_freed_memory
 from ladseg.data.transforms import augment, normalize
 from ladseg.errors import RecipeError
 from ladseg.seeds import derive_seed, generator_for
@@ -50,7 +51,7 @@ def train_loader(
         world_size: Number of processes.
 
     Returns:
-        Dicts of ``image`` (N, 3, h, w) float32, ``label`` (N, h, w) int64 and ``seed`` (N,) int64, one a sample and
+        Dicts of ``image`` (N, 3, h, w) float32, ``label`` (N, h, w) uint8 and ``seed`` (N,) int64, one a sample and
         step, for draws that depend on neither batch nor process.
 
     Raises:
@@ -93,6 +94,7 @@ def eval_loader(
 
 
 def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) -> DataLoader:
+    keep_freed_memory()
     # A generator of its own: an iterator would draw its base seed from torch's global one otherwise.
     return DataLoader(
         samples, batch_sampler=batches, num_workers=workers, collate_fn=_collate, generator=torch.Generator()
@@ -100,9 +102,7 @@ def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) 
 
 
 def _collate(samples: list[Sample]) -> Sample:
-    batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
-    batch["label"] = batch["label"].long()
-    return batch
+    return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
 
 
 class Steps(Sampler):
@@ -134,7 +134,7 @@ class TrainSamples(Dataset):
     def __getitem__(self, position: int) -> Sample:
         epoch, place = divmod(position, len(self.dataset))
         step, offset = divmod(position, self.batch_size)
-        image, label = self.dataset.read(_permutation(self.seed, epoch, len(self.dataset))[place])
+        image, label = self.dataset.read(int(_permutation(self.seed, epoch, len(self.dataset))[place]))
         generator = generator_for(self.seed, "augment", step, offset)
         image, label = augment(image, label, self.crop, self.mean, self.std, generator)
         return {
@@ -163,5 +163,5 @@ class EvalSamples(Dataset):
 
 
 @lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, count: int) -> list[int]:
-    return torch.randperm(count, generator=generator_for(seed, "order", epoch)).tolist()
+def _permutation(seed: int, epoch: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=generator_for(seed, "order", epoch))

@@ -51,7 +51,7 @@ def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.nda
             image = image if mode == "P" else image.getchannel(0)
         elif mode not in ("1", "L", "RGB") and not mode.startswith(("I", "F")):
             image = image.convert("RGB")
-        values = np.array(ImageOps.exif_transpose(image))
+        values = np.array(_upright(image))
     if values.ndim == 3:
         return _from_colors(values, colors, source, mode)
     if mode == "F":
@@ -74,10 +74,15 @@ def open_file(source: Source, kind: str) -> Iterator[Image.Image]:
         raise DataError(f"{source}: can't be read as {kind} ({_first_words(error)}); replace or remove it") from None
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned by its EXIF orientation; Pillow's own function copies what needs no turning."""
+    return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+
+
 def _to_rgb(image: Image.Image, source: Source) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise DataError(f"{source}: image has 32 bits a channel (mode {image.mode}); save it with 8 or 16")
-    upright = ImageOps.exif_transpose(image)
+    upright = _upright(image)
     if image.mode.startswith("I"):  # 16-bit grey, of which convert() would keep the low byte's range alone
         return Image.fromarray((np.array(upright).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info and upright.mode == "P":

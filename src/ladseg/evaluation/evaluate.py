@@ -30,7 +30,7 @@ def evaluate(
     matrix = ConfusionMatrix(num_classes)
     for batch in batches:
         image = batch["image"].to(device, memory_format=torch.channels_last)
-        label = batch["label"].to(device)
+        label = batch["label"].to(device).long()
         logits = predictor({**batch, "image": image, "label": label})
         matrix.update(resize_logits(logits, (label.shape[-2], label.shape[-1])).argmax(1), label)
     return matrix.merge_processes(device)

@@ -21,4 +21,4 @@ class Plain(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         output = SegmentationOutput.of(self.network(batch["image"]))
-        return weighted(supervised_terms(output, batch["label"]), {"aux": self.aux_weight})
+        return weighted(supervised_terms(output, batch["label"].long()), {"aux": self.aux_weight})

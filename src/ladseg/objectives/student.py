@@ -51,8 +51,9 @@ class StudentObjective(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         student = SegmentationOutput.of(self.student(batch["image"]))
-        terms = supervised_terms(student, batch["label"])
-        distilled = self.distiller(student, self._teach(batch), batch["label"])
+        label = batch["label"].long()
+        terms = supervised_terms(student, label)
+        distilled = self.distiller(student, self._teach({**batch, "label": label}), label)
         weights = {"aux": self.aux_weight} | dict.fromkeys(distilled, self.weight)
         return weighted(terms | distilled, weights)
 

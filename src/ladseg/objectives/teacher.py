@@ -40,7 +40,7 @@ class TeacherObjective(nn.Module):
         self.tau = tau
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        label = batch["label"]
+        label = batch["label"].long()
         one, two = self.teacher.two_paths(batch["image"], label, noise_generators(batch, 1), noise_generators(batch, 2))
         terms = supervised_terms(one, label, "_1") | supervised_terms(two, label, "_2")
         terms["consistency"] = self._distance(one.logits, two.logits)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladseg.data import check_dataset, eval_loader, open_dataset, portable, train_loader
+from ladseg.data import check_dataset, eval_loader, keep_decoded, open_dataset, portable, train_loader
 from ladseg.delivery import save_student
 from ladseg.distillers import build_distiller
 from ladseg.evaluation import ConfusionMatrix, Predictor, evaluate
@@ -63,8 +63,10 @@ class Run:
             check_networks(recipe, open_dataset(recipe.data, "train").spec.num_classes)
             claim_folder(recipe)
         self.accelerator.wait_for_everyone()
-        self.train_set = open_dataset(recipe.data, "train")
-        self.val_set = open_dataset(recipe.data, "val")
+        with self.accelerator.local_main_process_first():
+            self.train_set, self.val_set = (
+                keep_decoded(open_dataset(recipe.data, split), recipe.data.cache, split) for split in ("train", "val")
+            )
         self.spec = self.train_set.spec
         self.say(
             f"{len(self.train_set)} training and {len(self.val_set)} validation images, "

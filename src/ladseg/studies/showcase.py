@@ -60,7 +60,7 @@ def _network_panels(
     answers: list[Tensor] = []
     loader = eval_loader(dataset, mean=inner.input_mean, std=inner.input_std, indices=indices)
     for batch in loader:
-        image, label = batch["image"].to(device), batch["label"].to(device)
+        image, label = batch["image"].to(device), batch["label"].to(device).long()
         generators = noise_generators({**batch, "label": label}, 1)
         if assisted:
             noised.append(network.noise(label, generators)[0, 0].cpu())

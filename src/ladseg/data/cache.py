@@ -1,0 +1,146 @@
+"""Decoded images and labels kept in memory or in one file, for sets that are read many times over."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ladseg.data.dataset import SegmentationDataset
+from ladseg.data.pairs import Blob, Source
+from ladseg.errors import DataError
+from ladseg.files import write_atomically
+from ladseg.progress import progress
+
+# Part of the name of a file on disk: another number makes another file.
+VERSION = 1
+
+CHUNK = 64
+Sample = tuple[Tensor, Tensor]
+
+
+def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "") -> SegmentationDataset:
+    """The data set with all its images and labels decoded once.
+
+    Args:
+        dataset: What is read.
+        where: ``ram``: this process's memory, which loader processes that are forked from it share. ``disk``: a file
+            below ``$XDG_CACHE_HOME/ladseg`` (``~/.cache/ladseg``), which all processes and later runs share; it is made
+            anew when an image or mask changes. None: nothing is kept.
+        title: Names the data set on the screen.
+
+    Raises:
+        DataError: There is no room for it, or a file can't be read.
+    """
+    if where is None:
+        return dataset
+    samples = _Samples(dataset, f"decoding {title}")
+    if where == "ram":
+        samples.refuse_without_room(_free_memory(), "memory", "cache: disk")
+        return replace(dataset, decoded=list(samples))
+    path = cache_folder() / f"decoded-{_fingerprint(dataset)}.bin"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples.refuse_without_room(shutil.disk_usage(path.parent).free, f"disk at {path.parent}", "no cache")
+        write_atomically(path, lambda temporary: _write(temporary, samples))
+    return replace(dataset, decoded=MappedSamples(path))
+
+
+def cache_folder() -> Path:
+    """Where decoded data sets are kept; they may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ladseg"
+
+
+class _Samples:
+    """Every sample of a data set once, in order, decoded by all cores."""
+
+    def __init__(self, dataset: SegmentationDataset, title: str) -> None:
+        self.dataset, self.title = dataset, title
+
+    def __iter__(self) -> Iterator[Sample]:
+        return progress(self._decoded(), len(self.dataset), self.title, "pairs")
+
+    def _decoded(self) -> Iterator[Sample]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(self.dataset), CHUNK):
+                yield from pool.map(self.dataset.read, range(start, min(start + CHUNK, len(self.dataset))))
+
+    def refuse_without_room(self, free: int, what: str, instead: str) -> None:
+        """By the size of the first sample, the others being like it."""
+        first = sum(tensor.numel() for tensor in self.dataset.read(0))
+        needed = first * len(self.dataset)
+        if needed > 0.9 * free:
+            raise DataError(
+                f"data.cache: about {needed / 1e9:.1f} GB decoded, but {free / 1e9:.1f} GB of {what} are free; "
+                f"use {instead}"
+            )
+
+
+class MappedSamples(Sequence[Sample]):
+    """The samples of a file that :func:`keep_decoded` wrote, read through the page cache where they are asked for.
+
+    The file holds each image ``(H, W, 3)`` and label ``(H, W)`` as bytes, then the sizes as int64 pairs, then their
+    number as one int64.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._bytes = np.memmap(path, np.uint8, "r")
+        count = int(self._bytes[-8:].view(np.int64)[0])
+        self._sizes = np.array(self._bytes[-8 - 16 * count : -8]).view(np.int64).reshape(count, 2)
+        self._starts = np.cumsum([0, *(4 * self._sizes.prod(1))])
+
+    def __reduce__(self) -> tuple[type["MappedSamples"], tuple[Path]]:
+        # A process that is not forked maps the file itself, instead of being sent what is in it.
+        return MappedSamples, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        height, width = (int(length) for length in self._sizes[index])
+        start, middle = int(self._starts[index]), int(self._starts[index]) + 3 * height * width
+        # Copied, for torch wants memory that may be written to.
+        image = np.array(self._bytes[start:middle]).reshape(height, width, 3)
+        label = np.array(self._bytes[middle : middle + height * width]).reshape(height, width)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label)
+
+
+def _write(path: Path, samples: _Samples) -> None:
+    sizes = []
+    with path.open("wb") as file:
+        for image, label in samples:
+            file.write(image.permute(1, 2, 0).contiguous().numpy().tobytes())
+            file.write(label.numpy().tobytes())
+            sizes.append(label.shape)
+        file.write(np.array([*np.array(sizes, np.int64).ravel(), len(sizes)], np.int64).tobytes())
+
+
+def _fingerprint(dataset: SegmentationDataset) -> str:
+    """Of the files' names, sizes and times, and of what their ids mean."""
+    digest = hashlib.blake2b(digest_size=16)
+    spec = dataset.spec
+    digest.update(json.dumps([VERSION, spec.lookup()[0].tolist(), spec.mask_colors]).encode())
+    for pair in dataset.pairs:
+        for source in pair:
+            digest.update(_identity(source))
+    return digest.hexdigest()
+
+
+def _identity(source: Source) -> bytes:
+    if isinstance(source, Blob):
+        return hashlib.blake2b(source.content, digest_size=16).digest()
+    state = source.stat()
+    return os.fsencode(source.absolute()) + f"|{state.st_size}|{state.st_mtime_ns}|".encode()
+
+
+def _free_memory() -> int:
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
