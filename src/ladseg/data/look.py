@@ -3,22 +3,19 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from ladseg.data.memory import keep_freed_memory
 from ladseg.data.pairs import Fault, Pairs, Source
-from ladseg.data.read import open_file, read_image, read_mask
-from ladseg.data.spec import DatasetSpec
+from ladseg.data.read import Header, decode_image, decode_mask
+from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.errors import DataError, printable
 
 # Pairs that a process looks at before it tells; fewer pairs than this in all are not worth another process.
 CHUNK = 16
-
-# EXIF orientations that turn the picture by a quarter.
-QUARTER_TURNS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Look:
         image_kind: Its format and mode, such as ``JPEG RGB``.
         mask_kind: The same of the mask.
         counts: (256,) pixels of each mask value.
-        digest: Of the image's pixels.
+        digest: Of the image's pixels, SHA-256: processors compute it faster than most others.
     """
 
     image: str
@@ -54,6 +51,7 @@ def look_at(pairs: Pairs, spec: DatasetSpec, workers: int) -> Iterator[Look]:
         spec: What their masks may hold.
         workers: Processes that read them; few pairs are read by this one.
     """
+    keep_freed_memory()
     workers = min(workers, len(pairs) // CHUNK)
     chunks = [list(range(start, min(start + CHUNK, len(pairs)))) for start in range(0, len(pairs), CHUNK)]
     loader = DataLoader(_Looks(pairs, spec), batch_sampler=chunks, num_workers=workers, collate_fn=_as_it_is)
@@ -67,52 +65,56 @@ def _as_it_is(looks: list[Look]) -> list[Look]:
 
 class _Looks(Dataset):
     def __init__(self, pairs: Pairs, spec: DatasetSpec) -> None:
-        self.pairs, self.spec, self.known = pairs, spec, spec.lookup()[1]
+        self.pairs, self.spec = pairs, spec
+        self.table, self.known = spec.lookup()
 
     def __getitem__(self, index: int) -> Look:
         try:
             image, mask = self.pairs[index]
         except DataError as error:
             return Look("", "", (_unreadable(error),))
-        return look(image, mask, self.spec, self.known)
+        return self.look(image, mask)
+
+    def look(self, image: Source, mask: Source) -> Look:
+        faults: list[Fault] = []
+        pixels = values = counts = size = None
+        image_header = mask_header = Header("")
+        digest = b""
+        try:
+            pixels, image_header = decode_image(image)
+            size = (pixels.shape[1], pixels.shape[0])
+            digest = hashlib.sha256(pixels.data).digest()
+            faults += _frame_faults(image, image_header)
+        except DataError as error:
+            faults.append(_unreadable(error))
+        try:
+            values, mask_header = decode_mask(mask, self.spec.mask_colors)
+            counts = np.array(Image.fromarray(values).histogram())
+        except DataError as error:
+            faults.append(_unreadable(error))
+        if pixels is not None and values is not None:
+            faults += _size_faults(image, mask, pixels.shape[:2], values.shape, image_header.turned)
+        if counts is not None:
+            faults += self._value_faults(mask, counts)
+        names = printable(str(image)), printable(str(mask))
+        return Look(*names, tuple(faults), size, image_header.kind, mask_header.kind, counts, digest)
+
+    def _value_faults(self, mask: Source, counts: np.ndarray) -> list[Fault]:
+        values = np.flatnonzero(counts)
+        strange = values[~self.known[values]]
+        if len(strange):
+            return [_strange_values(mask, strange.tolist(), int(counts[strange].sum()), self.spec)]
+        if (self.table[values] == IGNORE).all():
+            what = f"mask is all ignored (only {', '.join(map(str, values.tolist()))})"
+            return [Fault("all ignored", str(mask), what, "remove the pair, or label it", "warning")]
+        return []
 
 
-def look(image: Source, mask: Source, spec: DatasetSpec, known: np.ndarray) -> Look:
-    """One pair; ``known`` as from :meth:`DatasetSpec.lookup`."""
-    faults = []
-    pixels = values = None
-    image_kind = mask_kind = ""
-    turned = False
-    try:
-        image_kind, frames, turned = _header(image, "an image")
-        pixels = read_image(image)
-        if frames > 1:
-            what = f"image is an animation of {frames} frames, of which the first is used"
-            faults.append(Fault("animated image", str(image), what, "save the frame that the mask is of", "warning"))
-    except DataError as error:
-        faults.append(_unreadable(error))
-    try:
-        mask_kind = "MAT" if isinstance(mask, Path) and mask.suffix.lower() == ".mat" else _header(mask, "a mask")[0]
-        values = read_mask(mask, spec.mask_colors)
-    except DataError as error:
-        faults.append(_unreadable(error))
-    counts = None if values is None else np.array(Image.fromarray(values).histogram())
-    if pixels is not None and values is not None:
-        faults += _size_faults(image, mask, tuple(pixels.shape[1:]), values.shape, turned)
-    if counts is not None:
-        faults += _value_faults(mask, counts, spec, known)
-    if pixels is None:
-        return Look(printable(str(image)), printable(str(mask)), tuple(faults), None, image_kind, mask_kind, counts)
-    digest = hashlib.blake2b(pixels.permute(1, 2, 0).numpy().tobytes(), digest_size=16).digest()
-    size = (pixels.shape[2], pixels.shape[1])
-    return Look(printable(str(image)), printable(str(mask)), tuple(faults), size, image_kind, mask_kind, counts, digest)
-
-
-def _header(source: Source, kind: str) -> tuple[str, int, bool]:
-    """Format and mode, number of frames, and whether the picture is turned by a quarter."""
-    with open_file(source, kind) as image:
-        frames = int(getattr(image, "n_frames", 1))
-        return f"{image.format} {image.mode}", frames, image.getexif().get(0x0112) in QUARTER_TURNS
+def _frame_faults(image: Source, header: Header) -> list[Fault]:
+    if header.frames == 1:
+        return []
+    what = f"image is an animation of {header.frames} frames, of which the first is used"
+    return [Fault("animated image", str(image), what, "save the frame that the mask is of", "warning")]
 
 
 def _unreadable(error: DataError) -> Fault:
@@ -134,17 +136,6 @@ def _size_faults(
         hint = "the image is turned by its EXIF orientation, the mask is not: turn the mask too"
     what = f"mask is {mask_width}x{mask_height} but its image {image} is {width}x{height}"
     return [Fault("sizes differ", str(mask), what, hint)]
-
-
-def _value_faults(mask: Source, counts: np.ndarray, spec: DatasetSpec, known: np.ndarray) -> list[Fault]:
-    values = np.flatnonzero(counts)
-    strange = values[~known[values]]
-    if len(strange):
-        return [_strange_values(mask, strange.tolist(), int(counts[strange].sum()), spec)]
-    if (spec.lookup()[0][values] == 255).all():
-        what = f"mask is all ignored (only {', '.join(map(str, values.tolist()))})"
-        return [Fault("all ignored", str(mask), what, "remove the pair, or label it", "warning")]
-    return []
 
 
 def _strange_values(mask: Source, values: list[int], pixels: int, spec: DatasetSpec) -> Fault:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,18 +20,46 @@ from ladseg.errors import DataError
 # Pillow, not torchvision.io: torchvision deprecated its decoders in 0.29.
 
 
+# The EXIF tag, and those of its values that turn the picture by a quarter.
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+
+
+class Header(NamedTuple):
+    """What a file says of itself.
+
+    Attributes:
+        kind: Its format and mode, such as ``JPEG RGB``.
+        frames: How many pictures it holds.
+        turned: Whether its orientation turns the picture by a quarter.
+    """
+
+    kind: str
+    frames: int = 1
+    turned: bool = False
+
+
 def read_image(source: Source) -> Tensor:
-    """``(3, H, W)`` uint8 RGB, turned upright by its EXIF orientation; of an animation the first frame.
+    """``(3, H, W)`` uint8 RGB; see :func:`decode_image`."""
+    return torch.from_numpy(decode_image(source)[0]).permute(2, 0, 1)
+
+
+def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.ndarray:
+    """``(H, W)`` uint8 of the values in the file; see :func:`decode_mask`."""
+    return decode_mask(source, colors)[0]
+
+
+def decode_image(source: Source) -> tuple[np.ndarray, Header]:
+    """``(H, W, 3)`` uint8 RGB, turned upright by its EXIF orientation, of an animation the first frame; and its header.
 
     Raises:
         DataError: Missing, truncated, not an image, or with more than 16 bits a channel.
     """
     with open_file(source, "an image") as image:
-        return torch.from_numpy(np.array(_to_rgb(image, source))).permute(2, 0, 1)
+        return np.array(_to_rgb(image, source)), _header(image)
 
 
-def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.ndarray:
-    """``(H, W)`` uint8 of the values in the file.
+def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tuple[np.ndarray, Header]:
+    """``(H, W)`` uint8 of the values in the file, and its header.
 
     A palette PNG's values are its indices, not its colours; an RGB file of three equal channels is grey; 16-bit files
     do if their values fit 8 bits. Matlab files give their field S (COCO-Stuff) or GTcls.Segmentation (SBD).
@@ -44,19 +72,24 @@ def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.nda
         DataError: Missing, truncated, values above 255, or colours that stand for nothing.
     """
     if isinstance(source, Path) and source.suffix.lower() == ".mat":
-        return _eight_bits(_read_mat(source), source)
+        return _eight_bits(_read_mat(source), source), Header("MAT")
     with open_file(source, "a mask") as image:
-        mode = image.mode
+        header, mode = _header(image), image.mode
         if mode in ("P", "PA"):
             image = image if mode == "P" else image.getchannel(0)
         elif mode not in ("1", "L", "RGB") and not mode.startswith(("I", "F")):
             image = image.convert("RGB")
         values = np.array(_upright(image))
     if values.ndim == 3:
-        return _from_colors(values, colors, source, mode)
+        return _from_colors(values, colors, source, mode), header
     if mode == "F":
         raise DataError(f"{source}: mask holds floating-point values (mode F); save class ids as 8-bit PNG")
-    return _eight_bits(values, source)
+    return _eight_bits(values, source), header
+
+
+def _header(image: Image.Image) -> Header:
+    turned = image.getexif().get(ORIENTATION) in QUARTER_TURNS
+    return Header(f"{image.format} {image.mode}", int(getattr(image, "n_frames", 1)), turned)
 
 
 @contextmanager
@@ -76,7 +109,7 @@ def open_file(source: Source, kind: str) -> Iterator[Image.Image]:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turned by its EXIF orientation; Pillow's own function copies what needs no turning."""
-    return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+    return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
 def _to_rgb(image: Image.Image, source: Source) -> Image.Image:
