@@ -213,7 +213,7 @@ def _submit(known: argparse.Namespace, rest: list[str]) -> None:
 def _check(known: argparse.Namespace, rest: list[str]) -> int:
     from rich.console import Console
 
-    from ladseg.delivery import check_table
+    from ladseg.delivery import print_check
     from ladseg.files import write_text
     from ladseg.studies import as_json, check, data_yaml, page
 
@@ -222,7 +222,7 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
         print(as_json(report))
     else:
         # Names are the user's: brackets in them are no markup.
-        Console(markup=False, highlight=False).print(check_table(report, known.fix_hints))
+        print_check(report, Console(markup=False, highlight=False), known.fix_hints)
         if known.fix_hints and Path(known.recipe_or_folder).is_dir():
             print(f"For a recipe:\n{data_yaml(data)}", end="")
     for path, text in ((known.json, as_json), (known.html, lambda report: page(data, report))):

@@ -1,5 +1,6 @@
 """Images and their labels: layouts on disk, checks, augmentation, loaders, and the built-in scenes."""
 
+from .cache import fingerprint as fingerprint
 from .cache import keep_decoded as keep_decoded
 from .check import Report as Report
 from .check import check_dataset as check_dataset

@@ -45,7 +45,7 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
     if where == "ram":
         samples.refuse_without_room(_free_memory(), "memory", "cache: disk")
         return replace(dataset, decoded=list(samples))
-    path = cache_folder() / f"decoded-{_fingerprint(dataset)}.bin"
+    path = cache_folder() / f"decoded-{fingerprint(dataset)}.bin"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         samples.refuse_without_room(shutil.disk_usage(path.parent).free, f"disk at {path.parent}", "no cache")
@@ -123,8 +123,8 @@ def _write(path: Path, samples: _Samples) -> None:
         file.write(np.array([*np.array(sizes, np.int64).ravel(), len(sizes)], np.int64).tobytes())
 
 
-def _fingerprint(dataset: SegmentationDataset) -> str:
-    """Of the files' names, sizes and times, and of what their ids mean."""
+def fingerprint(dataset: SegmentationDataset) -> str:
+    """A short name for the files' names, sizes and times, and what their ids mean: it changes when one of them does."""
     digest = hashlib.blake2b(digest_size=16)
     spec = dataset.spec
     digest.update(json.dumps([VERSION, spec.lookup()[0].tolist(), spec.mask_colors]).encode())

@@ -2,7 +2,7 @@
 
 from .check_page import PageSample as PageSample
 from .check_page import check_page as check_page
-from .check_table import check_table as check_table
+from .check_table import print_check as print_check
 from .layouts import layout_page as layout_page
 from .layouts import layouts_list as layouts_list
 from .models_table import models_markdown as models_markdown

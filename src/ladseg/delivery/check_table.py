@@ -1,8 +1,6 @@
 """What ``ladseg check`` found, on one page of the terminal."""
 
-from collections.abc import Iterator
-
-from rich.console import Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -10,15 +8,20 @@ from ladseg.data import Report
 from ladseg.data.check import Finding, SplitReport
 
 COLORS = {"error": "bold red", "warning": "yellow"}
-BAR = 24
+BAR = 20
 # Rows of the table of classes; of more classes the most and the least frequent are shown.
 CLASSES = 24
 
 
-def check_table(report: Report, hints: bool = False) -> RenderableType:
-    """The page; ``hints`` adds below each finding what to do."""
-    parts: list[RenderableType] = [_splits_table(report), _classes_table(report)]
-    return Group(*parts, *_finding_lines(report, hints), Text(verdict(report)))
+def print_check(report: Report, console: Console, hints: bool = False) -> None:
+    """Print the page; ``hints`` adds below each finding what to do."""
+    console.print(Text(f"{report.root}  (layout {report.layout}, {len(report.class_names)} classes)"), soft_wrap=True)
+    console.print(_splits_table(report))
+    console.print(_classes_table(report))
+    for finding in report.findings:
+        # Unwrapped, so that file names can be copied.
+        console.print(_finding_text(finding, hints), soft_wrap=True)
+    console.print(Text(verdict(report)), soft_wrap=True)
 
 
 def verdict(report: Report) -> str:
@@ -58,9 +61,7 @@ def sizes_line(split: SplitReport, shown: int = 3) -> str:
 
 
 def _splits_table(report: Report) -> Table:
-    table = Table(
-        title=f"{report.root}  (layout {report.layout}, {len(report.class_names)} classes)", title_justify="left"
-    )
+    table = Table()
     for heading in ("split", "pairs", "images", "masks", "sizes", "ignored"):
         table.add_column(heading, justify="right" if heading in ("pairs", "ignored") else "left")
     for split in report.splits:
@@ -101,15 +102,9 @@ def _classes_table(report: Report) -> Table:
     return table
 
 
-def _finding_lines(report: Report, hints: bool) -> Iterator[Text]:
-    for finding in report.findings:
-        yield finding_text(finding)
-        if hints and finding.hint:
-            yield Text(f"    -> {finding.hint}")
-
-
-def finding_text(finding: Finding) -> Text:
+def _finding_text(finding: Finding, hints: bool) -> Text:
     """Level, split, kind, how often, and the first of them."""
     count = f" ({len(finding.files):,} files)" if len(finding.files) > 1 else ""
     line = Text(finding.level, style=COLORS[finding.level])
-    return line.append(f"  {finding.split}: {finding.kind}{count}\n    {finding.message}", style="default")
+    line.append(f"  {finding.split}: {finding.kind}{count}\n    {finding.message}", style="default")
+    return line.append(f"\n    -> {finding.hint}", style="default") if hints and finding.hint else line

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladseg.data import check_dataset, eval_loader, keep_decoded, open_dataset, portable, train_loader
+from ladseg.data import check_dataset, eval_loader, fingerprint, keep_decoded, open_dataset, portable, train_loader
 from ladseg.delivery import save_student
 from ladseg.distillers import build_distiller
 from ladseg.evaluation import ConfusionMatrix, Predictor, evaluate
+from ladseg.files import write_text
 from ladseg.models import Segmenter
 from ladseg.objectives import LabelAssisted, Plain, StudentObjective, TeacherObjective
 from ladseg.objectives.noise_draws import noise_generators
@@ -21,6 +22,9 @@ from ladseg.studies.showcase import save_showcase
 from ladseg.training import FitResult, fit, make_accelerator
 
 Network = Segmenter | LabelAssisted
+
+# In the run's folder: what the data looked like when it was checked.
+CHECKED = "checked.txt"
 
 
 def train(recipe: Recipe, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -57,11 +61,10 @@ class Run:
         self.accelerator = make_accelerator(recipe.schedule.precision, self.folder)
         self.say = say if self.accelerator.is_main_process else lambda line: None
         if self.accelerator.is_main_process:
-            self.say(f"checking {recipe.data.root}")
-            for warning in check_dataset(recipe.data):
-                self.say(f"warning: {warning}")
+            looked_at = self._check_data()
             check_networks(recipe, open_dataset(recipe.data, "train").spec.num_classes)
             claim_folder(recipe)
+            write_text(self.folder / CHECKED, looked_at)
         self.accelerator.wait_for_everyone()
         with self.accelerator.local_main_process_first():
             self.train_set, self.val_set = (
@@ -72,6 +75,18 @@ class Run:
             f"{len(self.train_set)} training and {len(self.val_set)} validation images, "
             f"{self.spec.num_classes} classes; writing to {self.folder}"
         )
+
+    def _check_data(self) -> str:
+        """Look at every file, unless an earlier start of this run has; the fingerprint of what was looked at."""
+        data, record = self.recipe.data, self.folder / CHECKED
+        found = "\n".join(fingerprint(open_dataset(data, split)) for split in ("train", "val"))
+        if record.is_file() and record.read_text(encoding="utf-8") == found:
+            self.say(f"{data.root} is unchanged since it was checked")
+            return found
+        self.say(f"checking {data.root}")
+        for warning in check_dataset(data):
+            self.say(f"warning: {warning}")
+        return found
 
     def train_baseline(self) -> tuple[Segmenter, dict[str, Any]]:
         """The student without help."""
