@@ -100,6 +100,23 @@ def test_the_report_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [finding["level"] for finding in report["findings"]] == ["error", "error"]
 
 
+def test_values_outside_the_classes_are_counted_over_all_masks(tmp_path: Path) -> None:
+    """11 in every mask is void; 37 in one of them is a fault, and is not hidden by it."""
+    lay(tmp_path)
+    for place, path in enumerate(sorted((tmp_path / "masks").glob("*/*.png"))):
+        mask = np.array(Image.open(path))
+        mask[1] = 11
+        mask[2] = 37 if place == 0 else 0
+        Image.fromarray(mask).save(path)
+    assert main(["check", str(tmp_path), "--json", str(tmp_path / "report.json")]) == 2
+    (finding,) = json.loads((tmp_path / "report.json").read_text())["findings"]
+    assert finding["message"].startswith(f"{tmp_path}/masks/train/a.png: mask has value 37 (12 pixels)")
+    assert main(["check", str(tmp_path), "--data.ignore_index", "255", "--json", str(tmp_path / "report.json")]) == 2
+    train, val = json.loads((tmp_path / "report.json").read_text())["findings"]
+    assert train["message"].endswith("; of all masks, 11 in 2 (24 pixels), 37 in 1 (12 pixels)")
+    assert (train["count"], val["count"]) == (2, 1)
+
+
 class Links(HTMLParser):
     """The tags of a page and whatever they would load."""
 

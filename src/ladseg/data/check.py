@@ -4,22 +4,22 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from ladseg.data.dataset import find_split
 from ladseg.data.layouts import get_layout
-from ladseg.data.look import Look, look_at
+from ladseg.data.look import STRANGE_VALUES, Look, look_at
 from ladseg.data.pairs import Fault, Listing, PackedPairs
 from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.errors import DataError, printable
 from ladseg.progress import progress
 from ladseg.recipe import Data
 
-# Files named for each finding.
-SHOWN = 20
+# Files named for each finding, and values told of.
+SHOWN, VALUES = 20, 6
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,11 @@ def _survey_split(
     split: str, listing: Listing, spec: DatasetSpec, title: str
 ) -> tuple[SplitReport, list[Finding], Digests]:
     pairs = PackedPairs(listing.pairs) if isinstance(listing.pairs, list) else listing.pairs
-    table = spec.lookup()[0]
+    table, known = spec.lookup()
     classes = spec.num_classes
     pixels, images, values = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(256, np.int64)
     kinds: dict[str, Counter[str]] = {name: Counter() for name in ("sizes", "image_kinds", "mask_kinds")}
-    faults = list(listing.faults)
+    faults, strange = list(listing.faults), Counter[int]()
     digests: Digests = {}
     looks = look_at(pairs, spec, os.cpu_count() or 1)
     for look in progress(looks, len(pairs), f"{title} {split}", "pairs"):
@@ -175,6 +175,7 @@ def _survey_split(
             present = np.bincount(table, look.counts, minlength=256)
             pixels += present.astype(np.int64)
             images += present > 0
+            strange.update(np.flatnonzero((look.counts > 0) & ~known).tolist())
     report = SplitReport(
         split,
         len(pairs),
@@ -185,7 +186,17 @@ def _survey_split(
         {int(value): int(values[value]) for value in np.flatnonzero(values)},
         **{name: dict(counter.most_common()) for name, counter in kinds.items()},
     )
-    return report, [*_gathered(split, faults), *_split_findings(report, listing, spec)], digests
+    found = [_with_values(finding, strange, values) for finding in _gathered(split, faults)]
+    return report, [*found, *_split_findings(report, listing, spec)], digests
+
+
+def _with_values(finding: Finding, strange: Counter[int], pixels: np.ndarray) -> Finding:
+    """Of values outside the classes that are in several files, how many files and pixels each is in."""
+    if finding.kind != STRANGE_VALUES or len(finding.files) == 1:
+        return finding
+    told = [f"{value} in {files:,} ({pixels[value]:,} pixels)" for value, files in strange.most_common(VALUES)]
+    more = f" and {len(strange) - VALUES} other values" if len(strange) > VALUES else ""
+    return replace(finding, message=f"{finding.message}; of all masks, {', '.join(told)}{more}")
 
 
 def _tally(look: Look, kinds: dict[str, Counter[str]], digests: Digests) -> None:
@@ -258,7 +269,5 @@ def _leaks(digests: dict[str, Digests]) -> list[Finding]:
                 shared.sort()
                 message = f"{shared[0][1]}: the same picture as {shared[0][0]} of '{split}'"
                 hint = "take it out of one: what was trained on can't be measured on"
-                found.append(
-                    Finding("warning", f"in {split} and {other}", other, message, hint, [f for _, f in shared])
-                )
+                found.append(Finding("warning", f"also in {split}", other, message, hint, [f for _, f in shared]))
     return found

@@ -1,5 +1,6 @@
 """A data section for a folder that no recipe describes yet."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,22 +41,23 @@ def detect(root: Path) -> Data:
             break
     values = _values_of(replace(data, classes=data.classes or ["?"]))
     if data.classes:
-        count = make_spec(data).num_classes
-        beyond = [value for value in values if count <= value < IGNORE]
-        return replace(data, ignore_index=beyond[0]) if len(beyond) == 1 and 255 not in values else data
+        count, masks = make_spec(data).num_classes, max(values.values(), default=0)
+        # A value beyond the classes that is common is there on purpose; rare ones are faults.
+        common = [value for value in values if count <= value < IGNORE and values[value] > masks / 2]
+        return replace(data, ignore_index=common[0]) if len(common) == 1 else data
     if set(values) == {0, 255}:
         return replace(data, classes=["background", "foreground"], label_map={0: 0, 255: 1}, ignore_index=None)
     count = max((value for value in values if value != IGNORE), default=0) + 1
     return replace(data, classes=[f"class {index}" for index in range(count)])
 
 
-def _values_of(data: Data) -> list[int]:
-    """The values in masks spread over the training split, as far as they can be read."""
+def _values_of(data: Data) -> Counter[int]:
+    """In how many masks each value is, of masks spread over the training split, as far as they can be read."""
     pairs = find_split(data, "train")[0].pairs
-    found: set[int] = set()
+    found: Counter[int] = Counter()
     for index in np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs))).round().astype(int):
         try:
-            found |= set(np.unique(read_mask(pairs[int(index)][1])).tolist())
+            found.update(np.unique(read_mask(pairs[int(index)][1])).tolist())
         except DataError:
             continue  # the check will name it
-    return sorted(found)
+    return found

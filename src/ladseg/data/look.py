@@ -17,6 +17,9 @@ from ladseg.errors import DataError, printable
 # Pairs that a process looks at before it tells; fewer pairs than this in all are not worth another process.
 CHUNK = 16
 
+# The kind of fault that the survey adds up over the masks.
+STRANGE_VALUES = "values outside the classes"
+
 
 @dataclass(frozen=True)
 class Look:
@@ -152,4 +155,4 @@ def _strange_values(mask: Source, values: list[int], pixels: int, spec: DatasetS
         hint = "correct data.classes, or set data.ignore_index or data.label_map"
     if spec.num_classes == 19 and spec.class_names[0] == "road" and max(values) <= 33 and not spec.closed:
         hint = "did you load labelIds as labelTrainIds?"
-    return Fault("values outside the classes", str(mask), what, hint)
+    return Fault(STRANGE_VALUES, str(mask), what, hint)
