@@ -8,6 +8,7 @@ import yaml
 
 import ladseg
 from ladseg.cli import _parser
+from ladseg.data import LAYOUTS
 from ladseg.recipe import make_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -31,10 +32,13 @@ def test_python_blocks_run() -> None:
 
 
 def test_yaml_blocks_are_recipe_keys() -> None:
-    """The lines of the README's block are alternatives; each block of the page of networks is one."""
-    page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
-    alternatives = [*blocks("yaml")[0].splitlines(), *re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
-    assert len([make_recipe(yaml.safe_load(text)) for text in alternatives]) == 6
+    """The lines of the README's block and of the page of data are alternatives; so are the blocks of the page of networks."""
+    networks, data = ((ROOT / f"docs/{page}.md").read_text(encoding="utf-8") for page in ("models", "data"))
+    alternatives = [*blocks("yaml")[0].splitlines(), *re.findall(r"```yaml\n(.*?)```", networks, re.DOTALL)]
+    alternatives += [line for block in re.findall(r"```yaml\n(.*?)```", data, re.DOTALL) for line in block.splitlines()]
+    recipes = [make_recipe(yaml.safe_load(text)) for text in alternatives]
+    assert len(recipes) == 16
+    assert all(recipe.data.layout in LAYOUTS for recipe in recipes)
 
 
 def test_commands_exist() -> None:
