@@ -32,7 +32,7 @@ def test_python_blocks_run() -> None:
 
 
 def test_yaml_blocks_are_recipe_keys() -> None:
-    """The lines of the README's block and of the page of data are alternatives; so are the blocks of the page of networks."""
+    """Lines of the README's block and of the page of data are alternatives; so are blocks of the page of networks."""
     networks, data = ((ROOT / f"docs/{page}.md").read_text(encoding="utf-8") for page in ("models", "data"))
     alternatives = [*blocks("yaml")[0].splitlines(), *re.findall(r"```yaml\n(.*?)```", networks, re.DOTALL)]
     alternatives += [line for block in re.findall(r"```yaml\n(.*?)```", data, re.DOTALL) for line in block.splitlines()]

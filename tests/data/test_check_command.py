@@ -211,6 +211,11 @@ def test_a_run_tells_the_warnings_and_looks_once_only(tmp_path: Path, capsys: py
     printed = capsys.readouterr().out
     assert "warning: " not in printed
     assert "unchanged since it was checked" in printed
+    (root / "masks/val/c.png").rename(root / "c.png")
+    (root / "masks/val/c.png").symlink_to(root / "nowhere.png")
+    assert main(words) == 2
+    assert "masks/val/c.png: can't be read as a mask" in capsys.readouterr().err
+    (root / "c.png").rename(root / "nowhere.png")
     (root / "images/train/b.png").write_bytes(b"")
     assert main(words) == 2
     assert "can't be read as an image" in capsys.readouterr().err

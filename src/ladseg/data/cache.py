@@ -137,7 +137,10 @@ def fingerprint(dataset: SegmentationDataset) -> str:
 def _identity(source: Source) -> bytes:
     if isinstance(source, Blob):
         return hashlib.blake2b(source.content, digest_size=16).digest()
-    state = source.stat()
+    try:
+        state = source.stat()
+    except OSError:  # a link to nothing: whoever reads it will say so
+        return os.fsencode(source.absolute())
     return os.fsencode(source.absolute()) + f"|{state.st_size}|{state.st_mtime_ns}|".encode()
 
 
