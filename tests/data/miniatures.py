@@ -198,16 +198,16 @@ def voc_sbd(root: Path) -> Miniature:
     )
 
 
-def coco_stuff_10k(root: Path, classes: int = 183) -> Miniature:
-    """Ids by the published list: 1 person, 12 street sign (never drawn), 92 banner, 182 wood."""
+def coco_stuff_10k(root: Path, names: int = 182) -> Miniature:
+    """Ids by the published list: 1 person, 12 street sign (never drawn), 92 banner, 182 wood. S is of doubles."""
     stems = [f"COCO_train2014_{number:012d}" for number in (77, 113, 294)]
-    names = np.array([f"name {index}" for index in range(classes)], dtype=object).reshape(-1, 1)
+    named = np.array([f"name {index}" for index in range(names)], dtype=object).reshape(-1, 1)
     for seed, stem in enumerate(stems):
         image(root / f"images/{stem}.jpg", seed)
         (root / "annotations").mkdir(exist_ok=True)
         savemat(
             root / f"annotations/{stem}.mat",
-            {"S": bands([1, 92, 0, classes - 1]), "names": names, "regionMapStuff": np.ones(SIZE, np.uint16)},
+            {"S": bands([1, 92, 0, names]).astype(float), "names": named, "regionMapStuff": np.ones(SIZE, np.uint16)},
         )
     write_lines(root / "imageLists/train.txt", stems[:2])
     write_lines(root / "imageLists/test.txt", stems[2:])

@@ -135,7 +135,8 @@ def _read_mat(path: Path) -> np.ndarray:
             f"{path}: can't be read as a Matlab file ({_first_words(error)}); replace or remove it"
         ) from None
     if "S" in content:
-        if len(content.get("names", "").ravel() if "names" in content else ()) == 172:
+        # v1.1 has 182 names, as 'unlabeled' is not among them any more and 11 things are.
+        if "names" in content and content["names"].size == 172:
             raise DataError(
                 f"{path}: COCO-Stuff 10K v1.0, whose ids 1..172 are others than v1.1's; get cocostuff-10k-v1.1.zip"
             )
@@ -148,12 +149,14 @@ def _read_mat(path: Path) -> np.ndarray:
 def _eight_bits(values: np.ndarray, source: Source) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
-    if values.size and (int(values.min()) < 0 or int(values.max()) > 255):
+    with np.errstate(invalid="ignore"):
+        eight = values.astype(np.uint8)  # Matlab's are floating-point, of whole numbers
+    if not np.array_equal(eight, values):
         raise DataError(
-            f"{source}: mask has values up to {int(values.max())}, more than 8 bits hold; save class ids of 0..255 "
-            "(is it an instance mask?)"
+            f"{source}: mask has values up to {values.max():.15g}, more than 8 bits hold, or negative or broken ones; "
+            "save class ids of 0..255 (is it an instance mask?)"
         )
-    return values.astype(np.uint8)
+    return eight
 
 
 def _from_colors(values: np.ndarray, colors: tuple[Color, ...] | None, source: Source, mode: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from ladseg.recipe import Data
 
 IMAGE_COLUMNS = ("image", "pixel_values", "img")
 LABEL_COLUMNS = ("label", "annotation", "mask", "labels", "annotations", "semantic_mask")
-SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "test"), "test": ("test", "testing")}
+SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 
 
 class TablePairs(Sequence[tuple[Source, Source]]):
