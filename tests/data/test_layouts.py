@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from ladseg.cli import main
-from ladseg.data import LAYOUTS, check_dataset, detect, find_split, open_dataset, survey
+from ladseg.data import LAYOUTS, check_dataset, detect, find_split, open_dataset, survey, train_loader
 from ladseg.data.layouts.cityscapes import CITIES, PUBLISHED
 from ladseg.errors import DataError
 from ladseg.recipe import Data, load_recipe, recipe_names
@@ -262,3 +262,15 @@ def test_predictions_go_out_as_the_servers_take_them(name: str, ids: set[int], e
         assert prediction.mode == "L"
         assert prediction.size == SIZE[::-1]
         assert set(np.unique(np.array(prediction)).tolist()) <= ids
+
+
+@pytest.mark.parametrize("name", ["huggingface", "huggingface parquet", "cityscapes"])
+def test_loader_processes_read_what_this_one_reads(name: str, tmp_path: Path) -> None:
+    _, data = built(name, tmp_path)
+    options = {"crop": (16, 16), "batch_size": 2, "seed": 0, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    batches = [
+        list(train_loader(open_dataset(data, "train"), start_step=0, steps=3, workers=workers, **options))  # type: ignore[arg-type]
+        for workers in (0, 2)
+    ]
+    for ours, theirs in zip(*batches, strict=True):
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
