@@ -96,7 +96,7 @@ def test_the_report_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert val["sizes"] == {"12x10": 1}
     kinds = {(finding["kind"], finding["split"]): finding for finding in report["findings"]}
     assert kinds["image without mask", "val"]["files"] == [f"{root}/images/val/d.png"]
-    assert kinds["unusable image", "train"]["count"] == 1
+    assert kinds["can't be read as an image", "train"]["count"] == 1
     assert [finding["level"] for finding in report["findings"]] == ["error", "error"]
 
 

@@ -133,7 +133,6 @@ def survey(data: Data, splits: Sequence[str] = ("train", "val"), title: str = "c
         DataError: What stands in the way of reading at all: an unknown layout, a missing folder, an empty split.
     """
     started = time.perf_counter()
-    spec = find_split(data, splits[0])[1]
     reports, findings, digests = [], [], {}
     for split in splits:
         listing, spec = find_split(data, split)

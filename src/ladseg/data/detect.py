@@ -32,9 +32,10 @@ def detect(root: Path) -> Data:
     layout = next((layout for layout in LAYOUTS.values() if layout.recognises(root)), None)
     if layout is None:
         raise DataError(f"{root}: no layout recognises this folder; 'ladseg data' lists them, or write a recipe")
-    data = Data(layout=layout.name, root=str(root), augmented=(root / "SegmentationClassAug").is_dir())
+    data = Data(layout=layout.name, root=str(root))
     if layout.spec is not None:
-        return data
+        folders = [root / below / "SegmentationClassAug" for below in ("", "VOC2012", "VOCdevkit/VOC2012")]
+        return replace(data, augmented=layout.name == "voc" and any(map(Path.is_dir, folders)))
     for name in CLASS_FILES:
         if (root / name).is_file():
             data = replace(data, classes=str(root / name))

@@ -1,6 +1,7 @@
 """What one image and its mask are, and what is amiss with them."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -121,11 +122,10 @@ def _frame_faults(image: Source, header: Header) -> list[Fault]:
 
 
 def _unreadable(error: DataError) -> Fault:
-    """The fault of a message ``FILE: WHAT; HINT``."""
+    """The fault of a message ``FILE: WHAT; HINT``; its kind is what it says before it goes into particulars."""
     file, _, rest = str(error).partition(": ")
     what, _, hint = rest.partition("; ")
-    kind = "unusable image" if "as an image" in what or what.startswith("image") else "unusable mask"
-    return Fault(kind, file, what, hint)
+    return Fault(re.split(r" \(|, | up to ", what)[0], file, what, hint)
 
 
 def _size_faults(

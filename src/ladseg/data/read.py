@@ -143,7 +143,9 @@ def _read_mat(path: Path) -> np.ndarray:
         return np.asarray(content["S"])
     if "GTcls" in content:
         return np.asarray(content["GTcls"][0, 0]["Segmentation"])
-    raise DataError(f"{path}: neither S (COCO-Stuff) nor GTcls (SBD) is in this Matlab file; replace or remove it")
+    raise DataError(
+        f"{path}: no label map in this Matlab file (neither COCO-Stuff's S nor SBD's GTcls); replace or remove it"
+    )
 
 
 def _eight_bits(values: np.ndarray, source: Source) -> np.ndarray:
@@ -172,9 +174,9 @@ def _from_colors(values: np.ndarray, colors: tuple[Color, ...] | None, source: S
     if int(ids.max(initial=0)) > 255:
         strange = np.unique(packed[ids > 255])
         shown = ", ".join(str([int(c) >> 16, (int(c) >> 8) & 255, int(c) & 255]) for c in strange[:3])
-        lossy = "; saved as JPEG or resized smoothly?" if len(strange) > 50 else ""
+        hint = "saved as JPEG or resized smoothly?" if len(strange) > 50 else "add them to data.colors"
         raise DataError(
-            f"{source}: mask has {len(strange)} colours that data.colors does not name, such as {shown}{lossy}"
+            f"{source}: mask has colours that data.colors does not name ({len(strange)}, such as {shown}); {hint}"
         )
     return ids.astype(np.uint8)
 
