@@ -1,14 +1,17 @@
-"""CWD and KD against the formulas with loops, and their laws."""
+"""Distillation losses against their formulas with loops, and their laws."""
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladseg import SegmentationOutput
-from ladseg.distillers import DISTILLERS, build_distiller, cwd_loss, kd_loss
-from ladseg.recipe import Distill
-from tests.reference import equations
+from ladseg.distillers import DISTILLERS, at_loss, build_distiller, cwd_loss, dist_losses, feature_loss, kd_loss
+from ladseg.distillers.match import Projector
+from ladseg.errors import ModelError, RecipeError
+from ladseg.recipe import Distill, dump_recipe, make_recipe
+from tests.reference import distillation, equations
 
 LOSSES = {"cwd": (cwd_loss, equations.cwd), "kd": (kd_loss, equations.kd)}
 
@@ -87,16 +90,174 @@ def test_other_classes_are_refused() -> None:
         cwd_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, 4))
 
 
+def outputs(
+    seed: int = 0, widths: tuple[int, int] = (6, 6), size: tuple[int, int] = (5, 7)
+) -> list[SegmentationOutput]:
+    """Of a student and a teacher of these widths."""
+    source = torch.Generator().manual_seed(seed)
+    found = []
+    for width in widths:
+        logits = 3 * torch.randn(2, 4, *size, generator=source)
+        features = {name: torch.randn(2, width, *size, generator=source) for name in ("head", "backbone")}
+        found.append(SegmentationOutput(logits, features))
+    return found
+
+
+TERMS = {
+    "none": set(),
+    "kd": {"kd"},
+    "feature": {"feature"},
+    "at": {"at", "kd"},
+    "fitnet": {"fitnet", "kd"},
+    "cwd": {"cwd"},
+    "dist": {"dist_inter", "dist_intra"},
+    "mgd": {"mgd"},
+}
+LABEL = torch.full((2, 40, 56), 255)
+
+
+@pytest.mark.parametrize("widths", [(6, 6), (4, 9)])
 @pytest.mark.parametrize("method", DISTILLERS)
-def test_every_distiller_returns_named_finite_terms(method: str) -> None:
-    student, teacher = pair()
-    student.requires_grad_()
-    label = torch.full((2, 40, 56), 255)
-    distiller = build_distiller(Distill(method=method))  # type: ignore[arg-type]
-    terms = distiller(SegmentationOutput(student), SegmentationOutput(teacher), label)
-    assert set(terms) == (set() if method == "none" else {method}) == distiller.terms
+def test_every_distiller_returns_named_finite_terms(method: str, widths: tuple[int, int]) -> None:
+    student, teacher = outputs(widths=widths)
+    leaves = [student.logits.requires_grad_(), student.features["head"].requires_grad_()]
+    distiller = build_distiller(Distill(method=method), student, teacher)  # type: ignore[arg-type]
+    terms = distiller(student, teacher, LABEL)
+    assert set(terms) == TERMS[method] == set(distiller.terms)
     for value in terms.values():
         assert value.shape == ()
-        (gradient,) = torch.autograd.grad(value, student)
-        assert gradient.isfinite().all()
-        assert gradient.abs().sum() > 0
+        assert value.dtype == torch.float32
+        gradients = [
+            g for g in torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True) if g is not None
+        ]
+        assert gradients
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
+    if terms:
+        # What a distiller trains itself has a gradient too.
+        sum(terms.values()).backward()  # type: ignore[union-attr]
+        assert all(parameter.grad is not None for parameter in distiller.parameters())
+
+
+@pytest.mark.parametrize("method", sorted(set(DISTILLERS) - {"none", "feature", "fitnet", "mgd"}))
+def test_nothing_is_left_to_learn_from_an_equal_teacher(method: str) -> None:
+    """Those with a projector are left out: theirs starts at random."""
+    student, _ = outputs()
+    terms = build_distiller(Distill(method=method), student, student)(student, student, LABEL)  # type: ignore[arg-type]
+    assert all(value.item() == pytest.approx(0.0, abs=1e-5) for value in terms.values())
+
+
+@pytest.mark.parametrize("method", sorted(set(DISTILLERS) - {"none"}))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_extreme_outputs_in_low_precision_stay_finite(method: str, dtype: torch.dtype) -> None:
+    student, teacher = (output.map(lambda value: (100 * value).to(dtype).requires_grad_()) for output in outputs())
+    distiller = build_distiller(Distill(method=method), student, teacher).to(dtype)  # type: ignore[arg-type]
+    for value in distiller(student, teacher, LABEL).values():
+        leaves = (student.logits, student.features["head"])
+        for gradient in torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True):
+            assert gradient is None or gradient.isfinite().all()
+        assert value.isfinite()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_feature_and_attention_equal_their_formulas(size: tuple[int, int], seed: int) -> None:
+    student, teacher = (output.features["head"] for output in outputs(seed, size=size))
+    assert float(feature_loss(student, teacher)) == pytest.approx(distillation.feature(student, teacher), rel=1e-5)
+    narrow = student[:, :4]
+    assert float(at_loss(narrow, teacher)) == pytest.approx(distillation.at(narrow, teacher), rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("tau", [1.0, 2.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_dist_equals_pythons_own_correlation(tau: float, seed: int) -> None:
+    student, teacher = (output.logits for output in outputs(seed, size=(3, 4)))
+    inter, intra = dist_losses(student, teacher, tau)
+    expected = distillation.dist(student, teacher, tau)
+    assert (float(inter), float(intra)) == (pytest.approx(expected[0], rel=1e-4), pytest.approx(expected[1], rel=1e-4))
+
+
+def test_dist_of_classes_that_are_nowhere_likely() -> None:
+    """Their probabilities differ in the tenth digit only; equal is equal all the same, and gradients stay finite."""
+    logits = torch.randn(2, 4, 5, 7)
+    logits[:, 3] -= 30
+    inter, intra = dist_losses(logits.requires_grad_(), logits.detach().clone())
+    (inter + intra).backward()
+    assert inter.item() == pytest.approx(0, abs=1e-5)
+    assert intra.item() == pytest.approx(0, abs=1e-5)
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_dist_sees_neither_scale_nor_shift_of_probabilities() -> None:
+    probabilities = torch.rand(4, 30).softmax(0)
+    from ladseg.distillers.dist import _correlation
+
+    torch.testing.assert_close(_correlation(probabilities, 3 * probabilities + 2), torch.ones(4))
+    torch.testing.assert_close(_correlation(probabilities, -probabilities), -torch.ones(4))
+    torch.testing.assert_close(_correlation(torch.ones(2, 5), torch.ones(2, 5)), torch.ones(2))
+
+
+def test_mgd_masks_three_quarters_and_draws_anew() -> None:
+    """With a generation that hands its input on, the loss is (T - M S)^2 summed: positions masked show as T^2."""
+    student, teacher = outputs(size=(40, 50))
+    distiller = build_distiller(Distill(method="mgd"), student, teacher)
+    assert isinstance(distiller.projector, Projector)
+    distiller.generation = torch.nn.Identity()
+    same = SegmentationOutput(student.logits, {"head": torch.ones(2, 6, 40, 50)})
+    torch.manual_seed(0)
+    values = [distiller(same, same, LABEL)["mgd"].item() / (6 * 40 * 50) for _ in range(3)]
+    assert values == pytest.approx([0.75] * 3, abs=0.02)
+    assert len(set(values)) == 3
+
+
+@pytest.mark.parametrize("method", ["feature", "at", "fitnet", "mgd"])
+def test_the_layer_is_chosen_and_must_be_there(method: str) -> None:
+    student, teacher = outputs()
+    wide = SegmentationOutput(teacher.logits, {"backbone": torch.randn(2, 11, 5, 7)})
+    distiller = build_distiller(Distill(method=method, layer="backbone"), student, wide)  # type: ignore[arg-type]
+    assert next(iter(distiller(student, wide, LABEL).values())).item() > 0
+    with pytest.raises(
+        ModelError, match=r"distill.layer 'head': the network gives no such feature map \(it gives backbone"
+    ):
+        build_distiller(Distill(method=method), student, wide)(student, wide, LABEL)  # type: ignore[arg-type]
+
+
+def test_several_at_once_with_weights_of_their_own() -> None:
+    recipe = make_recipe({"distill": [{"method": "cwd", "weight": 2}, {"method": "fitnet", "weight": 7}]})
+    assert recipe.distill.also == [{"method": "fitnet", "weight": 7}]
+    student, teacher = outputs()
+    both = build_distiller(recipe.distill, student, teacher)
+    assert both.terms == {"cwd": 2, "fitnet": 7, "kd": 1.0}
+    assert set(both(student, teacher, LABEL)) == {"cwd", "fitnet", "kd"}
+    assert len(list(both.parameters())) == 2
+    assert make_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ([], "distill is a list, but not of sections"),
+        (["cwd"], "distill is a list, but not of sections"),
+        (
+            [{"method": "cwd"}, {"methd": "kd"}],
+            "unknown key 'methd' of a further method of distill; did you mean 'method'",
+        ),
+        ([{"method": "cwd"}, {"warm_start": True}], "unknown key 'warm_start' of a further method"),
+    ],
+)
+def test_lists_that_make_no_sense(methods: list, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make_recipe({"distill": methods})
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ([{"method": "fitnet"}, {"method": "kd"}], "two of the methods give the term 'kd'"),
+        ([{"method": "cwd"}, {"method": "kdd"}], "distill.method 'kdd' is not one of none, kd, feature"),
+    ],
+)
+def test_methods_that_do_not_go_together(methods: list, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build_distiller(make_recipe({"distill": methods}).distill, *outputs())

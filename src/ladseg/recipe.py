@@ -21,6 +21,8 @@ from ladseg.presets import PRESETS
 
 # Keys whose mappings are values, not sections: they are replaced as a whole.
 VALUES = ("label_map", "args")
+# What a further method of distillation may say; the rest of the section is about the student and teacher of them all.
+ALSO = ("method", "weight", "tau", "layer")
 ClassWeights = Literal["random", "fixed", "none"]
 
 
@@ -130,20 +132,25 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Distill:
-    """How the student listens to the teacher (Eq. 8).
+    """How the student listens to the teacher (Eq. 8). A list of sections in its place combines several methods.
 
     Args:
-        method: cwd (channel-wise distillation), kd (per-pixel distillation) or none.
-        weight: Weight beta of the distillation loss.
-        tau: Temperature.
+        method: cwd (channel-wise distillation), kd (per-pixel distillation), feature, at, fitnet, dist, mgd or none.
+        weight: Weight beta of the method's loss; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
+        tau: Temperature; null takes the method's own (cwd 4, kd 1, dist 1).
+        layer: The feature map that feature methods read; head is the one before the classifier, backbone the last one
+            of the backbone or what the network's features names.
+        also: More methods, each with method, weight, tau and layer.
         warm_start: Start the student from the trained plain student (needs baseline).
         alpha: Pixel noise that the teacher sees now; null keeps the teacher's.
         class_weights: Class weights that the teacher sees now; null keeps the teacher's.
     """
 
-    method: Literal["none", "kd", "cwd"] = "cwd"
-    weight: float = 3.0
-    tau: float = 4.0
+    method: Literal["none", "kd", "feature", "at", "fitnet", "cwd", "dist", "mgd"] = "cwd"
+    weight: float | None = None
+    tau: float | None = None
+    layer: Literal["head", "backbone"] = "head"
+    also: list[dict[str, Any]] = field(default_factory=list)
     warm_start: bool = False
     alpha: float | None = None
     class_weights: ClassWeights | None = None
@@ -270,6 +277,7 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
 
 def make_recipe(values: dict[str, Any], overrides: list[str] | None = None, source: str = "recipe") -> Recipe:
     """A recipe from nested plain values; arguments and errors as for :func:`load_recipe`."""
+    values = _with_one_distill(values, source)
     _refuse_unknown_keys(values, Recipe, source)
     values = _merged(values, _parse_overrides(overrides or []))
     preset = values.get("preset", "ladseg")
@@ -282,6 +290,16 @@ def make_recipe(values: dict[str, Any], overrides: list[str] | None = None, sour
     recipe = _instance(Recipe, parsed)
     _refuse_inconsistent(recipe, source)
     return recipe
+
+
+def _with_one_distill(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """A list of methods under ``distill`` as the first of them, with the others in its ``also``."""
+    methods = values.get("distill")
+    if not isinstance(methods, list):
+        return values
+    if not methods or not all(isinstance(method, dict) for method in methods):
+        raise RecipeError(f"{source}: distill is a list, but not of sections such as {{method: cwd, weight: 3}}")
+    return {**values, "distill": {**methods[0], "also": [*methods[0].get("also", []), *methods[1:]]}}
 
 
 def recipe_parser(**options: Any) -> ArgumentParser:
@@ -381,6 +399,12 @@ def _refuse_inconsistent(recipe: Recipe, source: str) -> None:
     }.items():
         if value <= 0:
             raise RecipeError(f"{source}: schedule.{key} is {value}; it must be above 0")
+    for settings in recipe.distill.also:
+        for key in settings:
+            if key not in ALSO:
+                raise RecipeError(
+                    f"{source}: unknown key '{key}' of a further method of distill{_nearest(key, [*ALSO])}"
+                )
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
         if warm and not recipe.baseline:
             raise RecipeError(f"{source}: {section}.warm_start starts from the plain student; set baseline: true")

@@ -2,27 +2,58 @@
 
 from collections.abc import Callable
 
-from torch import nn
-
+from ladseg.distillers.at import AT
+from ladseg.distillers.base import Distiller
 from ladseg.distillers.cwd import CWD
+from ladseg.distillers.dist import DIST
+from ladseg.distillers.feature import Feature, FitNet
 from ladseg.distillers.kd import KD
+from ladseg.distillers.match import feature_of
+from ladseg.distillers.mgd import MGD
 from ladseg.distillers.none import NoDistillation
+from ladseg.distillers.several import Several
 from ladseg.errors import RecipeError
+from ladseg.outputs import SegmentationOutput
 from ladseg.recipe import Distill
 
-DISTILLERS: dict[str, Callable[[Distill], nn.Module]] = {
-    "none": lambda distill: NoDistillation(),
-    "kd": lambda distill: KD(distill.tau),
-    "cwd": lambda distill: CWD(distill.tau),
+# From the recipe and one output of each network, whose widths projectors need.
+Build = Callable[[Distill, SegmentationOutput, SegmentationOutput], Distiller]
+
+DISTILLERS: dict[str, Build] = {
+    "none": lambda distill, student, teacher: NoDistillation(),
+    "kd": lambda distill, student, teacher: KD(distill.tau or 1.0),
+    "feature": lambda distill, student, teacher: Feature(*_widths(distill, student, teacher), distill.layer),
+    "at": lambda distill, student, teacher: AT(distill.layer),
+    "fitnet": lambda distill, student, teacher: FitNet(*_widths(distill, student, teacher), distill.layer),
+    "cwd": lambda distill, student, teacher: CWD(distill.tau or 4.0),
+    "dist": lambda distill, student, teacher: DIST(distill.tau or 1.0),
+    "mgd": lambda distill, student, teacher: MGD(*_widths(distill, student, teacher), distill.layer),
 }
 
 
-def build_distiller(distill: Distill) -> nn.Module:
-    """The distiller of a recipe.
+def build_distiller(distill: Distill, student: SegmentationOutput, teacher: SegmentationOutput) -> Distiller:
+    """The distiller of a recipe, with the weights that the recipe gives.
+
+    Args:
+        distill: The section; what it has in ``also`` is added.
+        student: Any output of the student.
+        teacher: Any output of the teacher.
 
     Raises:
-        RecipeError: No such method.
+        RecipeError: No such method, or two that give one term.
+        ModelError: A network does not give the feature map that a method reads.
     """
-    if distill.method not in DISTILLERS:
-        raise RecipeError(f"distill.method '{distill.method}' is not one of {', '.join(DISTILLERS)}")
-    return DISTILLERS[distill.method](distill)
+    parts = []
+    for one in (distill, *(Distill(**settings) for settings in distill.also)):
+        if one.method not in DISTILLERS:
+            raise RecipeError(f"distill.method '{one.method}' is not one of {', '.join(DISTILLERS)}")
+        part = DISTILLERS[one.method](one, student, teacher)
+        if one.weight is not None and part.terms:
+            own = next(iter(part.terms))  # what a method is named for; KD beside it keeps its weight
+            part.terms = {**part.terms, own: one.weight}
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else Several(parts)
+
+
+def _widths(distill: Distill, student: SegmentationOutput, teacher: SegmentationOutput) -> tuple[int, int]:
+    return feature_of(student, distill.layer).shape[1], feature_of(teacher, distill.layer).shape[1]

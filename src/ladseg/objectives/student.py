@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ladseg.distillers import Distiller
 from ladseg.objectives.label_assisted import LabelAssisted
 from ladseg.objectives.noise_draws import noise_generators
 from ladseg.objectives.supervision import supervised_terms, weighted
@@ -16,7 +17,7 @@ class StudentObjective(nn.Module):
         student: The three-channel network to make better.
         teacher: A label-assisted or a classic network. It is frozen and put in eval mode for good.
         distiller: From :mod:`ladseg.distillers`.
-        weight: Beta, the factor on every term of the distiller.
+        weight: Beta, the factor on every term of the distiller; None takes each one's own from ``distiller.terms``.
         aux_weight: Weight of the student's training-only heads.
         teacher_input: Scale and offset ``(3,)`` that turn an image normalised for the student into one normalised for
             the teacher; None where both are the same.
@@ -29,8 +30,8 @@ class StudentObjective(nn.Module):
         self,
         student: nn.Module,
         teacher: nn.Module,
-        distiller: nn.Module,
-        weight: float = 3.0,
+        distiller: Distiller,
+        weight: float | None = None,
         aux_weight: float = 0.4,
         teacher_input: tuple[Tensor, Tensor] | None = None,
     ) -> None:
@@ -42,7 +43,7 @@ class StudentObjective(nn.Module):
         self.aux_weight = aux_weight
         self.teacher_input = teacher_input
         # A distillation loss that is silently not applied is the worst kind of failure.
-        self.expected_terms = {"seg"} | set(getattr(distiller, "terms", ()))
+        self.expected_terms = {"seg"} | set(distiller.terms)
 
     def train(self, mode: bool = True) -> "StudentObjective":
         super().train(mode)
@@ -54,8 +55,8 @@ class StudentObjective(nn.Module):
         label = batch["label"].long()
         terms = supervised_terms(student, label)
         distilled = self.distiller(student, self._teach({**batch, "label": label}), label)
-        weights = {"aux": self.aux_weight} | dict.fromkeys(distilled, self.weight)
-        return weighted(terms | distilled, weights)
+        weights = self.distiller.terms if self.weight is None else dict.fromkeys(distilled, self.weight)
+        return weighted(terms | distilled, {"aux": self.aux_weight} | weights)
 
     @torch.no_grad()
     def _teach(self, batch: dict[str, Tensor]) -> SegmentationOutput:

@@ -5,8 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ladseg.distillers import build_distiller
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import LabelAssisted
+from ladseg.outputs import SegmentationOutput
 from ladseg.recipe import Recipe, Student
 from ladseg.seeds import derive_seed, generator_for
 
@@ -48,10 +50,22 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
 
     Raises:
         ModelError: A network can't be built, or its input or features are not found.
+        RecipeError: The methods of distillation don't go together.
     """
-    build_student(recipe, num_classes)
+    student = build_student(recipe, num_classes)
     if recipe.distill.method != "none":
-        build_teacher(recipe, num_classes, start=None)
+        teacher = build_teacher(recipe, num_classes, start=None)
+        build_distiller(recipe.distill, sample_output(student), sample_output(teacher))
+
+
+@torch.no_grad()
+def sample_output(network: Segmenter | LabelAssisted, size: int = 64) -> SegmentationOutput:
+    """What a network gives for one empty image, for the shapes of it."""
+    inner, channels = (network.network, 4) if isinstance(network, LabelAssisted) else (network, 3)
+    training = inner.training
+    output = SegmentationOutput.of(inner.eval()(torch.zeros(1, channels, size, size)))
+    inner.train(training)
+    return output
 
 
 def teacher_network(recipe: Recipe) -> Student:

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from ladseg.data import check_dataset, eval_loader, fingerprint, keep_decoded, open_dataset, portable, train_loader
 from ladseg.delivery import save_student
-from ladseg.distillers import build_distiller
+from ladseg.distillers import Distiller, build_distiller
 from ladseg.evaluation import ConfusionMatrix, Predictor, evaluate
 from ladseg.files import write_text
 from ladseg.models import Segmenter
 from ladseg.objectives import LabelAssisted, Plain, StudentObjective, TeacherObjective
 from ladseg.objectives.noise_draws import noise_generators
 from ladseg.recipe import Recipe, Schedule
-from ladseg.studies.networks import build_student, build_teacher, check_networks
+from ladseg.seeds import derive_seed
+from ladseg.studies.networks import build_student, build_teacher, check_networks, sample_output
 from ladseg.studies.run_folder import claim_folder, write_results
 from ladseg.studies.showcase import save_showcase
 from ladseg.training import FitResult, fit, make_accelerator
@@ -106,7 +107,7 @@ class Run:
                 settings.consistency,
                 settings.consistency_form,
                 aux_weight(settings.aux_weight, segmenter(teacher)),
-                self.recipe.distill.tau,
+                self.recipe.distill.tau or 4.0,
             )
         else:
             objective = Plain(teacher, aux_weight(settings.aux_weight, teacher))
@@ -129,12 +130,17 @@ class Run:
         objective = StudentObjective(
             student,
             teacher,
-            build_distiller(distill),
-            distill.weight,
-            aux_weight(self.recipe.student.aux_weight, student),
-            teacher_input(student, segmenter(teacher)),
+            self._distiller(student, teacher),
+            aux_weight=aux_weight(self.recipe.student.aux_weight, student),
+            teacher_input=teacher_input(student, segmenter(teacher)),
         )
         return student, self._fit("student", objective, student, self.recipe.schedule)
+
+    def _distiller(self, student: Segmenter, teacher: Network) -> Distiller:
+        """The distiller as it starts; what it trains starts the same every time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.recipe.seed, "distiller"))
+            return build_distiller(self.recipe.distill, sample_output(student), sample_output(teacher))
 
     def deliver(self, networks: dict[str, Network], rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Write the student's weights, the figures and the picture; return the figures."""

@@ -1,0 +1,40 @@
+"""Attention transfer: Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017, Eq. 2."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ladseg.distillers.base import Distiller
+from ladseg.distillers.kd import kd_loss
+from ladseg.distillers.match import feature_of, match_sizes
+from ladseg.outputs import SegmentationOutput
+
+
+def at_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the two attention maps: mean of squares over channels, flattened, of length one.
+
+    Args:
+        student: ``(N, C, h, w)``.
+        teacher: ``(N, C', h', w')``, of any width; the larger map is resized to the smaller.
+    """
+    student, teacher = match_sizes(student, teacher)
+    return F.mse_loss(_attention(student), _attention(teacher))
+
+
+def _attention(feature: Tensor) -> Tensor:
+    return F.normalize(feature.square().mean(1).flatten(1), dim=1)
+
+
+class AT(Distiller):
+    """:func:`at_loss` with weight 10,000, and KD at temperature 1 with weight 1, as the comparisons used it.
+
+    Args:
+        layer: Which feature map; ``head`` is the one before the classifier.
+    """
+
+    def __init__(self, layer: str = "head") -> None:
+        super().__init__({"at": 1e4, "kd": 1.0})
+        self.layer = layer
+
+    def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
+        attention = at_loss(feature_of(student, self.layer), feature_of(teacher, self.layer))
+        return {"at": attention, "kd": kd_loss(student.logits, teacher.logits)}

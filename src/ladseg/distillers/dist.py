@@ -1,0 +1,58 @@
+"""DIST: Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, Eq. 8 to 10."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ladseg.distillers.base import Distiller
+from ladseg.distillers.match import match_logits
+from ladseg.outputs import SegmentationOutput
+
+EPSILON = 1e-12
+
+
+def dist_losses(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0) -> tuple[Tensor, Tensor]:
+    """One less the correlation of the two networks' class probabilities, over classes and over positions.
+
+    Args:
+        student_logits: ``(N, C, h, w)``.
+        teacher_logits: ``(N, C, h', w')``; the larger map is resized to the smaller.
+        tau: Temperature, above 0; both losses are multiplied by its square.
+
+    Returns:
+        The inter-class loss, a mean over positions of ``1 - r`` with Pearson's r over classes; and the intra-class
+        loss, a mean over classes of ``1 - r`` with r over all positions of the batch. Float32 scalars.
+    """
+    student, teacher = match_logits(student_logits, teacher_logits)
+    student, teacher = ((logits / tau).softmax(1).transpose(0, 1).flatten(1) for logits in (student, teacher))
+    inter = (1.0 - _correlation(student.T, teacher.T)).mean()
+    intra = (1.0 - _correlation(student, teacher)).mean()
+    return inter * tau**2, intra * tau**2
+
+
+def _correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's r of each row; 1 for rows of which neither has any spread.
+
+    Each row is brought to length one by itself: a class that is nowhere likely has probabilities so small that the
+    product of two lengths would fall below any epsilon, and equal rows would not be equal any more.
+    """
+    first, second = (rows - rows.mean(1, keepdim=True) for rows in (first, second))
+    alike = (first.norm(dim=1) < EPSILON) & (second.norm(dim=1) < EPSILON)
+    product = (F.normalize(first, dim=1, eps=EPSILON) * F.normalize(second, dim=1, eps=EPSILON)).sum(1)
+    return torch.where(alike, torch.ones_like(product), product)
+
+
+class DIST(Distiller):
+    """Both of :func:`dist_losses`, each with weight 1.
+
+    Args:
+        tau: Temperature.
+    """
+
+    def __init__(self, tau: float = 1.0) -> None:
+        super().__init__({"dist_inter": 1.0, "dist_intra": 1.0})
+        self.tau = tau
+
+    def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
+        inter, intra = dist_losses(student.logits, teacher.logits, self.tau)
+        return {"dist_inter": inter, "dist_intra": intra}

@@ -1,0 +1,40 @@
+"""Masked generative distillation: Yang et al., "Masked Generative Distillation", ECCV 2022, Eq. 4 and 5."""
+
+import torch
+from torch import Tensor, nn
+
+from ladseg.distillers.base import Distiller
+from ladseg.distillers.match import Projector, feature_of, match_sizes
+from ladseg.outputs import SegmentationOutput
+
+
+class MGD(Distiller):
+    """The teacher's feature map, generated from the student's of which a part is masked out.
+
+    ``sum_{c,p} (T - G(M * project(S)))^2``, a mean over images: M is 0 at a random share of positions, one draw an
+    image and step, and G is two 3x3 convolutions with a ReLU between. G and the projector are trained, and dropped at
+    the end. The weight is the paper's for segmentation, as is the share.
+
+    Args:
+        student_width: Channels of the student's map.
+        teacher_width: Channels of the teacher's.
+        layer: Which map; ``head`` is the one before the classifier.
+        masked: Share of masked positions, 0..1.
+    """
+
+    def __init__(self, student_width: int, teacher_width: int, layer: str = "head", masked: float = 0.75) -> None:
+        super().__init__({"mgd": 2e-5})
+        self.projector = Projector(student_width, teacher_width)
+        self.generation = nn.Sequential(
+            nn.Conv2d(teacher_width, teacher_width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(teacher_width, teacher_width, 3, padding=1),
+        )
+        self.layer, self.masked = layer, masked
+
+    def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
+        aligned = self.projector(feature_of(student, self.layer))
+        # The loop seeds torch's generator in every step, for this as for dropout.
+        kept = torch.rand(len(aligned), 1, *aligned.shape[-2:], device=aligned.device) >= self.masked
+        generated, target = match_sizes(self.generation(aligned * kept), feature_of(teacher, self.layer))
+        return {"mgd": (generated - target).square().sum() / len(target)}

@@ -1,0 +1,49 @@
+"""The rivals' losses from their papers' formulas, value by value in float64."""
+
+import math
+import statistics
+
+from torch import Tensor
+
+from tests.reference.equations import softmax
+
+
+def feature(student: Tensor, teacher: Tensor) -> float:
+    """Mean of squared differences."""
+    pairs = zip(student.double().flatten().tolist(), teacher.double().flatten().tolist(), strict=True)
+    return statistics.fmean((s - t) ** 2 for s, t in pairs)
+
+
+def attention(feature: Tensor) -> list[list[float]]:
+    """Of each image: the mean of squares over channels at each position, over the Euclidean length of them all."""
+    rows = []
+    for image in feature.double():
+        values = []
+        for y in range(image.shape[1]):
+            values += [statistics.fmean(v * v for v in image[:, y, x].tolist()) for x in range(image.shape[2])]
+        length = math.sqrt(sum(v * v for v in values))
+        rows.append([v / length for v in values])
+    return rows
+
+
+def at(student: Tensor, teacher: Tensor) -> float:
+    """Mean over images and positions of squared differences of the two attention maps."""
+    total, count = 0.0, 0
+    for s_row, t_row in zip(attention(student), attention(teacher), strict=True):
+        for s, t in zip(s_row, t_row, strict=True):
+            total, count = total + (s - t) ** 2, count + 1
+    return total / count
+
+
+def dist(student: Tensor, teacher: Tensor, tau: float) -> tuple[float, float]:
+    """DIST's Eq. 8 to 10 by Python's own Pearson correlation: over classes at each position, then the other way."""
+    images, classes, height, width = student.shape
+    probabilities: list[list[list[float]]] = []
+    for logits in (student.double(), teacher.double()):
+        places = [(n, y, x) for n in range(images) for y in range(height) for x in range(width)]
+        probabilities.append([softmax([v / tau for v in logits[n, :, y, x].tolist()]) for n, y, x in places])
+    by_place = zip(*probabilities, strict=True)
+    inter = statistics.fmean(1 - statistics.correlation(s, t) for s, t in by_place)
+    by_class = [[[row[c] for row in rows] for c in range(classes)] for rows in probabilities]
+    intra = statistics.fmean(1 - statistics.correlation(s, t) for s, t in zip(*by_class, strict=True))
+    return tau**2 * inter, tau**2 * intra
