@@ -7,7 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladseg import SegmentationOutput
-from ladseg.distillers import DISTILLERS, at_loss, build_distiller, cwd_loss, dist_losses, feature_loss, kd_loss
+from ladseg.distillers import (
+    DISTILLERS,
+    at_loss,
+    build_distiller,
+    cwd_loss,
+    dist_losses,
+    feature_loss,
+    ifv_loss,
+    kd_loss,
+    pairwise_loss,
+)
+from ladseg.distillers.adversary import WEIGHTS as ADVERSARY
+from ladseg.distillers.adversary import Adversary
 from ladseg.distillers.match import Projector
 from ladseg.errors import ModelError, RecipeError
 from ladseg.recipe import Distill, dump_recipe, make_recipe
@@ -112,8 +124,11 @@ TERMS = {
     "cwd": {"cwd"},
     "dist": {"dist_inter", "dist_intra"},
     "mgd": {"mgd"},
+    "skd": {"skd", "kd", "adversarial", "discriminator"},
+    "ifvd": {"ifvd", "kd", "adversarial", "discriminator"},
 }
-LABEL = torch.full((2, 40, 56), 255)
+LABEL = torch.randint(0, 4, (2, 40, 56), generator=torch.Generator().manual_seed(0))
+LABEL[:, :9] = 255
 
 
 @pytest.mark.parametrize("widths", [(6, 6), (4, 9)])
@@ -127,9 +142,9 @@ def test_every_distiller_returns_named_finite_terms(method: str, widths: tuple[i
     for value in terms.values():
         assert value.shape == ()
         assert value.dtype == torch.float32
-        gradients = [
-            g for g in torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True) if g is not None
-        ]
+        learners = [*leaves, *distiller.parameters()]
+        found = torch.autograd.grad(value, learners, allow_unused=True, retain_graph=True)
+        gradients = [gradient for gradient in found if gradient is not None]
         assert gradients
         assert all(gradient.isfinite().all() for gradient in gradients)
         assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
@@ -141,17 +156,22 @@ def test_every_distiller_returns_named_finite_terms(method: str, widths: tuple[i
 
 @pytest.mark.parametrize("method", sorted(set(DISTILLERS) - {"none", "feature", "fitnet", "mgd"}))
 def test_nothing_is_left_to_learn_from_an_equal_teacher(method: str) -> None:
-    """Those with a projector are left out: theirs starts at random."""
+    """Those with a projector are left out: theirs starts at random. An adversary's terms have no zero."""
     student, _ = outputs()
     terms = build_distiller(Distill(method=method), student, student)(student, student, LABEL)  # type: ignore[arg-type]
-    assert all(value.item() == pytest.approx(0.0, abs=1e-5) for value in terms.values())
+    compared = [value for name, value in terms.items() if name not in ADVERSARY]
+    assert compared
+    assert all(value.item() == pytest.approx(0.0, abs=1e-5) for value in compared)
 
 
 @pytest.mark.parametrize("method", sorted(set(DISTILLERS) - {"none"}))
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_extreme_outputs_in_low_precision_stay_finite(method: str, dtype: torch.dtype) -> None:
-    student, teacher = (output.map(lambda value: (100 * value).to(dtype).requires_grad_()) for output in outputs())
-    distiller = build_distiller(Distill(method=method), student, teacher).to(dtype)  # type: ignore[arg-type]
+    # As the objective hands them over: in float32, whatever they were computed in.
+    student, teacher = (
+        output.map(lambda value: (100 * value).to(dtype).float().requires_grad_()) for output in outputs()
+    )
+    distiller = build_distiller(Distill(method=method), student, teacher)  # type: ignore[arg-type]
     for value in distiller(student, teacher, LABEL).values():
         leaves = (student.logits, student.features["head"])
         for gradient in torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True):
@@ -189,6 +209,80 @@ def test_dist_of_classes_that_are_nowhere_likely() -> None:
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [(4, 6), (5, 3), (1, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_similarities_and_variations_equal_their_formulas(size: tuple[int, int], seed: int) -> None:
+    """Odd sizes, unequal widths, ignored pixels, classes with one pixel or none."""
+    student, teacher = (output.features["head"] for output in outputs(seed, (3, 6), size))
+    assert pairwise_loss(student, teacher).item() == pytest.approx(distillation.pairwise(student, teacher), rel=1e-4)
+    label = torch.randint(0, 4, (2, *size), generator=torch.Generator().manual_seed(seed))
+    label[0, 0, 0] = 255
+    expected = distillation.ifv(student, teacher, label, classes=4)
+    assert ifv_loss(student, teacher, label, classes=4).item() == pytest.approx(expected, rel=1e-4, abs=1e-9)
+    # A label of the image's size is looked at where nearest neighbours of the map's positions lie.
+    large = label.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    assert ifv_loss(student, teacher, large, classes=4).item() == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+def test_gradients_of_feature_losses_by_finite_differences() -> None:
+    student, teacher = (output.features["head"] for output in outputs(size=(3, 2)))
+    label = torch.randint(0, 4, (2, 3, 2), generator=torch.Generator().manual_seed(0))
+    for loss in (feature_loss, at_loss, pairwise_loss, lambda s, t: ifv_loss(s, t, label, 4)):
+        value = student.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(value, teacher), value)
+        step = torch.zeros_like(student)
+        step[0, 1, 2, 1] = 1e-2
+        slope = (loss(student + step, teacher) - loss(student - step, teacher)).item() / 2e-2
+        assert gradient[0, 1, 2, 1].item() == pytest.approx(slope, rel=3e-2, abs=2e-5)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (45, 45), (64, 128), (70, 64)])
+def test_the_adversary_plays_both_sides_at_any_crop(size: tuple[int, int]) -> None:
+    """The student's term has no gradient for the discriminator, the discriminator's none for the networks."""
+    adversary = Adversary(4)
+    student, teacher = (torch.randn(2, 4, *size).requires_grad_() for _ in range(2))
+    terms = adversary(student, teacher)
+    leaves = [student, teacher, *adversary.parameters()]
+    first, *rest = torch.autograd.grad(terms["adversarial"], leaves, allow_unused=True, retain_graph=True)
+    assert first.abs().sum() > 0
+    assert all(gradient is None for gradient in rest)
+    for_student, for_teacher, *rest = torch.autograd.grad(terms["discriminator"], leaves, allow_unused=True)
+    assert for_student is None
+    assert for_teacher is None
+    assert all(gradient is not None for gradient in rest)
+
+
+def test_a_discriminator_learns_to_tell_two_kinds_of_scores_apart() -> None:
+    torch.manual_seed(0)
+    adversary = Adversary(3)
+    optimizer = torch.optim.Adam(adversary.parameters(), **adversary.discriminator.own_adam)
+    student = torch.randn(4, 3, 64, 64)
+    teacher = torch.randn(4, 3, 64, 64) + torch.tensor([3.0, 0, 0]).view(3, 1, 1)
+    losses = []
+    for _ in range(12):
+        loss = adversary(student, teacher)["discriminator"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+
+
+def test_cwd_with_features_and_in_full() -> None:
+    student, teacher = outputs(widths=(4, 9))
+    plain = build_distiller(Distill(), student, teacher)
+    assert plain.terms == {"cwd": 3.0}
+    features = build_distiller(Distill(features_weight=20.0), student, teacher)
+    assert features.terms == {"cwd": 3.0, "cwd_features": 20.0}
+    full = build_distiller(Distill(recipe="full"), student, teacher)
+    assert full.terms == {"cwd": 3.0, "cwd_features": 50.0, "kd": 1.0, "adversarial": 1e-3, "discriminator": 0.1}
+    terms = full(student, teacher, LABEL)
+    assert set(terms) == set(full.terms)
+    projected = full.projector(student.features["head"])
+    expected = equations.cwd(projected.detach(), teacher.features["head"], 4.0)
+    assert terms["cwd_features"].item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_dist_sees_neither_scale_nor_shift_of_probabilities() -> None:
     probabilities = torch.rand(4, 30).softmax(0)
     from ladseg.distillers.dist import _correlation
@@ -211,7 +305,7 @@ def test_mgd_masks_three_quarters_and_draws_anew() -> None:
     assert len(set(values)) == 3
 
 
-@pytest.mark.parametrize("method", ["feature", "at", "fitnet", "mgd"])
+@pytest.mark.parametrize("method", ["feature", "at", "fitnet", "mgd", "skd", "ifvd"])
 def test_the_layer_is_chosen_and_must_be_there(method: str) -> None:
     student, teacher = outputs()
     wide = SegmentationOutput(teacher.logits, {"backbone": torch.randn(2, 11, 5, 7)})

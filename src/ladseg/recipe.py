@@ -22,7 +22,7 @@ from ladseg.presets import PRESETS
 # Keys whose mappings are values, not sections: they are replaced as a whole.
 VALUES = ("label_map", "args")
 # What a further method of distillation may say; the rest of the section is about the student and teacher of them all.
-ALSO = ("method", "weight", "tau", "layer")
+ALSO = ("method", "weight", "tau", "layer", "features_weight", "recipe")
 ClassWeights = Literal["random", "fixed", "none"]
 
 
@@ -135,21 +135,26 @@ class Distill:
     """How the student listens to the teacher (Eq. 8). A list of sections in its place combines several methods.
 
     Args:
-        method: cwd (channel-wise distillation), kd (per-pixel distillation), feature, at, fitnet, dist, mgd or none.
+        method: cwd (channel-wise distillation), kd (per-pixel distillation), feature, at, fitnet, skd, ifvd, dist, mgd
+            or none; docs/methods.md says what each does.
         weight: Weight beta of the method's loss; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
         tau: Temperature; null takes the method's own (cwd 4, kd 1, dist 1).
         layer: The feature map that feature methods read; head is the one before the classifier, backbone the last one
             of the backbone or what the network's features names.
-        also: More methods, each with method, weight, tau and layer.
+        features_weight: For cwd, the weight of a feature part beside the logits; null for none.
+        recipe: For cwd, full adds features (weight 50), kd and an adversary, as the field's tables had it.
+        also: More methods, each with the keys above.
         warm_start: Start the student from the trained plain student (needs baseline).
         alpha: Pixel noise that the teacher sees now; null keeps the teacher's.
         class_weights: Class weights that the teacher sees now; null keeps the teacher's.
     """
 
-    method: Literal["none", "kd", "feature", "at", "fitnet", "cwd", "dist", "mgd"] = "cwd"
+    method: Literal["none", "kd", "feature", "at", "fitnet", "cwd", "skd", "ifvd", "dist", "mgd"] = "cwd"
     weight: float | None = None
     tau: float | None = None
     layer: Literal["head", "backbone"] = "head"
+    features_weight: float | None = None
+    recipe: Literal["plain", "full"] = "plain"
     also: list[dict[str, Any]] = field(default_factory=list)
     warm_start: bool = False
     alpha: float | None = None

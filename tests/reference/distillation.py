@@ -47,3 +47,41 @@ def dist(student: Tensor, teacher: Tensor, tau: float) -> tuple[float, float]:
     by_class = [[[row[c] for row in rows] for c in range(classes)] for rows in probabilities]
     intra = statistics.fmean(1 - statistics.correlation(s, t) for s, t in zip(*by_class, strict=True))
     return tau**2 * inter, tau**2 * intra
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    lengths = math.sqrt(sum(v * v for v in a)) * math.sqrt(sum(v * v for v in b))
+    return sum(x * y for x, y in zip(a, b, strict=True)) / lengths
+
+
+def pairwise(student: Tensor, teacher: Tensor) -> float:
+    """SKD: cosines between all pairs of positions of 2x2-max-pooled maps; the mean squared difference."""
+    matrices = []
+    for feature in (student.double(), teacher.double()):
+        rows = []
+        for image in feature:
+            height, width = image.shape[1:]
+            places = [
+                [max(image[c, y : y + 2, x : x + 2].flatten().tolist()) for c in range(len(image))]
+                for y in range(0, height, 2)
+                for x in range(0, width, 2)
+            ]
+            rows += [cosine(a, b) for a in places for b in places]
+        matrices.append(rows)
+    return statistics.fmean((s - t) ** 2 for s, t in zip(*matrices, strict=True))
+
+
+def ifv(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> float:
+    """IFVD: cosine of each position's feature to its class's mean one in its image; the label has the map's size."""
+    likeness: list[list[float]] = []
+    for feature in (student.double(), teacher.double()):
+        found = []
+        for image, ids in zip(feature, label, strict=True):
+            vectors = image.flatten(1).T.tolist()
+            flat = ids.flatten().tolist()
+            for vector, own in zip(vectors, flat, strict=True):
+                members = [v for v, other in zip(vectors, flat, strict=True) if other == own]
+                centre = [statistics.fmean(column) for column in zip(*members, strict=True)]
+                found.append(cosine(vector, centre) if 0 <= own < classes else 1.0)
+        likeness.append(found)
+    return statistics.fmean((s - t) ** 2 for s, t in zip(*likeness, strict=True))

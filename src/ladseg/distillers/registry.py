@@ -5,13 +5,16 @@ from collections.abc import Callable
 from ladseg.distillers.at import AT
 from ladseg.distillers.base import Distiller
 from ladseg.distillers.cwd import CWD
+from ladseg.distillers.cwd_full import FEATURES_WEIGHT, CWDFull
 from ladseg.distillers.dist import DIST
 from ladseg.distillers.feature import Feature, FitNet
+from ladseg.distillers.ifvd import IFVD
 from ladseg.distillers.kd import KD
 from ladseg.distillers.match import feature_of
 from ladseg.distillers.mgd import MGD
 from ladseg.distillers.none import NoDistillation
 from ladseg.distillers.several import Several
+from ladseg.distillers.skd import SKD
 from ladseg.errors import RecipeError
 from ladseg.outputs import SegmentationOutput
 from ladseg.recipe import Distill
@@ -25,7 +28,9 @@ DISTILLERS: dict[str, Build] = {
     "feature": lambda distill, student, teacher: Feature(*_widths(distill, student, teacher), distill.layer),
     "at": lambda distill, student, teacher: AT(distill.layer),
     "fitnet": lambda distill, student, teacher: FitNet(*_widths(distill, student, teacher), distill.layer),
-    "cwd": lambda distill, student, teacher: CWD(distill.tau or 4.0),
+    "cwd": lambda distill, student, teacher: _cwd(distill, student, teacher),
+    "skd": lambda distill, student, teacher: SKD(_classes(teacher), distill.layer),
+    "ifvd": lambda distill, student, teacher: IFVD(_classes(teacher), distill.layer),
     "dist": lambda distill, student, teacher: DIST(distill.tau or 1.0),
     "mgd": lambda distill, student, teacher: MGD(*_widths(distill, student, teacher), distill.layer),
 }
@@ -53,6 +58,19 @@ def build_distiller(distill: Distill, student: SegmentationOutput, teacher: Segm
             part.terms = {**part.terms, own: one.weight}
         parts.append(part)
     return parts[0] if len(parts) == 1 else Several(parts)
+
+
+def _cwd(distill: Distill, student: SegmentationOutput, teacher: SegmentationOutput) -> Distiller:
+    tau, full = distill.tau or 4.0, distill.recipe == "full"
+    if not full and not distill.features_weight:
+        return CWD(tau)
+    weight = FEATURES_WEIGHT if distill.features_weight is None else distill.features_weight
+    classes = _classes(teacher) if full else None
+    return CWDFull(*_widths(distill, student, teacher), weight, classes, tau, distill.layer)
+
+
+def _classes(teacher: SegmentationOutput) -> int:
+    return teacher.logits.shape[1]
 
 
 def _widths(distill: Distill, student: SegmentationOutput, teacher: SegmentationOutput) -> tuple[int, int]:

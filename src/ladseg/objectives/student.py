@@ -54,7 +54,10 @@ class StudentObjective(nn.Module):
         student = SegmentationOutput.of(self.student(batch["image"]))
         label = batch["label"].long()
         terms = supervised_terms(student, label)
-        distilled = self.distiller(student, self._teach({**batch, "label": label}), label)
+        teacher = self._teach({**batch, "label": label})
+        # Distillation is computed in float32 whatever the networks run in: matrix products would be cast down again.
+        with torch.autocast(label.device.type, enabled=False):
+            distilled = self.distiller(student.map(Tensor.float), teacher.map(Tensor.float), label)
         weights = self.distiller.terms if self.weight is None else dict.fromkeys(distilled, self.weight)
         return weighted(terms | distilled, {"aux": self.aux_weight} | weights)
 

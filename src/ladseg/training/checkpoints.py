@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from ladseg.errors import TrainingError
 from ladseg.files import write_atomically
+from ladseg.training.optimizers import JoinedOptimizer
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Progress:
 def save_checkpoint(
     folder: Path,
     objective: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | JoinedOptimizer,
     progress: Progress,
     precision: str,
     identity: str,

@@ -17,6 +17,7 @@ from ladseg.training.checkpoints import (
     save_weights,
 )
 from ladseg.training.identity import refuse_other_identity
+from ladseg.training.optimizers import JoinedOptimizer
 from ladseg.training.sync_batch_norm import convert_sync_batch_norm
 
 
@@ -35,7 +36,7 @@ def resume(
     folder: Path,
     objective: nn.Module,
     network: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | JoinedOptimizer,
     precision: str,
     identity: str,
     accelerator: Accelerator,

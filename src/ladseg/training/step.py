@@ -5,11 +5,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ladseg.training.optimizers import JoinedOptimizer
+
 
 def train_step(
     model: nn.Module,
     batch: dict[str, Tensor],
-    optimizer: Optimizer,
+    optimizer: Optimizer | JoinedOptimizer,
     parameters: list[nn.Parameter],
     lr: float,
     clip_grad: float | None,
@@ -17,7 +19,7 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Update the weights once; return the loss terms before it, still on the device."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
     optimizer.zero_grad()
     terms: dict[str, Tensor] = model(batch)
     accelerator.backward(terms["loss"])

@@ -1,0 +1,93 @@
+"""The adversarial term of the structured methods: a discriminator tells the teacher's class scores from the student's.
+
+Liu et al., "Structured Knowledge Distillation for Dense Prediction", TPAMI 2020, section 3.3, with the hinge loss and
+the discriminator that the field's comparisons used: self-attention as in Zhang et al., "Self-Attention GAN", ICML 2019.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ladseg.distillers.match import match_logits
+
+WIDTHS = (64, 128, 256, 512)
+# Weights of the student's term and of the discriminator's.
+WEIGHTS = {"adversarial": 1e-3, "discriminator": 0.1}
+# The side that four halvings bring to 4, which the last convolution takes; smaller maps are enlarged to it.
+SMALLEST = 64
+
+
+class Adversary(nn.Module):
+    """Both sides of the game in one forward pass, each with gradients for its own player only.
+
+    Args:
+        classes: Number of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.discriminator = Discriminator(classes)
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> dict[str, Tensor]:
+        """``adversarial``, for the student: ``-mean D(S)``; and ``discriminator``, for the discriminator:
+        ``mean max(0, 1 - D(T)) + mean max(0, 1 + D(S))``.
+
+        Args:
+            student_logits: ``(N, C, h, w)``.
+            teacher_logits: ``(N, C, h', w')``; the larger map is resized to the smaller.
+        """
+        student, teacher = match_logits(student_logits, teacher_logits)
+        self.discriminator.requires_grad_(False)
+        fooled = -self.discriminator(student).mean()
+        self.discriminator.requires_grad_(True)
+        real, fake = self.discriminator(teacher.detach()), self.discriminator(student.detach())
+        return {"adversarial": fooled, "discriminator": F.relu(1 - real).mean() + F.relu(1 + fake).mean()}
+
+
+class Discriminator(nn.Module):
+    """Batch norm on the scores, four halving convolutions, self-attention after the last two, one score a 4x4 patch.
+
+    Args:
+        classes: Number of classes.
+    """
+
+    # It plays against the networks, at a pace of its own.
+    own_adam = {"lr": 4e-4, "betas": (0.9, 0.99)}  # noqa: RUF012
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(classes)
+        layers: list[nn.Module] = []
+        for width, wider in zip((classes, *WIDTHS), WIDTHS, strict=False):
+            layers += [spectral_norm(nn.Conv2d(width, wider, 4, stride=2, padding=1)), nn.LeakyReLU(0.1)]
+            if wider in WIDTHS[2:]:
+                layers.append(SelfAttention(wider))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(WIDTHS[-1], 1, 4))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Scores ``(N, 1, h, w)`` of class scores ``(N, C, h', w')`` of any size."""
+        height, width = (max(SMALLEST, side) for side in logits.shape[-2:])
+        if (height, width) != tuple(logits.shape[-2:]):
+            logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+        scores: Tensor = self.layers(self.norm(logits))
+        return scores.float()
+
+
+class SelfAttention(nn.Module):
+    """Adds to each position a mixture of all, with a weight that starts at zero.
+
+    Args:
+        width: Channels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key = nn.Conv2d(width, width // 8, 1), nn.Conv2d(width, width // 8, 1)
+        self.value = nn.Conv2d(width, width, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, map_: Tensor) -> Tensor:
+        query, key, value = (layer(map_).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return map_ + self.gamma * mixed.transpose(1, 2).reshape(map_.shape)

@@ -1,0 +1,61 @@
+"""Intra-class feature variation: Wang et al., "Intra-class Feature Variation Distillation for Semantic Segmentation",
+ECCV 2020, with KD and an adversary beside it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ladseg.distillers.adversary import WEIGHTS, Adversary
+from ladseg.distillers.base import Distiller
+from ladseg.distillers.kd import kd_loss
+from ladseg.distillers.match import feature_of, match_sizes
+from ladseg.outputs import SegmentationOutput
+
+
+def ifv_loss(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> Tensor:
+    """Mean squared difference of how alike each position's feature is to its class's centre (Eq. 3 and 4).
+
+    The likeness is the cosine to the mean feature of the position's class in its image; 1 where the label is ignored.
+
+    Args:
+        student: ``(N, C, h, w)``.
+        teacher: ``(N, C', h', w')``; the larger map is resized to the smaller.
+        label: ``(N, H, W)`` int64, resized to the maps by nearest position; ids outside the classes are ignored.
+        classes: Number of classes.
+    """
+    student, teacher = match_sizes(student, teacher)
+    small = F.interpolate(label[:, None].float(), tuple(student.shape[-2:]), mode="nearest").long().flatten(1)
+    return F.mse_loss(_variation(student, small, classes), _variation(teacher, small, classes))
+
+
+def _variation(feature: Tensor, label: Tensor, classes: int) -> Tensor:
+    """``(N, P)`` cosines of features ``(N, C, h, w)`` to the centres of their classes, by labels ``(N, P)``."""
+    flat = feature.flatten(2)  # (N, C, P)
+    valid = (label >= 0) & (label < classes)
+    index = torch.where(valid, label, classes)  # ignored positions share a centre that nobody asks for
+    members = F.one_hot(index, classes + 1).to(flat.dtype)  # (N, P, K + 1)
+    centres = flat @ members / members.sum(1, keepdim=True).clamp_min(1.0)  # (N, C, K + 1)
+    own = centres.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
+    return torch.where(valid, F.cosine_similarity(flat, own, dim=1), torch.ones_like(label, dtype=flat.dtype))
+
+
+class IFVD(Distiller):
+    """:func:`ifv_loss` with weight 20, KD at temperature 1 with weight 1, and the adversary.
+
+    Args:
+        classes: Number of classes.
+        layer: Which feature map; ``head`` is the one before the classifier.
+    """
+
+    def __init__(self, classes: int, layer: str = "head") -> None:
+        super().__init__({"ifvd": 20.0, "kd": 1.0, **WEIGHTS})
+        self.adversary = Adversary(classes)
+        self.classes, self.layer = classes, layer
+
+    def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
+        maps = feature_of(student, self.layer), feature_of(teacher, self.layer)
+        return {
+            "ifvd": ifv_loss(*maps, label, self.classes),
+            "kd": kd_loss(student.logits, teacher.logits),
+            **self.adversary(student.logits, teacher.logits),
+        }

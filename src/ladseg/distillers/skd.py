@@ -1,0 +1,49 @@
+"""Structured knowledge distillation: Liu et al., TPAMI 2020: pair-wise similarity, KD and an adversary."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ladseg.distillers.adversary import WEIGHTS, Adversary
+from ladseg.distillers.base import Distiller
+from ladseg.distillers.kd import kd_loss
+from ladseg.distillers.match import feature_of, match_sizes
+from ladseg.outputs import SegmentationOutput
+
+
+def pairwise_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the two networks' similarities between all pairs of positions (Eq. 2).
+
+    The maps are max-pooled 2x2; a similarity is the cosine of two positions' features, so widths may differ.
+
+    Args:
+        student: ``(N, C, h, w)``.
+        teacher: ``(N, C', h', w')``; the larger map is resized to the smaller.
+    """
+    student, teacher = match_sizes(student, teacher)
+    return F.mse_loss(_similarities(student), _similarities(teacher))
+
+
+def _similarities(feature: Tensor) -> Tensor:
+    pooled = F.normalize(F.max_pool2d(feature, 2, ceil_mode=True).flatten(2), dim=1)
+    return pooled.transpose(1, 2) @ pooled
+
+
+class SKD(Distiller):
+    """:func:`pairwise_loss` with weight 10, KD at temperature 1 with weight 1, and the adversary.
+
+    Args:
+        classes: Number of classes.
+        layer: Which feature map; ``head`` is the one before the classifier.
+    """
+
+    def __init__(self, classes: int, layer: str = "head") -> None:
+        super().__init__({"skd": 10.0, "kd": 1.0, **WEIGHTS})
+        self.adversary = Adversary(classes)
+        self.layer = layer
+
+    def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
+        return {
+            "skd": pairwise_loss(feature_of(student, self.layer), feature_of(teacher, self.layer)),
+            "kd": kd_loss(student.logits, teacher.logits),
+            **self.adversary(student.logits, teacher.logits),
+        }
