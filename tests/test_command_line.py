@@ -132,9 +132,13 @@ def test_the_student_alone_and_the_distilled_one_start_equal_and_see_the_same(sc
 
 @pytest.mark.slow
 def test_a_killed_run_ends_at_the_same_weights(scenes: Path, tmp_path: Path) -> None:
-    """SIGKILL at three moments of the three trainings; the weights are bit-identical to an unbroken run's."""
+    """SIGKILL at three moments of the three trainings; the weights are bit-identical to an unbroken run's.
+
+    The methods have what is hardest to resume: an adversary with an optimizer of its own, a projector, random masks.
+    """
     length = {"schedule__iterations": "12", "teacher__iterations": "12"}
-    changes = {**length, "schedule__save_every": "1", "schedule__eval_every": "6"}
+    methods = {"distill__method": "skd", "distill__also": '[{"method": "mgd"}]'}
+    changes = {**length, **methods, "schedule__save_every": "1", "schedule__eval_every": "6"}
     assert run_in_a_process(words(scenes, tmp_path / "whole", **changes)).returncode == 0
     arguments = words(scenes, tmp_path / "broken", **changes)
     for phase in ("baseline", "teacher", "student"):
@@ -172,9 +176,11 @@ def free_port() -> str:
 
 
 @pytest.mark.slow
-def test_two_processes_follow_one(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["cwd", "skd"])
+def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> None:
     """torchrun with two processes of 2 images each, against one process of 4; dropout is the one thing that differs."""
     changes = {
+        "distill__method": method,
         "schedule__iterations": "3",
         "teacher__iterations": "3",
         "schedule__eval_every": "3",
