@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -72,8 +73,11 @@ class SegmentationOutput:
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits ``(N, C, h, w)`` at ``size`` in float32, bilinear with aligned corners as these models are trained."""
-    logits = logits.float()
+    """Logits ``(N, C, h, w)`` at ``size``, bilinear with aligned corners as these models are trained.
+
+    In float32, whatever came; float64 stays.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=True)
