@@ -155,7 +155,7 @@ WORKS: dict[str, Case] = {
     "rgba": put("images/train/x.png", rgb().convert("RGBA")),
     "cmyk jpeg": put("images/train/x.jpg", rgb().convert("CMYK")),
     "cmyk tiff": put("images/train/x.tif", rgb().convert("CMYK")),
-    "ycbcr tiff": put("images/train/x.tif", rgb().convert("YCbCr")),
+    "tiff with jpeg inside": put("images/train/x.tif", rgb(), compression="jpeg"),
     "lab tiff": put("images/train/x.tif", rgb().convert("LAB")),
     "palette image": put("images/train/x.png", rgb().quantize(16)),
     "palette image with transparent bytes": put(
