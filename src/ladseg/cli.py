@@ -95,15 +95,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11;\n"
         "what is not given is as in the data set that the network was trained on.",
     )
-    evaluate.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
-    evaluate.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+    _add_weights_on_data(evaluate)
     evaluate.add_argument("--split", default="val", help="train or val (default: val)")
-
-    evaluate.add_argument(
-        "--model",
-        metavar="MODULE:CLASS",
-        help="the network, if it is your own code: a file's code runs only if you name it here",
-    )
 
     submit = command(
         "submit",
@@ -113,11 +106,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         epilog="--data.KEY VALUE sets any key of a recipe's data section;\n"
         "what is not given is as in the data set that the network was trained on.",
     )
-    submit.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
-    submit.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+    _add_weights_on_data(submit)
     submit.add_argument("--out", metavar="DIR", required=True, help="where the PNG files go")
     submit.add_argument("--split", default="test", help="the split to predict (default: test)")
-    submit.add_argument("--model", metavar="MODULE:CLASS", help="as for 'ladseg eval'")
 
     check = command(
         "check",
@@ -147,6 +138,21 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     models.add_argument("--time", action="store_true", help="measure prediction and training step on this machine")
     models.add_argument("--markdown", action="store_true", help="print Markdown instead of a table for the terminal")
     return parser, commands
+
+
+def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
+    """The words of a command that runs a delivered network on a data set; ``_data_words`` reads them."""
+    command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    command.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+    command.add_argument(
+        "--model",
+        metavar="MODULE:CLASS",
+        help="the network, if it is your own code: a file's code runs only if you name it here",
+    )
+
+
+def _data_words(known: argparse.Namespace, rest: list[str]) -> list[str]:
+    return (["--data.root", known.data] if known.data else []) + rest
 
 
 def _demo(known: argparse.Namespace, rest: list[str]) -> None:
@@ -198,15 +204,13 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.delivery import iou_table
     from ladseg.studies import evaluate_file
 
-    overrides = (["--data.root", known.data] if known.data else []) + rest
-    Console().print(iou_table(evaluate_file(known.weights, overrides, known.split, known.model)))
+    Console().print(iou_table(evaluate_file(known.weights, _data_words(known, rest), known.split, known.model)))
 
 
 def _submit(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.studies import submit
 
-    overrides = (["--data.root", known.data] if known.data else []) + rest
-    count = submit(known.weights, overrides, Path(known.out), known.split, known.model)
+    count = submit(known.weights, _data_words(known, rest), Path(known.out), known.split, known.model)
     print(f"{count} predictions in {known.out}")
 
 

@@ -10,6 +10,11 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
 
 
+def first_words(error: Exception, length: int = 100) -> str:
+    """The beginning of another library's message, in one line."""
+    return " ".join(str(error).split())[:length] or type(error).__name__
+
+
 class UserError(Exception):
     """Base of every error that the user, not the programmer, can put right."""
 
@@ -23,6 +28,20 @@ class RecipeError(UserError):
 
 class DataError(UserError):
     """A data set that cannot be trained on or measured with; the message names the file."""
+
+
+class FileError(DataError):
+    """One file of a data set that can't be used.
+
+    Attributes:
+        file: Its name.
+        what: What is wrong with it.
+        hint: What to do.
+    """
+
+    def __init__(self, file: object, what: str, hint: str) -> None:
+        super().__init__(f"{file}: {what}; {hint}")
+        self.file, self.what, self.hint = str(file), what, hint
 
 
 class ModelError(UserError):

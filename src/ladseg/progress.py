@@ -11,7 +11,7 @@ QUIET = 10.0
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], total: int, title: str, unit: str, console: Console | None = None) -> Iterator[T]:
+def progress(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[T]:
     """The items, with the pace told while they are taken.
 
     Args:
@@ -19,9 +19,8 @@ def progress(items: Iterable[T], total: int, title: str, unit: str, console: Con
         total: How many there are.
         title: Names the work.
         unit: What an item is called, in the plural.
-        console: The screen; None for standard error.
     """
-    console = console or Console(stderr=True)
+    console = Console(stderr=True)
     started = spoken = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
     rate = TextColumn("{task.fields[rate]}")

@@ -6,6 +6,7 @@ from .check import Report as Report
 from .check import check_dataset as check_dataset
 from .check import survey as survey
 from .dataset import SegmentationDataset as SegmentationDataset
+from .dataset import data_root as data_root
 from .dataset import find_split as find_split
 from .dataset import open_dataset as open_dataset
 from .demo_scenes import write_demo_scenes as write_demo_scenes

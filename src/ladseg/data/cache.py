@@ -41,14 +41,14 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
     """
     if where is None:
         return dataset
-    samples = _Samples(dataset, f"decoding {title}")
+    samples = progress(_decoded(dataset), len(dataset), f"decoding {title}", "pairs")
     if where == "ram":
-        samples.refuse_without_room(_free_memory(), "memory", "cache: disk")
+        _refuse_without_room(dataset, _free_memory(), "memory", "cache: disk")
         return replace(dataset, decoded=list(samples))
     path = cache_folder() / f"decoded-{fingerprint(dataset)}.bin"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples.refuse_without_room(shutil.disk_usage(path.parent).free, f"disk at {path.parent}", "no cache")
+        _refuse_without_room(dataset, shutil.disk_usage(path.parent).free, f"disk at {path.parent}", "no cache")
         write_atomically(path, lambda temporary: _write(temporary, samples))
     return replace(dataset, decoded=MappedSamples(path))
 
@@ -58,29 +58,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ladseg"
 
 
-class _Samples:
-    """Every sample of a data set once, in order, decoded by all cores."""
+def _decoded(dataset: SegmentationDataset) -> Iterator[Sample]:
+    """Every sample once, in order, decoded by all cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(dataset), CHUNK):
+            yield from pool.map(dataset.read, range(start, min(start + CHUNK, len(dataset))))
 
-    def __init__(self, dataset: SegmentationDataset, title: str) -> None:
-        self.dataset, self.title = dataset, title
 
-    def __iter__(self) -> Iterator[Sample]:
-        return progress(self._decoded(), len(self.dataset), self.title, "pairs")
-
-    def _decoded(self) -> Iterator[Sample]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(self.dataset), CHUNK):
-                yield from pool.map(self.dataset.read, range(start, min(start + CHUNK, len(self.dataset))))
-
-    def refuse_without_room(self, free: int, what: str, instead: str) -> None:
-        """By the size of the first sample, the others being like it."""
-        first = sum(tensor.numel() for tensor in self.dataset.read(0))
-        needed = first * len(self.dataset)
-        if needed > 0.9 * free:
-            raise DataError(
-                f"data.cache: about {needed / 1e9:.1f} GB decoded, but {free / 1e9:.1f} GB of {what} are free; "
-                f"use {instead}"
-            )
+def _refuse_without_room(dataset: SegmentationDataset, free: int, what: str, instead: str) -> None:
+    """By the size of the first sample, the others being like it."""
+    needed = len(dataset) * sum(tensor.numel() for tensor in dataset.read(0))
+    if needed > 0.9 * free:
+        raise DataError(
+            f"data.cache: about {needed / 1e9:.1f} GB decoded, but {free / 1e9:.1f} GB of {what} are free; "
+            f"use {instead}"
+        )
 
 
 class MappedSamples(Sequence[Sample]):
@@ -113,7 +105,7 @@ class MappedSamples(Sequence[Sample]):
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label)
 
 
-def _write(path: Path, samples: _Samples) -> None:
+def _write(path: Path, samples: Iterator[Sample]) -> None:
     sizes = []
     with path.open("wb") as file:
         for image, label in samples:

@@ -12,7 +12,7 @@ import numpy as np
 from ladseg.data.dataset import find_split
 from ladseg.data.layouts import get_layout
 from ladseg.data.look import STRANGE_VALUES, Look, look_at
-from ladseg.data.pairs import Fault, Listing, PackedPairs
+from ladseg.data.pairs import Fault, Listing
 from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.errors import DataError, printable
 from ladseg.progress import progress
@@ -126,7 +126,7 @@ def check_dataset(data: Data, splits: Sequence[str] = ("train", "val")) -> list[
     return [f"{finding.split}: {finding.message}" for finding in findings]
 
 
-def survey(data: Data, splits: Sequence[str] = ("train", "val"), title: str = "checking") -> Report:
+def survey(data: Data, splits: Sequence[str] = ("train", "val")) -> Report:
     """Read all images and masks of the splits, and tell everything.
 
     Raises:
@@ -136,7 +136,7 @@ def survey(data: Data, splits: Sequence[str] = ("train", "val"), title: str = "c
     reports, findings, digests = [], [], {}
     for split in splits:
         listing, spec = find_split(data, split)
-        report, found, digests[split] = _survey_split(split, listing, spec, title)
+        report, found, digests[split] = _survey_split(split, listing, spec)
         reports.append(report)
         findings += found
     findings += _leaks(digests)
@@ -155,10 +155,8 @@ def survey(data: Data, splits: Sequence[str] = ("train", "val"), title: str = "c
 Digests = dict[bytes, list[str]]
 
 
-def _survey_split(
-    split: str, listing: Listing, spec: DatasetSpec, title: str
-) -> tuple[SplitReport, list[Finding], Digests]:
-    pairs = PackedPairs(listing.pairs) if isinstance(listing.pairs, list) else listing.pairs
+def _survey_split(split: str, listing: Listing, spec: DatasetSpec) -> tuple[SplitReport, list[Finding], Digests]:
+    pairs = listing.pairs
     table, known = spec.lookup()
     classes = spec.num_classes
     pixels, images, values = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(256, np.int64)
@@ -166,7 +164,7 @@ def _survey_split(
     faults, strange = list(listing.faults), Counter[int]()
     digests: Digests = {}
     looks = look_at(pairs, spec, os.cpu_count() or 1)
-    for look in progress(looks, len(pairs), f"{title} {split}", "pairs"):
+    for look in progress(looks, len(pairs), f"checking {split}", "pairs"):
         faults += look.faults
         _tally(look, kinds, digests)
         if look.counts is not None:

@@ -4,6 +4,7 @@ import colorsys
 import csv
 from pathlib import Path
 
+from ladseg.data.text import read_text
 from ladseg.errors import DataError
 
 Color = tuple[int, int, int]
@@ -33,24 +34,17 @@ def read_classes(classes: list[str] | str) -> tuple[tuple[str, ...], tuple[Color
 
 
 def _read_lines(path: Path) -> tuple[str, ...]:
-    return tuple(name for line in _text(path).splitlines() if (name := line.strip()))
+    return tuple(name for line in read_text(path).splitlines() if (name := line.strip()))
 
 
 def _read_csv(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(_text(path).splitlines()) if any(row)]
+    rows = [[cell.strip() for cell in row] for row in csv.reader(read_text(path).splitlines()) if any(row)]
     if rows and len(rows[0]) == 4 and not rows[0][1].isdigit():
         rows = rows[1:]  # the heading
     for row in rows:
         if len(row) != 4 or not all(cell.isdigit() and int(cell) <= 255 for cell in row[1:]):
             raise DataError(f"{path}: row '{','.join(row)}' is not name,r,g,b with colours of 0..255")
     return tuple(row[0] for row in rows), tuple((int(row[1]), int(row[2]), int(row[3])) for row in rows)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read as text ({' '.join(str(error).split())[:100]})") from None
 
 
 def palette(count: int) -> tuple[Color, ...]:

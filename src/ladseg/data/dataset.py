@@ -1,7 +1,7 @@
 """A split of a data set: pairs of files, read one at a time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,6 @@ class SegmentationDataset:
 
     def __post_init__(self) -> None:
         self._table = self.spec.lookup()[0]
-        if isinstance(self.pairs, list):
-            self.pairs = PackedPairs(self.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -54,10 +52,22 @@ def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
         DataError: An unknown layout, a missing folder, an empty split, classes that can't be read.
     """
     layout = get_layout(data.layout)
+    data_root(data)
+    listing = layout.find(data, split)
+    if isinstance(listing.pairs, list):
+        listing = replace(listing, pairs=PackedPairs(listing.pairs))
+    return listing, make_spec(data, listing.spec)
+
+
+def data_root(data: Data) -> Path:
+    """The data set's folder.
+
+    Raises:
+        DataError: It is none.
+    """
     if not data.root or not Path(data.root).is_dir():
         raise DataError(f"data.root '{data.root}' is no folder; give the one that holds the data set")
-    listing = layout.find(data, split)
-    return listing, make_spec(data, listing.spec)
+    return Path(data.root)
 
 
 def open_dataset(data: Data, split: str) -> SegmentationDataset:

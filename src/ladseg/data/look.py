@@ -13,7 +13,7 @@ from ladseg.data.memory import keep_freed_memory
 from ladseg.data.pairs import Fault, Pairs, Source
 from ladseg.data.read import Header, decode_image, decode_mask
 from ladseg.data.spec import IGNORE, DatasetSpec
-from ladseg.errors import DataError, printable
+from ladseg.errors import FileError, printable
 
 # Pairs that a process looks at before it tells; fewer pairs than this in all are not worth another process.
 CHUNK = 16
@@ -28,7 +28,6 @@ class Look:
 
     Attributes:
         image: The image's name.
-        mask: The mask's name.
         faults: What is amiss; the rest is only there if the files could be read.
         size: Width and height of the image in pixels.
         image_kind: Its format and mode, such as ``JPEG RGB``.
@@ -38,7 +37,6 @@ class Look:
     """
 
     image: str
-    mask: str
     faults: tuple[Fault, ...] = ()
     size: tuple[int, int] | None = None
     image_kind: str = ""
@@ -75,8 +73,8 @@ class _Looks(Dataset):
     def __getitem__(self, index: int) -> Look:
         try:
             image, mask = self.pairs[index]
-        except DataError as error:
-            return Look("", "", (_unreadable(error),))
+        except FileError as error:
+            return Look("", (_unreadable(error),))
         return self.look(image, mask)
 
     def look(self, image: Source, mask: Source) -> Look:
@@ -89,19 +87,19 @@ class _Looks(Dataset):
             size = (pixels.shape[1], pixels.shape[0])
             digest = hashlib.sha256(pixels.data).digest()
             faults += _frame_faults(image, image_header)
-        except DataError as error:
+        except FileError as error:
             faults.append(_unreadable(error))
         try:
             values, mask_header = decode_mask(mask, self.spec.mask_colors)
             counts = np.array(Image.fromarray(values).histogram())
-        except DataError as error:
+        except FileError as error:
             faults.append(_unreadable(error))
         if pixels is not None and values is not None:
             faults += _size_faults(image, mask, pixels.shape[:2], values.shape, image_header.turned)
         if counts is not None:
             faults += self._value_faults(mask, counts)
-        names = printable(str(image)), printable(str(mask))
-        return Look(*names, tuple(faults), size, image_header.kind, mask_header.kind, counts, digest)
+        name = printable(str(image))
+        return Look(name, tuple(faults), size, image_header.kind, mask_header.kind, counts, digest)
 
     def _value_faults(self, mask: Source, counts: np.ndarray) -> list[Fault]:
         values = np.flatnonzero(counts)
@@ -121,11 +119,9 @@ def _frame_faults(image: Source, header: Header) -> list[Fault]:
     return [Fault("animated image", str(image), what, "save the frame that the mask is of", "warning")]
 
 
-def _unreadable(error: DataError) -> Fault:
-    """The fault of a message ``FILE: WHAT; HINT``; its kind is what it says before it goes into particulars."""
-    file, _, rest = str(error).partition(": ")
-    what, _, hint = rest.partition("; ")
-    return Fault(re.split(r" \(|, | up to ", what)[0], file, what, hint)
+def _unreadable(error: FileError) -> Fault:
+    """Its kind is what is wrong before that goes into particulars."""
+    return Fault(re.split(r" \(|, | up to ", error.what)[0], error.file, error.what, error.hint)
 
 
 def _size_faults(

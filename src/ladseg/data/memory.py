@@ -16,9 +16,8 @@ def keep_freed_memory() -> None:
     """Let glibc keep up to 512 MB of freed memory instead of handing back every few megabytes.
 
     By default the float image of each sample is mapped, cleared page by page by the kernel, and unmapped again, which
-    takes longer than the arithmetic on it: augmentation of a 512x512 crop took 6.6 ms with, 2.6 ms without
-    (benchmarks/loading.py). Loader processes that are forked inherit this. Elsewhere than on glibc, or where
-    the environment sets its own thresholds, nothing is done.
+    takes longer than the arithmetic on it (docs/performance.md). Loader processes that are forked inherit this.
+    Elsewhere than on glibc, or where the environment sets its own thresholds, nothing is done.
     """
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
         return

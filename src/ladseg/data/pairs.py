@@ -1,7 +1,7 @@
 """Where the image and the mask of each sample are, and what is amiss with the way they lie."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -91,41 +91,33 @@ class Files:
     faults: tuple[Fault, ...] = ()
 
 
-def list_files(folder: Path, suffixes: Iterable[str], prefix: str = "", ending: str = "") -> Files:
+def list_files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> Files:
     """Files in a folder and its subfolders; hidden ones, and symbolic links to folders, are passed over.
 
     Args:
         folder: Where to look.
         suffixes: File-name suffixes, lower case, with the dot.
-        prefix: How the names begin; not part of the stem.
         ending: How the names end before the suffix; not part of the stem.
 
     Raises:
         DataError: The folder is missing, can't be read, or holds no such file.
     """
-    suffixes = tuple(suffixes)
     paths: dict[str, Path] = {}
     twins: list[Fault] = []
     for relative in sorted(_walk(folder)):
         body, suffix = os.path.splitext(relative)
         head, name = os.path.split(body)
-        if suffix.lower() not in suffixes or not (name.startswith(prefix) and name.endswith(ending)):
+        if suffix.lower() not in suffixes or not name.endswith(ending):
             continue
-        stem = os.path.join(head, name[len(prefix) : len(name) - len(ending)])
+        stem = os.path.join(head, name.removesuffix(ending))
         path = folder / relative
         if stem in paths:
-            twins.append(
-                Fault(
-                    "two files of one name",
-                    str(path),
-                    f"a second file called '{stem}' beside {paths[stem].name}",
-                    "keep one",
-                )
-            )
+            what = f"a second file called '{stem}' beside {paths[stem].name}"
+            twins.append(Fault("two files of one name", str(path), what, "keep one"))
         else:
             paths[stem] = path
     if not paths:
-        kind = f"{prefix}*{ending}" if prefix or ending else ""
+        kind = f"*{ending}" if ending else ""
         raise DataError(f"{folder}: empty split, no {kind}{'/'.join(suffixes)} file in it")
     return Files(folder, paths, tuple(twins))
 
@@ -170,8 +162,8 @@ def match(
 class PackedPairs(Sequence[tuple[Source, Source]]):
     """Paths in one block of bytes.
 
-    A list of Path objects would be copied into every loader process, as counting references writes to each of them:
-    123,287 pairs are 60 MB a process as objects, and 20 MB once, in pages that all share, here.
+    A list of Path objects would be copied into every loader process, as counting references writes to each of them;
+    the pages of one block stay shared. benchmarks/worker_memory.py measures both.
     """
 
     def __init__(self, pairs: Sequence[tuple[Path, Path]]) -> None:

@@ -1,4 +1,4 @@
-"""Decode one image or mask; what can't be used is a DataError that names the file."""
+"""Decode one image or mask; what can't be used is a FileError, which names it."""
 
 import io
 import warnings
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ladseg.data.classes import Color
 from ladseg.data.pairs import Source
-from ladseg.errors import DataError
+from ladseg.errors import FileError, first_words
 
 # Pillow, not torchvision.io: torchvision deprecated its decoders in 0.29.
 
@@ -52,7 +52,7 @@ def decode_image(source: Source) -> tuple[np.ndarray, Header]:
     """``(H, W, 3)`` uint8 RGB, turned upright by its EXIF orientation, of an animation the first frame; and its header.
 
     Raises:
-        DataError: Missing, truncated, not an image, or with more than 16 bits a channel.
+        FileError: Missing, truncated, not an image, or with more than 16 bits a channel.
     """
     with open_file(source, "an image") as image:
         return np.array(_to_rgb(image, source)), _header(image)
@@ -69,7 +69,7 @@ def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tupl
         colors: The colours that stand for the values 0, 1, 2, ... in RGB files.
 
     Raises:
-        DataError: Missing, truncated, values above 255, or colours that stand for nothing.
+        FileError: Missing, truncated, values above 255, or colours that stand for nothing.
     """
     if isinstance(source, Path) and source.suffix.lower() == ".mat":
         return _eight_bits(_read_mat(source), source), Header("MAT")
@@ -83,7 +83,7 @@ def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tupl
     if values.ndim == 3:
         return _from_colors(values, colors, source, mode), header
     if mode == "F":
-        raise DataError(f"{source}: mask holds floating-point values (mode F); save class ids as 8-bit PNG")
+        raise FileError(source, "mask holds floating-point values (mode F)", "save class ids as 8-bit PNG")
     return _eight_bits(values, source), header
 
 
@@ -94,17 +94,17 @@ def _header(image: Image.Image) -> Header:
 
 @contextmanager
 def open_file(source: Source, kind: str) -> Iterator[Image.Image]:
-    """The file, open; anything that goes wrong with it while it is becomes a DataError in one line."""
+    """The file, open; anything that goes wrong with it while it is becomes a FileError."""
     try:
         with warnings.catch_warnings():
             # Large is no fault by itself: from twice this size on, Pillow raises.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(source if isinstance(source, Path) else io.BytesIO(source.content)) as image:
                 yield image
-    except DataError:
+    except FileError:
         raise
     except Exception as error:  # decoders raise what they like on broken bytes: struct.error, IndexError, zlib.error
-        raise DataError(f"{source}: can't be read as {kind} ({_first_words(error)}); replace or remove it") from None
+        raise FileError(source, f"can't be read as {kind} ({first_words(error)})", "replace or remove it") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -114,7 +114,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image, source: Source) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise DataError(f"{source}: image has 32 bits a channel (mode {image.mode}); save it with 8 or 16")
+        raise FileError(source, f"image has 32 bits a channel (mode {image.mode})", "save it with 8 or 16")
     upright = _upright(image)
     if image.mode.startswith("I"):  # 16-bit grey, of which convert() would keep the low byte's range alone
         return Image.fromarray((np.array(upright).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
@@ -127,25 +127,22 @@ def _read_mat(path: Path) -> np.ndarray:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise DataError(f"{path}: masks in Matlab files need scipy; pip install 'ladseg[coco]'") from None
+        raise FileError(path, "masks in Matlab files need scipy", "pip install 'ladseg[coco]'") from None
     try:
         content: dict[str, Any] = loadmat(path, variable_names=("S", "GTcls", "names"))
     except Exception as error:  # as above
-        raise DataError(
-            f"{path}: can't be read as a Matlab file ({_first_words(error)}); replace or remove it"
-        ) from None
+        what = f"can't be read as a Matlab file ({first_words(error)})"
+        raise FileError(path, what, "replace or remove it") from None
     if "S" in content:
         # v1.1 has 182 names, as 'unlabeled' is not among them any more and 11 things are.
         if "names" in content and content["names"].size == 172:
-            raise DataError(
-                f"{path}: COCO-Stuff 10K v1.0, whose ids 1..172 are others than v1.1's; get cocostuff-10k-v1.1.zip"
-            )
+            what = "COCO-Stuff 10K v1.0, whose ids 1..172 are others than v1.1's"
+            raise FileError(path, what, "get cocostuff-10k-v1.1.zip")
         return np.asarray(content["S"])
     if "GTcls" in content:
         return np.asarray(content["GTcls"][0, 0]["Segmentation"])
-    raise DataError(
-        f"{path}: no label map in this Matlab file (neither COCO-Stuff's S nor SBD's GTcls); replace or remove it"
-    )
+    what = "no label map in this Matlab file (neither COCO-Stuff's S nor SBD's GTcls)"
+    raise FileError(path, what, "replace or remove it")
 
 
 def _eight_bits(values: np.ndarray, source: Source) -> np.ndarray:
@@ -154,9 +151,10 @@ def _eight_bits(values: np.ndarray, source: Source) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         eight = values.astype(np.uint8)  # Matlab's are floating-point, of whole numbers
     if not np.array_equal(eight, values):
-        raise DataError(
-            f"{source}: mask has values up to {values.max():.15g}, more than 8 bits hold, or negative or broken ones; "
-            "save class ids of 0..255 (is it an instance mask?)"
+        raise FileError(
+            source,
+            f"mask has values up to {values.max():.15g}, more than 8 bits hold, or negative or broken ones",
+            "save class ids of 0..255 (is it an instance mask?)",
         )
     return eight
 
@@ -165,9 +163,11 @@ def _from_colors(values: np.ndarray, colors: tuple[Color, ...] | None, source: S
     if colors is None:
         if np.array_equal(values[..., 0], values[..., 1]) and np.array_equal(values[..., 0], values[..., 2]):
             return np.ascontiguousarray(values[..., 0])
-        raise DataError(
-            f"{source}: mask is in colour (mode {mode}); say which colour is which class with data.colors, "
-            "or save one class id a pixel as 8-bit grey or palette PNG"
+        raise FileError(
+            source,
+            f"mask is in colour (mode {mode})",
+            "say which colour is which class with data.colors, "
+            "or save one class id a pixel as 8-bit grey or palette PNG",
         )
     packed = values.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
     ids = _color_table(colors)[packed]
@@ -175,9 +175,8 @@ def _from_colors(values: np.ndarray, colors: tuple[Color, ...] | None, source: S
         strange = np.unique(packed[ids > 255])
         shown = ", ".join(str([int(c) >> 16, (int(c) >> 8) & 255, int(c) & 255]) for c in strange[:3])
         hint = "saved as JPEG or resized smoothly?" if len(strange) > 50 else "add them to data.colors"
-        raise DataError(
-            f"{source}: mask has colours that data.colors does not name ({len(strange)}, such as {shown}); {hint}"
-        )
+        what = f"mask has colours that data.colors does not name ({len(strange)}, such as {shown})"
+        raise FileError(source, what, hint)
     return ids.astype(np.uint8)
 
 
@@ -188,7 +187,3 @@ def _color_table(colors: tuple[Color, ...]) -> np.ndarray:
     for value, (red, green, blue) in enumerate(colors):
         table[(red << 16) | (green << 8) | blue] = value
     return table
-
-
-def _first_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:100] or type(error).__name__

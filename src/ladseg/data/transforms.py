@@ -84,7 +84,7 @@ def _nearest(start: int, length: int, size: int, backwards: bool = False) -> np.
 
 
 def _pick(label: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    """Rows and columns of a label; numpy's take is ten times as fast as indexing in torch here."""
+    """Rows and columns of a label; numpy's take is much faster than indexing in torch here."""
     return torch.from_numpy(label.numpy().take(rows, 0).take(columns, 1))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ladseg.data import Report
 from ladseg.data.check import SHOWN
-from ladseg.delivery.check_table import frequencies, percent, verdict
+from ladseg.delivery.check_table import class_rows, percent, verdict
 from ladseg.delivery.picture import color_table
 
 # Pixels of a sample's longer side on the page.
@@ -85,17 +85,14 @@ def _findings(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _classes(report: Report) -> Iterator[dict[str, Any]]:
-    shares = [frequencies(split) for split in report.splits]
-    top = max((share for split in shares for share in split), default=0) or 1.0
-    for index in sorted(range(len(report.class_names)), key=lambda index: -shares[0][index]):
+    rows = class_rows(report)
+    top = max(share for row in rows for share in row.shares) or 1.0
+    for row in rows:
         yield {
-            "name": report.class_names[index],
-            "color": report.colors[index],
-            "cells": [
-                (percent(share[index], 1), percent(split.class_images[index], max(split.pairs, 1)))
-                for share, split in zip(shares, report.splits, strict=True)
-            ],
-            "widths": [100 * share[index] / top for share in shares],
+            "name": report.class_names[row.index],
+            "color": report.colors[row.index],
+            "cells": row.cells,
+            "widths": [100 * share / top for share in row.shares],
         }
 
 

@@ -1,5 +1,7 @@
 """What ``ladseg check`` found, on one page of the terminal."""
 
+from dataclasses import dataclass
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -47,10 +49,33 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.1f} %" if share >= 1 else f"{share:.2g} %" if share >= 0.001 else "<0.001 %"
 
 
-def frequencies(split: SplitReport) -> list[float]:
-    """Each class's share of the labelled pixels, 0..1."""
-    whole = max(sum(split.class_pixels), 1)
-    return [pixels / whole for pixels in split.class_pixels]
+@dataclass(frozen=True)
+class ClassRow:
+    """How often a class is there.
+
+    Attributes:
+        index: Its id.
+        shares: Its share of each split's labelled pixels, 0..1.
+        cells: For each split that share, and the share of images that it occurs in, in words.
+    """
+
+    index: int
+    shares: list[float]
+    cells: list[tuple[str, str]]
+
+
+def class_rows(report: Report) -> list[ClassRow]:
+    """Every class, the most frequent one of the first split first."""
+    wholes = [max(sum(split.class_pixels), 1) for split in report.splits]
+    rows = []
+    for index in range(len(report.class_names)):
+        shares = [split.class_pixels[index] / whole for split, whole in zip(report.splits, wholes, strict=True)]
+        cells = [
+            (percent(share, 1), percent(split.class_images[index], max(split.pairs, 1)))
+            for share, split in zip(shares, report.splits, strict=True)
+        ]
+        rows.append(ClassRow(index, shares, cells))
+    return sorted(rows, key=lambda row: -row.shares[0])
 
 
 def sizes_line(split: SplitReport, shown: int = 3) -> str:
@@ -78,11 +103,11 @@ def _splits_table(report: Report) -> Table:
 
 
 def _classes_table(report: Report) -> Table:
-    first = report.splits[0]
-    order = sorted(range(len(report.class_names)), key=lambda index: -first.class_pixels[index])
-    left_out = len(order) - CLASSES
+    rows = class_rows(report)
+    top = rows[0].shares[0] or 1.0
+    left_out = len(rows) - CLASSES
     if left_out > 0:
-        order = order[: CLASSES // 2] + order[-CLASSES // 2 :]
+        rows = rows[: CLASSES // 2] + rows[-CLASSES // 2 :]
     caption = f"the most and the least frequent; {left_out} between them left out" if left_out > 0 else None
     table = Table(
         "class", title="share of labelled pixels, and of images it occurs in", title_justify="left", caption=caption
@@ -91,14 +116,11 @@ def _classes_table(report: Report) -> Table:
         table.add_column(split.name, justify="right")
         table.add_column("images", justify="right")
     table.add_column("")
-    top = max(frequencies(first)) or 1.0
-    for index in order:
-        cells = []
-        for split in report.splits:
-            cells += [percent(frequencies(split)[index], 1), percent(split.class_images[index], max(split.pairs, 1))]
-        bar = "█" * round(BAR * frequencies(first)[index] / top)
-        red, green, blue = report.colors[index]
-        table.add_row(report.class_names[index], *cells, Text(bar, style=f"rgb({red},{green},{blue})"))
+    for row in rows:
+        bar = "█" * round(BAR * row.shares[0] / top)
+        red, green, blue = report.colors[row.index]
+        cells = [cell for pair in row.cells for cell in pair]
+        table.add_row(report.class_names[row.index], *cells, Text(bar, style=f"rgb({red},{green},{blue})"))
     return table
 
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from ladseg.data.layouts.layout import Layout, Submission, find_root, no_such_split, packaged_classes
 from ladseg.data.pairs import Files, Listing, list_files, match
 from ladseg.data.spec import IGNORE, DatasetSpec
@@ -60,5 +58,5 @@ release_test/testing/ADE_test_00000001.jpg                                   (fo
     spec=SPEC,
     published=PUBLISHED,
     recipe="ade20k",
-    submission=Submission(_images, lambda image: f"{image.stem}.png", np.arange(1, 151, dtype=np.uint8)),
+    submission=Submission(_images, lambda image: f"{image.stem}.png", SPEC.mask_values()),
 )

@@ -2,7 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 
-from ladseg.data.layouts.layout import Layout, find_root, no_such_split, packaged_classes, read_list
+from ladseg.data.layouts.layout import Layout, find_root, missing_image, no_such_split, packaged_classes, read_list
 from ladseg.data.pairs import Fault, Files, Listing, list_files, match
 from ladseg.data.spec import DatasetSpec
 from ladseg.recipe import Data
@@ -25,11 +25,7 @@ def _listed_but_gone(root: Path, split: str, images: Files) -> list[Fault]:
     """Lines such as ``/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/NAME.png`` whose image is not there."""
     lines = read_list(root / f"{split}.txt") if (root / f"{split}.txt").is_file() else []
     names = [PurePosixPath(line.split()[0]).name for line in lines]
-    return [
-        Fault("image missing", str(root / split / name), "no such image, but the split names it", "unpack it again")
-        for name in names
-        if PurePosixPath(name).stem not in images.paths
-    ]
+    return [missing_image(root / split / name) for name in names if PurePosixPath(name).stem not in images.paths]
 
 
 CAMVID = Layout(

@@ -1,9 +1,8 @@
 """Cityscapes: Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from ladseg.data.layouts.layout import Layout, Submission, find_root, no_such_split, packaged_classes
 from ladseg.data.pairs import Files, Listing, list_files, match
@@ -73,12 +72,9 @@ def _has_label_ids(folder: Path) -> bool:
 
 
 def _missing(images: Files, split: str) -> str:
-    have: dict[str, int] = {}
-    for stem in images.paths:
-        city = stem.split("/")[0]
-        have[city] = have.get(city, 0) + 1
-    short = [f"{city} {have.get(city, 0)} of {count}" for city, count in CITIES.get(split, {}).items()]
-    return ", ".join(line for line in short if line.split()[-3] != line.split()[-1])
+    have = Counter(stem.split("/")[0] for stem in images.paths)
+    cities = CITIES.get(split, {}).items()
+    return ", ".join(f"{city} {have[city]} of {count}" for city, count in cities if have[city] != count)
 
 
 def _images(root: Path, split: str) -> list[Path]:
@@ -104,6 +100,6 @@ https://www.cityscapes-dataset.com (free registration): leftImg8bit_trainvaltest
     submission=Submission(
         _images,
         lambda image: image.name.replace("_leftImg8bit.png", "_pred_labelIds.png"),
-        np.array(LABEL_IDS, np.uint8),
+        LABEL_ID_SPEC.mask_values(),
     ),
 )

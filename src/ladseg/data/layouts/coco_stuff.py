@@ -1,23 +1,15 @@
 """COCO-Stuff: Caesar et al., "COCO-Stuff: Thing and Stuff Classes in Context", CVPR 2018."""
 
-import csv
-from importlib import resources
 from pathlib import Path
 
 from ladseg.data.classes import palette
-from ladseg.data.layouts.layout import Layout, find_root, no_such_split, read_list
-from ladseg.data.pairs import Fault, Files, Listing, list_files, match
+from ladseg.data.layouts.layout import Layout, find_root, missing_image, no_such_split, packaged_rows, read_list
+from ladseg.data.pairs import Files, Listing, list_files, match
 from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.recipe import Data
 
-
-def _classes() -> dict[str, int]:
-    """The 171 classes and their published ids 1..182, of which 11 are never drawn."""
-    text = (resources.files("ladseg.data.layouts") / "coco_stuff.csv").read_text(encoding="utf-8")
-    return {row["name"]: int(row["id"]) for row in csv.DictReader(text.splitlines())}
-
-
-CLASSES = _classes()
+# The 171 classes and their published ids 1..182, of which 11 are never drawn.
+CLASSES = {row["name"]: int(row["id"]) for row in packaged_rows("coco_stuff")}
 NAMES = tuple(CLASSES)
 COLORS = palette(len(NAMES))
 
@@ -49,15 +41,7 @@ def _find_10k(data: Data, split: str) -> Listing:
     named = set(stems)
     pairs, faults = match(_only(images, named), _only(masks, named), "{stem}.mat")
     gone = sorted(named - images.paths.keys() - masks.paths.keys())
-    lost = [
-        Fault(
-            "image missing",
-            str(root / "images" / f"{stem}.jpg"),
-            "no such image, but the split names it",
-            "unpack it again",
-        )
-        for stem in gone
-    ]
+    lost = [missing_image(root / "images" / f"{stem}.jpg") for stem in gone]
     return Listing(pairs, (*faults, *lost), SPEC_10K, PUBLISHED_10K[split])
 
 

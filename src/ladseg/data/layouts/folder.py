@@ -4,7 +4,7 @@ import glob
 import re
 from pathlib import Path
 
-from ladseg.data.layouts.layout import Layout
+from ladseg.data.layouts.layout import SPELLINGS, Layout
 from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Files, Listing, list_files, match
 from ladseg.errors import DataError
 from ladseg.recipe import Data
@@ -18,11 +18,6 @@ TREES = (
     ("img_dir/{split}", "ann_dir/{split}"),
     ("images/{split}", "annotations/{split}"),
 )
-SPELLINGS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 
 
 def _find(data: Data, split: str) -> Listing:

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ladseg.data.layouts.layout import Layout
+from ladseg.data.layouts.layout import SPELLINGS, Layout
 from ladseg.data.pairs import Blob, Listing, Source
-from ladseg.errors import DataError
+from ladseg.errors import DataError, FileError, first_words
 from ladseg.recipe import Data
 
 IMAGE_COLUMNS = ("image", "pixel_values", "img")
 LABEL_COLUMNS = ("label", "annotation", "mask", "labels", "annotations", "semantic_mask")
-SPELLINGS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 
 
 class TablePairs(Sequence[tuple[Source, Source]]):
@@ -31,7 +30,7 @@ class TablePairs(Sequence[tuple[Source, Source]]):
     def _source(self, cell: Any, column: str, index: int) -> Source:
         name = f"{self._name}, row {index}, {column}"
         if not isinstance(cell, dict) or not (cell.get("bytes") or cell.get("path")):
-            raise DataError(f"{name}: no image file in this cell; both columns need the Image feature")
+            raise FileError(name, "no image file in this cell", "both columns need the Image feature")
         return Blob(name, cell["bytes"]) if cell.get("bytes") else Path(cell["path"])
 
 
@@ -63,7 +62,7 @@ def _open(root: Path, split: str) -> tuple[Any, str]:
                 return Dataset.from_parquet(list(files)), files[0]
         tables: Any = load_from_disk(str(root))
     except Exception as error:  # datasets and arrow raise what they like on broken files
-        reason = " ".join(str(error).split())[:150]
+        reason = first_words(error, 150)
         raise DataError(
             f"{root}: neither parquet files of split '{split}' nor a load_from_disk folder ({reason})"
         ) from None

@@ -3,17 +3,24 @@
 import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 from ladseg.data.classes import Color
-from ladseg.data.pairs import Listing
+from ladseg.data.pairs import Fault, Listing
 from ladseg.data.spec import DatasetSpec
+from ladseg.data.text import read_text
 from ladseg.errors import DataError
 from ladseg.recipe import Data
+
+# How people call the splits; the first that is there is taken.
+SPELLINGS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,15 @@ class Layout:
     submission: Submission | None = None
 
 
-@lru_cache
-def packaged_classes(name: str) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Names and colours of the classes in ``layouts/NAME.csv``, which ships in the package."""
+def packaged_rows(name: str) -> list[dict[str, str]]:
+    """The table of classes ``layouts/NAME.csv``, which ships in the package."""
     text = (resources.files("ladseg.data.layouts") / f"{name}.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
+    return list(csv.DictReader(text.splitlines()))
+
+
+def packaged_classes(name: str) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Names and colours of the classes in :func:`packaged_rows`."""
+    rows = packaged_rows(name)
     return tuple(row["name"] for row in rows), tuple((int(row["r"]), int(row["g"]), int(row["b"])) for row in rows)
 
 
@@ -90,10 +101,12 @@ def read_list(path: Path) -> list[str]:
     Raises:
         DataError: No such file, or not text.
     """
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read as a list of names ({' '.join(str(error).split())[:100]})") from None
+    return [line.strip() for line in read_text(path, "a list of names").splitlines() if line.strip()]
+
+
+def missing_image(path: Path) -> Fault:
+    """The fault of a split that names an image which is not there."""
+    return Fault("image missing", str(path), "no such image, but the split names it", "unpack it again")
 
 
 def no_such_split(split: str, splits: tuple[str, ...], layout: str) -> DataError:

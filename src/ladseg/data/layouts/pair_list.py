@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ladseg.data.layouts.layout import Layout
 from ladseg.data.pairs import Fault, Listing
+from ladseg.data.text import read_text
 from ladseg.errors import DataError
 from ladseg.recipe import Data
 
@@ -16,10 +17,7 @@ def _find(data: Data, split: str) -> Listing:
     if not data.pairs:
         raise DataError("data.pairs is empty; give the list of pairs, such as {split}.txt or pairs.csv")
     root, path = Path(data.root), Path(data.root) / data.pairs.replace("{split}", split)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read as a list of pairs ({' '.join(str(error).split())[:100]})") from None
+    text = read_text(path, "a list of pairs")
     rows = _csv_rows(text, path, split) if path.suffix.lower() == ".csv" else _text_rows(text, path)
     if not rows:
         raise DataError(f"{path}: no pair of split '{split}' in it; give image and mask a line")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ladseg.data.layouts.layout import Layout, find_root, no_such_split, packaged_classes, read_list
+from ladseg.data.layouts.layout import Layout, find_root, missing_image, no_such_split, packaged_classes, read_list
 from ladseg.data.pairs import Fault, Listing, list_files
 from ladseg.data.spec import DatasetSpec
 from ladseg.errors import DataError
@@ -40,9 +40,7 @@ def _listing(root: Path, masks: dict[str, Path], published: int) -> Listing:
     for stem, mask in sorted(masks.items()):
         image = root / "JPEGImages" / f"{stem}.jpg"
         if stem not in images:
-            faults.append(
-                Fault("image missing", str(image), "no such image, but the split names it", "unpack it again")
-            )
+            faults.append(missing_image(image))
         elif mask.name not in there.get(mask.parent, ()):
             faults.append(Fault("image without mask", str(image), "image without mask", f"expected {mask}"))
         else:

@@ -1,0 +1,17 @@
+"""Text files that a user or a publisher wrote."""
+
+from pathlib import Path
+
+from ladseg.errors import DataError, first_words
+
+
+def read_text(path: Path, kind: str = "text") -> str:
+    """The content, without a byte-order mark.
+
+    Raises:
+        DataError: No such file, or not UTF-8; the message says that it can't be read as ``kind``.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: can't be read as {kind} ({first_words(error)})") from None
