@@ -286,7 +286,7 @@ def test_cwd_with_features_and_in_full() -> None:
     assert full.terms == {"cwd": 3.0, "cwd_features": 50.0, "kd": 1.0, "adversarial": 1e-3, "discriminator": 0.1}
     terms = full(student, teacher, LABEL)
     assert set(terms) == set(full.terms)
-    projected = full.projector(student.features["head"])
+    projected = full.parts[1].projector(student.features["head"])
     expected = equations.cwd(projected.detach(), teacher.features["head"], 4.0)
     assert terms["cwd_features"].item() == pytest.approx(expected, rel=1e-4)
 

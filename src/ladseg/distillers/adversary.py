@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ladseg.distillers.base import Distiller
 from ladseg.distillers.match import match_logits
+from ladseg.outputs import SegmentationOutput
 
 WIDTHS = (64, 128, 256, 512)
 # Weights of the student's term and of the discriminator's.
@@ -43,6 +45,22 @@ class Adversary(nn.Module):
         self.discriminator.requires_grad_(True)
         real, fake = self.discriminator(teacher.detach()), self.discriminator(student.detach())
         return {"adversarial": fooled, "discriminator": F.relu(1 - real).mean() + F.relu(1 + fake).mean()}
+
+
+class Adversarial(Distiller):
+    """Both terms of :class:`Adversary`, of the logits.
+
+    Args:
+        classes: Number of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(WEIGHTS)
+        self.adversary = Adversary(classes)
+
+    def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = self.adversary(student.logits, teacher.logits)
+        return terms
 
 
 class Discriminator(nn.Module):

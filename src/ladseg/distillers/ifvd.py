@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.distillers.adversary import WEIGHTS, Adversary
+from ladseg.distillers.adversary import Adversarial
 from ladseg.distillers.base import Distiller
-from ladseg.distillers.kd import kd_loss
+from ladseg.distillers.kd import KD
 from ladseg.distillers.match import feature_of, match_sizes
+from ladseg.distillers.several import Several
 from ladseg.outputs import SegmentationOutput
 
 
@@ -39,23 +40,30 @@ def _variation(feature: Tensor, label: Tensor, classes: int) -> Tensor:
     return torch.where(valid, F.cosine_similarity(flat, own, dim=1), torch.ones_like(label, dtype=flat.dtype))
 
 
-class IFVD(Distiller):
-    """:func:`ifv_loss` with weight 20, KD at temperature 1 with weight 1, and the adversary.
+class Variation(Distiller):
+    """:func:`ifv_loss` of one feature map, with weight 20.
 
     Args:
         classes: Number of classes.
-        layer: Which feature map; ``head`` is the one before the classifier.
+        layer: Which map; ``head`` is the one before the classifier.
     """
 
     def __init__(self, classes: int, layer: str = "head") -> None:
-        super().__init__({"ifvd": 20.0, "kd": 1.0, **WEIGHTS})
-        self.adversary = Adversary(classes)
+        super().__init__({"ifvd": 20.0})
         self.classes, self.layer = classes, layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         maps = feature_of(student, self.layer), feature_of(teacher, self.layer)
-        return {
-            "ifvd": ifv_loss(*maps, label, self.classes),
-            "kd": kd_loss(student.logits, teacher.logits),
-            **self.adversary(student.logits, teacher.logits),
-        }
+        return {"ifvd": ifv_loss(*maps, label, self.classes)}
+
+
+class IFVD(Several):
+    """Feature variation, KD at temperature 1 and the adversary.
+
+    Args:
+        classes: Number of classes.
+        layer: As for :class:`Variation`.
+    """
+
+    def __init__(self, classes: int, layer: str = "head") -> None:
+        super().__init__([Variation(classes, layer), KD(), Adversarial(classes)])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ladseg.distillers.at import AT
 from ladseg.distillers.base import Distiller
 from ladseg.distillers.cwd import CWD
-from ladseg.distillers.cwd_full import FEATURES_WEIGHT, CWDFull
+from ladseg.distillers.cwd_full import FEATURES_WEIGHT, CWDFeatures, CWDFull
 from ladseg.distillers.dist import DIST
 from ladseg.distillers.feature import Feature, FitNet
 from ladseg.distillers.ifvd import IFVD
@@ -65,8 +65,8 @@ def _cwd(distill: Distill, student: SegmentationOutput, teacher: SegmentationOut
     if not full and not distill.features_weight:
         return CWD(tau)
     weight = FEATURES_WEIGHT if distill.features_weight is None else distill.features_weight
-    classes = _classes(teacher) if full else None
-    return CWDFull(*_widths(distill, student, teacher), weight, classes, tau, distill.layer)
+    features = CWDFeatures(*_widths(distill, student, teacher), weight, tau, distill.layer)
+    return CWDFull(features, _classes(teacher) if full else None)
 
 
 def _classes(teacher: SegmentationOutput) -> int:

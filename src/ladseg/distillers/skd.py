@@ -3,10 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.distillers.adversary import WEIGHTS, Adversary
+from ladseg.distillers.adversary import Adversarial
 from ladseg.distillers.base import Distiller
-from ladseg.distillers.kd import kd_loss
+from ladseg.distillers.kd import KD
 from ladseg.distillers.match import feature_of, match_sizes
+from ladseg.distillers.several import Several
 from ladseg.outputs import SegmentationOutput
 
 
@@ -28,22 +29,28 @@ def _similarities(feature: Tensor) -> Tensor:
     return pooled.transpose(1, 2) @ pooled
 
 
-class SKD(Distiller):
-    """:func:`pairwise_loss` with weight 10, KD at temperature 1 with weight 1, and the adversary.
+class Pairwise(Distiller):
+    """:func:`pairwise_loss` of one feature map, with weight 10.
 
     Args:
-        classes: Number of classes.
-        layer: Which feature map; ``head`` is the one before the classifier.
+        layer: Which map; ``head`` is the one before the classifier.
     """
 
-    def __init__(self, classes: int, layer: str = "head") -> None:
-        super().__init__({"skd": 10.0, "kd": 1.0, **WEIGHTS})
-        self.adversary = Adversary(classes)
+    def __init__(self, layer: str = "head") -> None:
+        super().__init__({"skd": 10.0})
         self.layer = layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        return {
-            "skd": pairwise_loss(feature_of(student, self.layer), feature_of(teacher, self.layer)),
-            "kd": kd_loss(student.logits, teacher.logits),
-            **self.adversary(student.logits, teacher.logits),
-        }
+        return {"skd": pairwise_loss(feature_of(student, self.layer), feature_of(teacher, self.layer))}
+
+
+class SKD(Several):
+    """Pair-wise similarity, KD at temperature 1 and the adversary.
+
+    Args:
+        classes: Number of classes.
+        layer: As for :class:`Pairwise`.
+    """
+
+    def __init__(self, classes: int, layer: str = "head") -> None:
+        super().__init__([Pairwise(layer), KD(), Adversarial(classes)])

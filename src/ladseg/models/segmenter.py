@@ -72,9 +72,16 @@ class Segmenter(nn.Module):
             ModelError: There is no such module (the nearest paths are named), or it gives no feature map.
         """
         self.feature_tap = Tap(self.core, path)
-        with trial_run(self):
-            self(next(self.parameters()).new_zeros(1, self.in_channels, TRIAL_SIDE, TRIAL_SIDE))
+        self.trial_output()
         return self
+
+    def trial_output(self) -> SegmentationOutput:
+        """What it gives for one empty image, in eval mode and where its weights are: for the shapes of it."""
+        with trial_run(self):
+            output: SegmentationOutput = self(
+                next(self.parameters()).new_zeros(1, self.in_channels, TRIAL_SIDE, TRIAL_SIDE)
+            )
+        return output
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A file's tensors under the names of :attr:`core`, where those depend on the library that it comes from."""

@@ -5,10 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ladseg.distillers import build_distiller
+from ladseg.distillers import Distiller, build_distiller
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import LabelAssisted
-from ladseg.outputs import SegmentationOutput
 from ladseg.recipe import Recipe, Student
 from ladseg.seeds import derive_seed, generator_for
 
@@ -54,18 +53,16 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
     """
     student = build_student(recipe, num_classes)
     if recipe.distill.method != "none":
-        teacher = build_teacher(recipe, num_classes, start=None)
-        build_distiller(recipe.distill, sample_output(student), sample_output(teacher))
+        make_distiller(recipe, student, build_teacher(recipe, num_classes, start=None))
 
 
-@torch.no_grad()
-def sample_output(network: Segmenter | LabelAssisted, size: int = 64) -> SegmentationOutput:
-    """What a network gives for one empty image, for the shapes of it."""
-    inner, channels = (network.network, 4) if isinstance(network, LabelAssisted) else (network, 3)
-    training = inner.training
-    output = SegmentationOutput.of(inner.eval()(torch.zeros(1, channels, size, size)))
-    inner.train(training)
-    return output
+def make_distiller(recipe: Recipe, student: Segmenter, teacher: Segmenter | LabelAssisted) -> Distiller:
+    """The distiller as it starts; what it trains starts the same every time, and fits the two networks' widths."""
+    inner = teacher.network if isinstance(teacher, LabelAssisted) else teacher
+    assert isinstance(inner, Segmenter)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, "distiller"))
+        return build_distiller(recipe.distill, student.trial_output(), inner.trial_output())
 
 
 def teacher_network(recipe: Recipe) -> Student:

@@ -7,23 +7,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladseg.data import check_dataset, eval_loader, fingerprint, keep_decoded, open_dataset, portable, train_loader
+from ladseg.data import (
+    SegmentationDataset,
+    check_dataset,
+    eval_loader,
+    fingerprint,
+    keep_decoded,
+    open_dataset,
+    portable,
+    train_loader,
+)
 from ladseg.delivery import save_student
-from ladseg.distillers import Distiller, build_distiller
 from ladseg.evaluation import ConfusionMatrix, Predictor, evaluate
 from ladseg.files import write_text
 from ladseg.models import Segmenter
 from ladseg.objectives import LabelAssisted, Plain, StudentObjective, TeacherObjective
 from ladseg.objectives.noise_draws import noise_generators
 from ladseg.recipe import Recipe, Schedule
-from ladseg.seeds import derive_seed
-from ladseg.studies.networks import build_student, build_teacher, check_networks, sample_output
+from ladseg.studies.networks import build_student, build_teacher, check_networks, make_distiller
 from ladseg.studies.run_folder import claim_folder, write_results
 from ladseg.studies.showcase import save_showcase
 from ladseg.training import FitResult, fit, make_accelerator
 
 Network = Segmenter | LabelAssisted
 
+SPLITS = ("train", "val")
 # In the run's folder: what the data looked like when it was checked.
 CHECKED = "checked.txt"
 
@@ -61,15 +69,18 @@ class Run:
         self.folder = recipe.folder
         self.accelerator = make_accelerator(recipe.schedule.precision, self.folder)
         self.say = say if self.accelerator.is_main_process else lambda line: None
+        sets: list[SegmentationDataset] = []
         if self.accelerator.is_main_process:
-            looked_at = self._check_data()
-            check_networks(recipe, open_dataset(recipe.data, "train").spec.num_classes)
+            sets = self._open()
+            looked_at = self._check_data(sets)
+            check_networks(recipe, sets[0].spec.num_classes)
             claim_folder(recipe)
             write_text(self.folder / CHECKED, looked_at)
         self.accelerator.wait_for_everyone()
+        sets = sets or self._open()
         with self.accelerator.local_main_process_first():
             self.train_set, self.val_set = (
-                keep_decoded(open_dataset(recipe.data, split), recipe.data.cache, split) for split in ("train", "val")
+                keep_decoded(dataset, recipe.data.cache, split) for dataset, split in zip(sets, SPLITS, strict=True)
             )
         self.spec = self.train_set.spec
         self.say(
@@ -77,15 +88,18 @@ class Run:
             f"{self.spec.num_classes} classes; writing to {self.folder}"
         )
 
-    def _check_data(self) -> str:
+    def _open(self) -> list[SegmentationDataset]:
+        return [open_dataset(self.recipe.data, split) for split in SPLITS]
+
+    def _check_data(self, sets: list[SegmentationDataset]) -> str:
         """Look at every file, unless an earlier start of this run has; the fingerprint of what was looked at."""
         data, record = self.recipe.data, self.folder / CHECKED
-        found = "\n".join(fingerprint(open_dataset(data, split)) for split in ("train", "val"))
+        found = "\n".join(map(fingerprint, sets))
         if record.is_file() and record.read_text(encoding="utf-8") == found:
             self.say(f"{data.root} is unchanged since it was checked")
             return found
         self.say(f"checking {data.root}")
-        for warning in check_dataset(data):
+        for warning in check_dataset(data, SPLITS):
             self.say(f"warning: {warning}")
         return found
 
@@ -130,17 +144,11 @@ class Run:
         objective = StudentObjective(
             student,
             teacher,
-            self._distiller(student, teacher),
+            make_distiller(self.recipe, student, teacher),
             aux_weight=aux_weight(self.recipe.student.aux_weight, student),
             teacher_input=teacher_input(student, segmenter(teacher)),
         )
         return student, self._fit("student", objective, student, self.recipe.schedule)
-
-    def _distiller(self, student: Segmenter, teacher: Network) -> Distiller:
-        """The distiller as it starts; what it trains starts the same every time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.recipe.seed, "distiller"))
-            return build_distiller(self.recipe.distill, sample_output(student), sample_output(teacher))
 
     def deliver(self, networks: dict[str, Network], rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Write the student's weights, the figures and the picture; return the figures."""

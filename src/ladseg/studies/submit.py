@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ladseg.data import get_layout
+from ladseg.data import data_root, get_layout
 from ladseg.data.read import read_image
 from ladseg.data.transforms import normalize
 from ladseg.delivery import load_student
@@ -41,12 +41,11 @@ def submit(weights: str, overrides: list[str], out: Path, split: str = "test", m
     values = layout.submission.values
     if len(values) != header["num_classes"]:
         raise DataError(f"{weights} predicts {header['num_classes']} classes, but {layout.name} has {len(values)}")
-    if not data.root or not Path(data.root).is_dir():
-        raise DataError(f"data.root '{data.root}' is no folder; give the one that holds the data set")
+    root = data_root(data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = torch.tensor(header["mean"]), torch.tensor(header["std"])
-    images = layout.submission.images(Path(data.root), split)
+    images = layout.submission.images(root, split)
     for path in progress(images, len(images), f"predicting {split}", "images"):
         image = read_image(path)
         logits = network(normalize(image, mean, std)[None].to(device)).logits
