@@ -1,6 +1,7 @@
 """The ``ladseg`` command: one thin function a command: parse, call, print."""
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ by label-assisted distillation.
   ladseg recipes camvid > mine.yaml    a recipe to edit for your own data
   ladseg check path/to/data            what is in a data set, and what is amiss with it
   ladseg train mine.yaml               teacher, student, control, table, picture
+  ladseg compare mine.yaml             methods side by side, over seeds
   ladseg eval runs/NAME/student.safetensors --data DATASET
   ladseg models                        networks to choose from, and what they cost
 """
@@ -86,6 +88,32 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         epilog=keys_help,
     )
     train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
+
+    compare = command(
+        "compare",
+        _compare,
+        "train several methods with several seeds and set them side by side; again to resume",
+        keys=True,
+        epilog="A method is none, none-long (none for all that LAD computes), lad, lad-warm (LAD from the trained\n"
+        "plain student), cwd-full or a distiller of docs/methods.md. A distiller may name its teacher: kd+label,\n"
+        "kd+self (the student's network without a label), kd+MODEL.\n"
+        "Every key of a recipe can be set here too, such as --schedule.iterations 1000.",
+    )
+    compare.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
+    compare.add_argument(
+        "--methods", metavar="A,B,C", default="none,none-long,lad", help="(default: none,none-long,lad)"
+    )
+    compare.add_argument("--seeds", metavar="0,1,2", default="0,1,2", type=_seeds, help="(default: 0,1,2)")
+    compare.add_argument("--teacher", metavar="MODEL", help="the teacher of distillers that name none (default: self)")
+    compare.add_argument("--teacher-weights", metavar="FILE", help="pretrained weights that it starts from")
+    compare.add_argument(
+        "--cell",
+        metavar="METHOD:SEED",
+        action="append",
+        type=_cell,
+        help="train only this one, as another process or machine trains others into the same folder; may be repeated",
+    )
+    compare.add_argument("--out", metavar="DIR", help="the comparison's folder (default: runs/NAME-compare)")
 
     evaluate = command(
         "eval",
@@ -196,6 +224,52 @@ def _run(recipe: object) -> None:
         print(*filter(None, (verdict(results), teacher_remark(results))), sep="\n")
         print(f"weights: {recipe.folder / 'student.safetensors'}")
         print(f"picture: {recipe.folder / 'picture.png'}")
+
+
+def _compare(known: argparse.Namespace, rest: list[str]) -> None:
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from ladseg.data import write_demo_scenes
+    from ladseg.delivery import compare_latex, compare_markdown, compare_tables, save_compare_plot
+    from ladseg.files import write_text
+    from ladseg.recipe import load_recipe
+    from ladseg.studies import compare, is_main_process
+
+    recipe = load_recipe(known.recipe, rest)
+    if known.recipe == "demo":
+        write_demo_scenes(recipe.data.root)
+    folder = Path(known.out or f"runs/{recipe.name}-compare")
+    results = compare(
+        replace(recipe, out=str(folder)),
+        known.methods.split(","),
+        known.seeds,
+        known.teacher,
+        known.teacher_weights,
+        known.cell,
+    )
+    if is_main_process():
+        write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+        write_text(folder / "results.md", compare_markdown(results))
+        write_text(folder / "results.tex", compare_latex(results))
+        save_compare_plot(folder / "results.png", results)
+        Console().print(*compare_tables(results))
+        print(f"written: {folder}/results.json, .md, .tex and .png")
+
+
+def _seeds(word: str) -> list[int]:
+    seeds = word.split(",")
+    if not all(seed.isdigit() for seed in seeds):
+        raise argparse.ArgumentTypeError(f"'{word}' is no list of seeds, such as 0,1,2")
+    return [int(seed) for seed in seeds]
+
+
+def _cell(word: str) -> tuple[str, int]:
+    method, _, seed = word.rpartition(":")
+    if not method or not seed.isdigit():
+        raise argparse.ArgumentTypeError(f"'{word}' is not METHOD:SEED, such as lad:0")
+    return method, int(seed)
 
 
 def _eval(known: argparse.Namespace, rest: list[str]) -> None:

@@ -4,6 +4,9 @@ Every message is one line: what is wrong, the value or file, and the way out. Th
 that line without a traceback and exits with status 2; anything else that is raised is a bug of ours.
 """
 
+import difflib
+from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     """One line that any terminal takes: file names may hold line breaks and bytes that are no UTF-8."""
@@ -13,6 +16,12 @@ def printable(text: str) -> str:
 def first_words(error: Exception, length: int = 100) -> str:
     """The beginning of another library's message, in one line."""
     return " ".join(str(error).split())[:length] or type(error).__name__
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown word: the known one that it may have meant, or all of them."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
 
 
 class UserError(Exception):

@@ -6,7 +6,6 @@ one that does.
 """
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from ladseg.errors import RecipeError
+from ladseg.errors import RecipeError, nearest
 from ladseg.presets import PRESETS
 
 # Keys whose mappings are values, not sections: they are replaced as a whole.
@@ -250,7 +249,7 @@ def recipe_names() -> list[str]:
 def recipe_text(name: str) -> str:
     """The YAML of a ready recipe, comments included."""
     if name not in recipe_names():
-        raise RecipeError(f"no ready recipe is called '{name}'{_nearest(name, recipe_names())}")
+        raise RecipeError(f"no ready recipe is called '{name}'{nearest(name, recipe_names())}")
     return (resources.files("ladseg") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -363,14 +362,14 @@ def _known_paths() -> list[str]:
 
 def _refuse_unknown_path(path: str) -> None:
     if path not in _known_paths() and path != "help":
-        raise RecipeError(f"command line: no recipe key is called '{path}'{_nearest(path, _known_paths())}")
+        raise RecipeError(f"command line: no recipe key is called '{path}'{nearest(path, _known_paths())}")
 
 
 def _refuse_unknown_keys(values: dict[str, Any], cls: type, source: str, prefix: str = "") -> None:
     known = [f.name for f in dataclasses.fields(cls)]
     for key, value in values.items():
         if key not in known:
-            raise RecipeError(f"{source}: unknown key '{prefix}{key}'{_nearest(str(key), known)}")
+            raise RecipeError(f"{source}: unknown key '{prefix}{key}'{nearest(str(key), known)}")
         section = _sections().get(key) if cls is Recipe else None
         if section is not None:
             if not isinstance(value, dict):
@@ -378,11 +377,6 @@ def _refuse_unknown_keys(values: dict[str, Any], cls: type, source: str, prefix:
                     f"{source}: '{key}' needs keys below it, such as {dataclasses.fields(section)[0].name}"
                 )
             _refuse_unknown_keys(value, section, source, f"{key}.")
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
 
 
 def _one_line(error: Exception) -> str:
@@ -408,7 +402,7 @@ def _refuse_inconsistent(recipe: Recipe, source: str) -> None:
         for key in settings:
             if key not in ALSO:
                 raise RecipeError(
-                    f"{source}: unknown key '{key}' of a further method of distill{_nearest(key, [*ALSO])}"
+                    f"{source}: unknown key '{key}' of a further method of distill{nearest(key, [*ALSO])}"
                 )
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
         if warm and not recipe.baseline:

@@ -124,10 +124,8 @@ def _to_rgb(image: Image.Image, source: Source) -> Image.Image:
 
 
 def _read_mat(path: Path) -> np.ndarray:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise FileError(path, "masks in Matlab files need scipy", "pip install 'ladseg[coco]'") from None
+    from scipy.io import loadmat
+
     try:
         content: dict[str, Any] = loadmat(path, variable_names=("S", "GTcls", "names"))
     except Exception as error:  # as above

@@ -3,6 +3,10 @@
 from .check_page import PageSample as PageSample
 from .check_page import check_page as check_page
 from .check_table import print_check as print_check
+from .compare_plot import save_compare_plot as save_compare_plot
+from .compare_table import compare_latex as compare_latex
+from .compare_table import compare_markdown as compare_markdown
+from .compare_table import compare_tables as compare_tables
 from .layouts import layout_page as layout_page
 from .layouts import layouts_list as layouts_list
 from .models_table import models_markdown as models_markdown

@@ -11,13 +11,15 @@ from ladseg.objectives import LabelAssisted
 from ladseg.recipe import Recipe, Student
 from ladseg.seeds import derive_seed, generator_for
 
+Network = Segmenter | LabelAssisted
+
 
 def build_student(recipe: Recipe, num_classes: int) -> Segmenter:
     """The student as it starts; the same weights every time, so that all that is compared starts equal."""
     return _build(recipe.student, num_classes, recipe.seed)
 
 
-def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | None) -> Segmenter | LabelAssisted:
+def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | None) -> Network:
     """The teacher as it starts.
 
     Args:
@@ -56,13 +58,18 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
         make_distiller(recipe, student, build_teacher(recipe, num_classes, start=None))
 
 
-def make_distiller(recipe: Recipe, student: Segmenter, teacher: Segmenter | LabelAssisted) -> Distiller:
+def make_distiller(recipe: Recipe, student: Segmenter, teacher: Network) -> Distiller:
     """The distiller as it starts; what it trains starts the same every time, and fits the two networks' widths."""
-    inner = teacher.network if isinstance(teacher, LabelAssisted) else teacher
-    assert isinstance(inner, Segmenter)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "distiller"))
-        return build_distiller(recipe.distill, student.trial_output(), inner.trial_output())
+        return build_distiller(recipe.distill, student.trial_output(), segmenter(teacher).trial_output())
+
+
+def segmenter(network: Network) -> Segmenter:
+    """The segmentation network inside a label-assisted one, or the network itself."""
+    inner = network.network if isinstance(network, LabelAssisted) else network
+    assert isinstance(inner, Segmenter)
+    return inner
 
 
 def teacher_network(recipe: Recipe) -> Student:

@@ -7,4 +7,5 @@ from .precision import resolve_precision as resolve_precision
 from .result import FitResult as FitResult
 from .schedule import is_due as is_due
 from .schedule import poly_lr as poly_lr
+from .step import to_device as to_device
 from .sync_batch_norm import convert_sync_batch_norm as convert_sync_batch_norm

@@ -1,0 +1,138 @@
+"""Methods side by side: one student, data, order of images, augmentation, schedule and evaluation for all of them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ladseg.errors import RecipeError
+from ladseg.recipe import Recipe
+from ladseg.studies.comparison import summarize
+from ladseg.studies.environment import describe_environment
+from ladseg.studies.method_costs import count_costs, time_steps, total_macs
+from ladseg.studies.methods import (
+    LAD,
+    NONE,
+    NONE_LONG,
+    Method,
+    classic_teacher,
+    default_teacher,
+    lengthened,
+    make_method,
+)
+from ladseg.studies.networks import check_networks
+from ladseg.studies.prepare import Say, Sets, prepare
+from ladseg.studies.run import train
+from ladseg.training import make_accelerator
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one seed: a run of its own, in a folder of its own."""
+
+    method: Method
+    seed: int
+    folder: Path
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.method.name, self.seed
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """What the run gave; None if it has not finished."""
+        path = self.folder / "results.json"
+        found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return found
+
+    @property
+    def recipe(self) -> Recipe:
+        return replace(self.method.recipe, seed=self.seed, out=str(self.folder))
+
+    @property
+    def shared(self) -> dict[str, Path]:
+        """The trainings that the cells of one seed share; what is trained for longer is its own."""
+        if self.method.name == NONE_LONG:
+            return {}
+        beside = self.folder.parent
+        shared = {"baseline": beside / "baseline"}
+        return shared | ({"teacher": beside / f"teacher-{self.method.teacher}"} if self.method.teacher else {})
+
+
+def compare(
+    recipe: Recipe,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    teacher: str | None = None,
+    teacher_weights: str | None = None,
+    only: Sequence[tuple[str, int]] | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Train what is missing of a comparison, and sum up what is there.
+
+    Args:
+        recipe: What all methods share, and what LAD is; its seed is not used.
+        methods: Their names, as :func:`ladseg.studies.methods.make_method` takes them; ``none`` is always among them.
+        seeds: Each method is trained once with each.
+        teacher: The classic teacher's network for those that name none; None for the recipe's, or the student's own.
+        teacher_weights: Weights that it starts from.
+        only: The cells to train in this process; None for all. Cells that other processes or machines have finished in
+            this folder count as those of this one.
+        say: Takes the lines about where the comparison is.
+
+    Returns:
+        What ``results.json`` holds; see :func:`ladseg.studies.comparison.summarize`.
+
+    Raises:
+        UserError: Anything a user can put right, found before the first training.
+    """
+    recipe = replace(recipe, baseline=True, seed=0)
+    chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
+
+    def named(words: Sequence[str]) -> dict[str, Method]:
+        return {method.name: method for method in (make_method(recipe, word, chosen) for word in words)}
+
+    wanted = named([NONE, *methods])
+    picked = None if only is None else {(name, seed) for word, seed in only for name in named([word])}
+    accelerator = make_accelerator(recipe.schedule.precision, recipe.folder)
+    say = say if accelerator.is_main_process else lambda line: None
+    for name, seed in sorted(picked or ()):
+        if name not in wanted or seed not in seeds:
+            raise RecipeError(f"--cell {name}:{seed} is not among --methods and --seeds")
+    sets = prepare(recipe, say)
+    classes = sets[0].spec.num_classes
+    for method in wanted.values():
+        check_networks(method.recipe, classes)
+    lad = make_method(recipe, LAD, chosen)
+    costs = count_costs([*wanted.values(), lad], classes, recipe.folder, say)
+    if NONE_LONG in wanted:
+        steps = round(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
+        wanted[NONE_LONG] = lengthened(wanted[NONE_LONG], steps)
+    cells = list(_cells(recipe.folder, list(wanted.values()), seeds))
+    _train([cell for cell in cells if picked is None or cell.key in picked], sets, say)
+    if accelerator.is_main_process:
+        costs = time_steps(list(wanted.values()), costs, classes, recipe.folder, accelerator.device, say)
+    runs: dict[str, dict[int, Any]] = {name: {} for name in wanted}
+    for cell in cells:
+        if (results := cell.results) is not None:
+            runs[cell.method.name][cell.seed] = results
+    return summarize(recipe, list(wanted.values()), runs, costs, describe_environment())
+
+
+def _train(cells: Sequence[Cell], sets: Sets, say: Say) -> None:
+    """Train what is not finished; another process may have finished it since this one started."""
+    for number, cell in enumerate(cells, 1):
+        place = f"cell {number} of {len(cells)}: {cell.method.name}, seed {cell.seed}"
+        if cell.results is not None:
+            say(f"{place}: finished before")
+        else:
+            say(place)
+            train(cell.recipe, say, sets, cell.shared)
+
+
+def _cells(folder: Path, methods: list[Method], seeds: Sequence[int]) -> Iterator[Cell]:
+    """Seed by seed, so that all methods can soon be seen side by side."""
+    for seed in seeds:
+        for method in methods:
+            yield Cell(method, seed, folder / f"seed-{seed}" / method.name)

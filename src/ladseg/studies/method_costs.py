@@ -1,0 +1,141 @@
+"""What the methods of a comparison cost: counted once, and timed in turns."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ladseg.files import write_text
+from ladseg.recipe import Recipe
+from ladseg.studies.methods import Method
+from ladseg.studies.networks import Network, segmenter
+from ladseg.studies.prepare import Say
+from ladseg.studies.step_costs import StepTime, prediction_macs, step_macs, step_times
+from ladseg.studies.trainings import Training, baseline_training, student_training, teacher_training
+
+FILE = "costs.json"
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """A network as it predicts.
+
+    Attributes:
+        parameters: In use.
+        macs: Multiply-accumulates of one image of the training crop's size.
+    """
+
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """What a method costs, apart from its results.
+
+    Attributes:
+        step_macs: Multiply-accumulates of one step of each training that its student depends on.
+        student: The network that is delivered.
+        teacher: The network that it learns from; None without one.
+        time: The student's training step; None if it has not been measured.
+    """
+
+    step_macs: dict[str, int]
+    student: NetworkCost
+    teacher: NetworkCost | None
+    time: StepTime | None = None
+
+
+Costs = dict[str, MethodCost]
+
+
+def count_costs(methods: Sequence[Method], num_classes: int, folder: Path, say: Say) -> Costs:
+    """Count what ``folder`` does not know yet.
+
+    Args:
+        methods: The methods.
+        num_classes: Number of classes.
+        folder: The comparison's.
+        say: Takes a line about what is counted.
+    """
+    costs = _read(folder)
+    for method in methods:
+        if method.name not in costs:
+            say(f"counting a training step of {method.name}")
+            costs[method.name] = _count(method, num_classes)
+    return costs
+
+
+def time_steps(
+    methods: Sequence[Method], costs: Costs, num_classes: int, folder: Path, device: torch.device, say: Say
+) -> Costs:
+    """Time the methods' steps in turns, unless ``folder`` has them all from one process; and keep everything there."""
+    if any(costs[method.name].time is None for method in methods):
+        say(f"timing a training step of {len(methods)} methods in turns")
+        steps = {method.name: _trainings(method.recipe, num_classes)[-1] for method in methods}
+        times = step_times(steps, num_classes, device)
+        costs = {name: replace(cost, time=times.get(name)) for name, cost in costs.items()}
+    write_text(folder / FILE, json.dumps({name: asdict(cost) for name, cost in costs.items()}, indent=2) + "\n")
+    return costs
+
+
+def total_macs(method: Method, cost: MethodCost) -> int:
+    """Multiply-accumulates of everything that was trained for a method's student, itself included."""
+    return sum(macs * _steps(method.recipe)[key] for key, macs in cost.step_macs.items())
+
+
+def starts_from_baseline(recipe: Recipe) -> bool:
+    """Whether a distilled student owes something to the trained plain student."""
+    return recipe.teacher_starts_warm or recipe.distill.warm_start
+
+
+def _steps(recipe: Recipe) -> dict[str, int]:
+    steps = recipe.schedule.iterations
+    return {"baseline": steps, "teacher": recipe.teacher.iterations or steps, "student": steps}
+
+
+def _trainings(recipe: Recipe, num_classes: int) -> list[Training]:
+    """The trainings of networks as they start; the last one is that of the network that is delivered."""
+    baseline = baseline_training(recipe, num_classes)
+    if recipe.distill.method == "none":
+        return [baseline]
+    teacher = teacher_training(recipe, num_classes, None)
+    student = student_training(recipe, num_classes, None, teacher.network)
+    return [*([baseline] if starts_from_baseline(recipe) else []), teacher, student]
+
+
+def _count(method: Method, num_classes: int) -> MethodCost:
+    trainings = _trainings(method.recipe, num_classes)
+    # The student's objective freezes its teacher: the teacher's own steps are counted on another copy.
+    counted = {training.key: step_macs(training, num_classes) for training in trainings if training.key != "teacher"}
+    networks = {training.key: training.network for training in trainings}
+    if "teacher" in networks:
+        counted["teacher"] = step_macs(teacher_training(method.recipe, num_classes, None), num_classes)
+    crop = method.recipe.schedule.crop
+    return MethodCost(
+        counted,
+        _network_cost(trainings[-1].network, crop),
+        _network_cost(networks["teacher"], crop) if "teacher" in networks else None,
+    )
+
+
+def _network_cost(network: Network, size: tuple[int, int]) -> NetworkCost:
+    return NetworkCost(segmenter(network).deployed_parameters(), prediction_macs(network, size))
+
+
+def _read(folder: Path) -> Costs:
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    costs = {}
+    for name, values in json.loads(path.read_text(encoding="utf-8")).items():
+        teacher, time = values["teacher"], values["time"]
+        costs[name] = MethodCost(
+            values["step_macs"],
+            NetworkCost(**values["student"]),
+            NetworkCost(**teacher) if teacher else None,
+            StepTime(**time) if time else None,
+        )
+    return costs

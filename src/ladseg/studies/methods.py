@@ -1,0 +1,112 @@
+"""What ``ladseg compare`` calls a method, as a recipe."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ladseg.distillers import DISTILLERS
+from ladseg.errors import RecipeError, nearest
+from ladseg.recipe import Distill, Recipe, Teacher
+
+# The student without help; and the same for as long as LAD takes in all.
+NONE, NONE_LONG = "none", "none-long"
+# LAD as the recipe has it, and from the trained plain student.
+LAD, LAD_WARM = "lad", "lad-warm"
+# CWD with everything beside it, which the field's tables call CWD.
+CWD_FULL = "cwd-full"
+RIVALS = (*(name for name in DISTILLERS if name != "none"), CWD_FULL)
+METHODS = (NONE, NONE_LONG, LAD, LAD_WARM, *RIVALS)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of a comparison.
+
+    Attributes:
+        name: Unique in the comparison, such as ``kd+self``.
+        recipe: It differs from that of the others in nothing but teacher and distillation, and ``none-long``'s in its
+            number of steps.
+        teacher: Names the teacher's training, which methods of one seed share; None without a teacher.
+    """
+
+    name: str
+    recipe: Recipe
+    teacher: str | None
+
+
+def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
+    """The method of that name.
+
+    Args:
+        base: The recipe that all methods share.
+        word: One of ``METHODS``. A distiller may name its teacher: ``kd+label`` is label-assisted, ``kd+self`` the
+            student's own network, which sees no label and is trained for as many passes as the label-assisted one,
+            ``kd+MODEL`` any other network.
+        teacher: The teacher of a distiller that names none.
+
+    Raises:
+        RecipeError: No such method.
+    """
+    name, _, own = word.partition("+")
+    if name not in METHODS or (own and name not in RIVALS):
+        raise RecipeError(f"--methods: no method is called '{word}'{nearest(name, METHODS)}")
+    if name in (NONE, NONE_LONG):
+        return Method(name, replace(base, distill=Distill(method="none")), None)
+    if name in (LAD, LAD_WARM):
+        return _lad(base, name)
+    settings: Any = {"method": "cwd", "recipe": "full"} if name == CWD_FULL else {"method": name}
+    teachers = {"": teacher, "label": label_teacher(base), "self": self_teacher(base)}
+    recipe = replace(base, distill=Distill(**settings), teacher=teachers.get(own) or classic_teacher(base, own))
+    teacher_name = _teacher_name(recipe)
+    return Method(f"{name}+{teacher_name}", recipe, teacher_name)
+
+
+def lengthened(method: Method, iterations: int) -> Method:
+    """The same for another number of steps, evaluated equally often."""
+    schedule = method.recipe.schedule
+    every = schedule.eval_every
+    if every is not None:
+        every = math.ceil(iterations / math.ceil(schedule.iterations / every))
+    schedule = replace(schedule, iterations=iterations, eval_every=every)
+    return replace(method, recipe=replace(method.recipe, schedule=schedule))
+
+
+def default_teacher(base: Recipe) -> Teacher:
+    """The recipe's own teacher if it is a classic one, else the student's own network."""
+    return self_teacher(base) if base.teacher.label_assisted else base.teacher
+
+
+def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> Teacher:
+    """A network that sees the image alone, trained for the whole schedule from its own start."""
+    return Teacher(label_assisted=False, model=model, weights=weights, warm_start=False, lr=base.teacher.lr)
+
+
+def self_teacher(base: Recipe) -> Teacher:
+    """What is left of LAD's teacher without the label: one path of twice the steps instead of two paths."""
+    steps = base.teacher.iterations or base.schedule.iterations
+    return replace(base.teacher, label_assisted=False, iterations=2 * steps)
+
+
+def label_teacher(base: Recipe) -> Teacher:
+    """LAD's teacher."""
+    return replace(base.teacher, label_assisted=True)
+
+
+def _lad(base: Recipe, name: str) -> Method:
+    distill = base.distill if base.distill.method != "none" else Distill()
+    teacher = label_teacher(base)
+    if name == LAD_WARM:
+        # Widened by zeros the teacher is the trained student; the student goes on from its own weights.
+        steps = teacher.iterations or max(1, base.schedule.iterations // 2)
+        teacher = replace(teacher, warm_start=True, slice_std=0.0, iterations=steps)
+        distill = replace(distill, warm_start=True)
+    return Method(name, replace(base, teacher=teacher, distill=distill), "label" if name == LAD else "label-warm")
+
+
+def _teacher_name(recipe: Recipe) -> str:
+    if recipe.teacher.label_assisted:
+        return "label"
+    if recipe.teacher_is_students_model and recipe.teacher_starts_warm:
+        return "self"
+    model = recipe.teacher.model or recipe.student.model
+    return "".join(c if c.isalnum() or c in "._@-" else "-" for c in model)

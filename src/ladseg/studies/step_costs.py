@@ -1,0 +1,175 @@
+"""What one training step costs: arithmetic, time and memory, without the data."""
+
+import ctypes
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
+
+from ladseg.objectives import LabelAssisted
+from ladseg.studies.networks import Network, segmenter
+from ladseg.studies.trainings import Training
+from ladseg.training import build_optimizer, resolve_precision, to_device
+from ladseg.training.optimizers import JoinedOptimizer
+
+# Rounds of the timing after one to warm up, and the seconds after which fewer will do.
+ROUNDS, PATIENCE = 15, 90.0
+FEWEST_ROUNDS = 3
+# Batch norm needs two samples; arithmetic is in proportion to them.
+COUNTED = 2
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """A training step on this machine.
+
+    Attributes:
+        milliseconds: Median; forward passes of student and teacher, losses, backward pass, update.
+        memory: Bytes of weights, optimizer state and the most that a step needs beside them; None where unknown.
+    """
+
+    milliseconds: float
+    memory: int | None
+
+
+def step_macs(training: Training, num_classes: int) -> int:
+    """Multiply-accumulates of one step of a training, as ``torch.utils.flop_counter`` counts them: matrix products and
+    convolutions, forward and backward, those of the distiller and of a frozen teacher too.
+    """
+    schedule = training.schedule
+    batch = _batch(COUNTED, schedule.crop, num_classes)
+    objective = training.objective.train()
+    with FlopCounterMode(display=False) as counter:
+        objective(batch)["loss"].backward()
+    objective.zero_grad()
+    macs: int = counter.get_total_flops() // 2
+    return macs * schedule.batch_size // COUNTED
+
+
+@torch.no_grad()
+def prediction_macs(network: Network, size: tuple[int, int]) -> int:
+    """Multiply-accumulates of one image's prediction, the label's channel included where there is one."""
+    inner = segmenter(network).eval()
+    channels = 4 if isinstance(network, LabelAssisted) else 3
+    device = next(inner.parameters()).device
+    with FlopCounterMode(display=False) as counter:
+        inner(torch.zeros(1, channels, *size, device=device))
+    macs: int = counter.get_total_flops() // 2
+    return macs
+
+
+def step_times(trainings: Mapping[str, Training], num_classes: int, device: torch.device) -> dict[str, StepTime]:
+    """Time the steps of several trainings in turns within this process, so that a drift of the machine cancels.
+
+    Args:
+        trainings: By name; each is measured with the batch size, crop and precision of its schedule.
+        num_classes: Number of classes.
+        device: Where to.
+    """
+    steps = {name: _Step(training, num_classes, device) for name, training in trainings.items()}
+    for step in steps.values():
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    begin = time.perf_counter()
+    for done in range(ROUNDS):
+        if done >= FEWEST_ROUNDS and time.perf_counter() - begin > PATIENCE:
+            break
+        for name, step in steps.items():
+            seconds[name].append(_seconds(step))
+    return {name: StepTime(1e3 * statistics.median(seconds[name]), _memory(step)) for name, step in steps.items()}
+
+
+def autocast(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> AbstractContextManager[None]:
+    """The precision that a training of this schedule would take on the device."""
+    resolved = resolve_precision(precision, device)
+    context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=resolved == "bf16")
+    return context
+
+
+class _Step:
+    """One step of a training, on one batch over and over."""
+
+    def __init__(self, training: Training, num_classes: int, device: torch.device) -> None:
+        # Weights that hardly move keep the losses finite on a batch that means nothing.
+        schedule = dataclasses.replace(training.schedule, lr=1e-9)
+        self.device, self.precision = device, schedule.precision
+        self.objective = training.objective.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(self.objective, schedule)
+        self.batch = to_device(_batch(schedule.batch_size, schedule.crop, num_classes), device)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        with autocast(self.precision, self.device):
+            loss = self.objective(self.batch)["loss"]
+        loss.backward()
+        self.optimizer.step()
+
+    def held(self) -> int:
+        """Bytes of weights, buffers and optimizer state."""
+        states = [state for group in _parts(self.optimizer) for state in group.state.values()]
+        values = [*self.objective.state_dict().values(), *(value for state in states for value in state.values())]
+        return sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
+
+
+def _parts(optimizer: Optimizer | JoinedOptimizer) -> Sequence[Optimizer]:
+    return optimizer.parts if isinstance(optimizer, JoinedOptimizer) else [optimizer]
+
+
+def _seconds(step: _Step) -> float:
+    begin = time.perf_counter()
+    step()
+    if step.device.type == "cuda":
+        torch.cuda.synchronize(step.device)
+    return time.perf_counter() - begin
+
+
+def _batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    # Regions rather than noise, as methods that look at classes would find them.
+    coarse = torch.randint(num_classes, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return {
+        "image": torch.randn(count, 3, *crop, generator=generator),
+        "label": F.interpolate(coarse, size=crop, mode="nearest")[:, 0],
+        "seed": torch.arange(count),
+    }
+
+
+def _memory(step: _Step) -> int | None:
+    step.optimizer.zero_grad()
+    added = _added_on_gpu(step) if step.device.type == "cuda" else _added_on_cpu(step)
+    return None if added is None else step.held() + added
+
+
+def _added_on_gpu(step: _Step) -> int:
+    torch.cuda.synchronize(step.device)
+    before = torch.cuda.memory_allocated(step.device)
+    torch.cuda.reset_peak_memory_stats(step.device)
+    step()
+    torch.cuda.synchronize(step.device)
+    return torch.cuda.max_memory_allocated(step.device) - before
+
+
+def _added_on_cpu(step: _Step) -> int | None:
+    """By Linux's own count of resident pages, whose peak a process may reset; None where there is none."""
+    with suppress(OSError, AttributeError, KeyError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        before = _status("VmRSS")
+        step()
+        return max(0, _status("VmHWM") - before)
+    return None
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(dict(line.split(":", 1) for line in lines)[key].split()[0]) * 1024

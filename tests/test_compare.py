@@ -1,0 +1,257 @@
+"""Comparisons: what the methods have in common, what they cost, and what comes out."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from scipy import stats
+from torch import nn
+
+from ladseg.cli import main
+from ladseg.data import write_demo_scenes
+from ladseg.delivery.compare_plot import spread
+from ladseg.errors import RecipeError
+from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher, load_recipe
+from ladseg.studies import compare, train
+from ladseg.studies.comparison import mean_with_interval
+from ladseg.studies.method_costs import count_costs, total_macs
+from ladseg.studies.methods import METHODS, classic_teacher, default_teacher, lengthened, make_method
+from ladseg.studies.step_costs import step_macs, step_times
+from ladseg.studies.trainings import baseline_training, student_training, teacher_training
+from tests.test_command_line import SMALL, run_in_a_process
+
+CLASSES = 9
+BASE = Recipe(
+    student=Student(model="pspnet@test_resnet"),
+    teacher=Teacher(iterations=3),
+    schedule=Schedule(iterations=4, batch_size=4, crop=(32, 48), precision="fp32"),
+)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    write_demo_scenes(root, train=8, val=3, size=(32, 48))
+    return root
+
+
+def recipe_of(scenes: Path, out: Path, *more: str) -> Recipe:
+    words = {"data.root": str(scenes), "data.classes": str(scenes / "classes.txt"), "out": str(out), **SMALL}
+    return load_recipe("demo", [*(w for key, value in words.items() for w in (f"--{key}", value)), *more])
+
+
+@pytest.mark.parametrize("word", METHODS)
+def test_methods_differ_in_teacher_and_distillation_alone(word: str) -> None:
+    method = make_method(BASE, word, default_teacher(BASE))
+    assert replace(method.recipe, teacher=BASE.teacher, distill=BASE.distill) == BASE
+    assert method.recipe.teacher.label_assisted == word.startswith(("lad", "none"))
+
+
+def test_a_distiller_names_its_teacher() -> None:
+    classic = classic_teacher(BASE, "deeplabv3@test_resnet", "w.safetensors")
+    kd = make_method(BASE, "kd", classic)
+    assert (kd.name, kd.recipe.teacher) == ("kd+deeplabv3@test_resnet", classic)
+    assert classic.warm_start is False
+    assert classic.iterations is None
+    assisted = make_method(BASE, "kd+label", classic)
+    assert assisted.recipe == replace(BASE, distill=Distill(method="kd"))
+    # Two paths of 3 steps see as many images as one path of 6.
+    own = make_method(BASE, "kd+self", classic)
+    assert own.recipe.teacher == replace(BASE.teacher, label_assisted=False, iterations=6)
+    other = make_method(BASE, "kd+fcn@test_resnet", classic)
+    assert (other.recipe.teacher.model, other.recipe.teacher.label_assisted) == ("fcn@test_resnet", False)
+    assert make_method(BASE, "cwd-full", classic).recipe.distill == Distill(method="cwd", recipe="full")
+
+
+def test_lad_warm_starts_both_from_the_trained_student() -> None:
+    warm = make_method(BASE, "lad-warm", default_teacher(BASE)).recipe
+    assert (warm.teacher.warm_start, warm.teacher.slice_std, warm.distill.warm_start) == (True, 0.0, True)
+    assert warm.teacher.iterations == 3
+    unset = replace(BASE, teacher=Teacher())
+    assert make_method(unset, "lad-warm", default_teacher(unset)).recipe.teacher.iterations == 2
+
+
+@pytest.mark.parametrize("word", ["lda", "none+self", "lad+label", "+self", ""])
+def test_an_unknown_method_is_refused(word: str) -> None:
+    with pytest.raises(RecipeError, match="no method is called"):
+        make_method(BASE, word, default_teacher(BASE))
+
+
+@pytest.mark.parametrize(("every", "steps", "longer"), [(20, 100, 340), (2, 4, 17), (80, 240, 701), (7, 100, 333)])
+def test_longer_runs_are_evaluated_equally_often(every: int, steps: int, longer: int) -> None:
+    base = replace(BASE, schedule=replace(BASE.schedule, iterations=steps, eval_every=every))
+    schedule = lengthened(make_method(base, "none-long", default_teacher(base)), longer).recipe.schedule
+    assert schedule.iterations == longer
+    assert schedule.eval_every is not None
+    assert math.ceil(longer / schedule.eval_every) == math.ceil(steps / every)
+
+
+def forward_macs(run: Callable[[], Any], modules: list[nn.Module]) -> dict[nn.Module, int]:
+    """By hand, of each convolution and linear layer."""
+    macs: dict[nn.Module, int] = {}
+
+    def hook(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        macs[module] = macs.get(module, 0) + output.numel() * module.weight[0].numel()
+
+    handles = [m.register_forward_hook(hook) for m in modules if isinstance(m, nn.Conv2d | nn.Linear)]
+    run()
+    for handle in handles:
+        handle.remove()
+    return macs
+
+
+def test_macs_of_a_training_step_are_those_of_its_layers() -> None:
+    batch = BASE.schedule.batch_size
+    plain = baseline_training(BASE, CLASSES)
+    image = torch.zeros(batch, 3, *BASE.schedule.crop)
+    layers = list(plain.network.modules())
+    forward = forward_macs(lambda: plain.network.train()(image), layers)
+    first = next(iter(forward.values()))
+    # Backwards each layer costs twice as much, but the first has no gradient of its input to find.
+    assert step_macs(plain, CLASSES) == 3 * sum(forward.values()) - first
+
+    teacher = teacher_training(BASE, CLASSES, None)
+    student = student_training(BASE, CLASSES, None, teacher.network)
+    wide = torch.zeros(batch, 4, *BASE.schedule.crop)
+    inner = teacher.network.network
+    frozen = forward_macs(lambda: inner.eval()(wide), list(inner.modules()))
+    assert step_macs(student, CLASSES) == 3 * sum(forward.values()) - first + sum(frozen.values())
+
+
+def test_total_compute_is_steps_times_macs_of_all_that_was_trained(tmp_path: Path) -> None:
+    methods = [make_method(BASE, word, default_teacher(BASE)) for word in ("none", "kd", "lad", "kd+fcn@test_resnet")]
+    costs = count_costs(methods, CLASSES, tmp_path, lambda line: None)
+    none, kd, lad, other = (costs[method.name].step_macs for method in methods)
+    assert set(none) == {"baseline"}
+    assert set(kd) == set(lad) == {"baseline", "teacher", "student"}
+    assert set(other) == {"teacher", "student"}  # that teacher owes nothing to the plain student
+    totals = [total_macs(method, costs[method.name]) for method in methods]
+    assert totals == [
+        4 * none["baseline"],
+        4 * kd["baseline"] + 6 * kd["teacher"] + 4 * kd["student"],
+        4 * lad["baseline"] + 3 * lad["teacher"] + 4 * lad["student"],
+        4 * other["teacher"] + 4 * other["student"],
+    ]
+    # One path of 6 steps against two of 3: the same but for the label's channel.
+    assert totals[1] == pytest.approx(totals[2], rel=0.02)
+    assert costs["lad"].teacher is not None
+    assert costs["lad"].teacher.parameters - costs["lad"].student.parameters == 16 * 3 * 3
+
+
+def test_steps_are_timed_in_turns() -> None:
+    teacher = teacher_training(BASE, CLASSES, None)
+    trainings = {
+        "none": baseline_training(BASE, CLASSES),
+        "lad": student_training(BASE, CLASSES, None, teacher.network),
+    }
+    times = step_times(trainings, CLASSES, torch.device("cpu"))
+    assert list(times) == ["none", "lad"]
+    weights = 4 * sum(p.numel() for p in trainings["none"].objective.parameters())
+    for time in times.values():
+        assert time.milliseconds > 0
+        # Weights and SGD's momentum at the least, where the system tells.
+        assert time.memory is None or time.memory > 2 * weights
+
+
+@given(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=9))
+def test_interval_is_that_of_a_paired_t_test(values: list[float]) -> None:
+    found = mean_with_interval(values)
+    zeros = [0.0] * len(values)
+    if len(set(values)) > 1:
+        interval = stats.ttest_rel(values, zeros).confidence_interval(0.95)
+        assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
+    assert mean_with_interval(values[:1]) == {"mean": values[0], "low": None, "high": None}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_labels_keep_their_order_and_distance(places: list[float]) -> None:
+    moved = spread(sorted(places), 0.05)
+    assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(moved))
+    assert sum(moved) == pytest.approx(sum(places), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(scenes, tmp_path / "compare")
+    methods = ["none-long", "kd", "lad", "lad-warm"]
+    # The cells of one seed by another process, as it were.
+    compare(recipe, methods, [0, 1], only=[("lad", 1), ("kd", 1)], say=lambda line: None)
+    assert not (tmp_path / "compare/seed-0").exists()
+    results = compare(recipe, methods, [0, 1], say=lambda line: None)
+    assert [row["name"] for row in results["methods"]] == ["none", "none-long", "kd+self", "lad", "lad-warm"]
+    assert all(set(row["mean_iou"]) == {0, 1} for row in results["methods"])
+    rows = {row["name"]: row for row in results["methods"]}
+
+    lone = train(recipe_of(scenes, tmp_path / "run", "--seed", "1"), say=lambda line: None)
+    assert rows["none"]["mean_iou"][1] == lone["networks"]["baseline"]["mean_iou"]
+    assert rows["lad"]["mean_iou"][1] == lone["networks"]["student"]["mean_iou"]
+    ours, theirs = (load_file(tmp_path / f"{p}/student.safetensors") for p in ("compare/seed-1/lad", "run"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+    difference = rows["lad"]["difference"]
+    gains = [rows["lad"]["mean_iou"][s] - rows["none"]["mean_iou"][s] for s in (0, 1)]
+    assert difference["mean"] == pytest.approx(sum(gains) / 2)
+    assert rows["none-long"]["macs"] == pytest.approx(rows["lad"]["macs"], rel=0.1)
+    assert rows["lad"]["step_ms"] > 0
+
+    # All is done: nothing is trained again.
+    # The module, not the function of its name.
+    monkeypatch.setattr(sys.modules["ladseg.studies.compare"], "train", None)
+    again = compare(recipe, methods, [0, 1], say=lambda line: None)
+    assert {**again, "environment": None} == {**results, "environment": None}
+
+
+@pytest.mark.slow
+def test_the_command_writes_tables_and_plot(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data.root", str(scenes), "--data.classes", str(scenes / "classes.txt")]
+    small = [word for key, value in SMALL.items() for word in (f"--{key}", value)]
+    out = tmp_path / "compare"
+    words = ["compare", "demo", *data, *small, "--out", str(out), "--seeds", "0", "--methods", "none,cwd+label"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "cwd+label" in printed
+    table = (out / "results.md").read_text()
+    assert "| cwd+label | " in table
+    assert "Student's t" in table
+    latex = (out / "results.tex").read_text()
+    assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 2
+    assert "%" not in latex.replace("\\%", "")
+    assert (out / "results.png").stat().st_size > 10_000
+    assert json.loads((out / "results.json").read_text())["methods"][1]["name"] == "cwd+label"
+    for wrong, message in (
+        (["--methods", "lda"], "did you mean 'lad'?"),
+        (["--cell", "lad:0"], "--cell lad:0 is not among --methods and --seeds"),
+        (["--student.output_stride", "16"], "holds a run of another recipe"),
+    ):
+        assert main([*words, *wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_teacher(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "compare"
+    words = ["compare", "demo", "--data.root", str(scenes), "--data.classes", str(scenes / "classes.txt")]
+    words += [word for key, value in SMALL.items() for word in (f"--{key}", value)]
+    words += ["--out", str(out), "--methods", "kd,cwd", "--seeds", "0", "--cell"]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(run_in_a_process, ([*words, "kd:0"], [*words, "cwd+self:0"])))
+    assert all(result.returncode == 0 for result in results), results
+    teachers = list(out.glob("seed-0/teacher*"))
+    assert [teacher.name for teacher in teachers] == ["teacher-self"]
+    logged = [json.loads(line) for line in (teachers[0] / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in logged if "loss" in line]
+    assert steps == sorted(set(steps))
+    assert len(steps) > 0
