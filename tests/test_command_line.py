@@ -103,6 +103,7 @@ def test_train_leaves_table_picture_and_weights_then_eval_agrees(
         {"distill.method": "fitnet", "distill.also": '[{"method": "cwd"}, {"method": "mgd"}]'},
         {"distill.method": "at", "distill.weight": "100", "distill.also": '[{"method": "dist"}]'},
         {"distill.method": "skd"},
+        {"distill.method": "cirkd"},
         {"distill.method": "ifvd", "schedule.optimizer": "adamw"},
         {"distill.method": "cwd", "distill.recipe": "full", "distill.features_weight": "10"},
         {"teacher.label_assisted": "false", "teacher.model": "fcn@test_efficientnet"},
@@ -131,13 +132,15 @@ def test_the_student_alone_and_the_distilled_one_start_equal_and_see_the_same(sc
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_at_the_same_weights(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["skd", "cirkd"])
+def test_a_killed_run_ends_at_the_same_weights(method: str, scenes: Path, tmp_path: Path) -> None:
     """SIGKILL at three moments of the three trainings; the weights are bit-identical to an unbroken run's.
 
-    The methods have what is hardest to resume: an adversary with an optimizer of its own, a projector, random masks.
+    The methods have what is hardest to resume: an adversary with an optimizer of its own, a projector, random masks,
+    memories of earlier steps.
     """
     length = {"schedule__iterations": "12", "teacher__iterations": "12"}
-    methods = {"distill__method": "skd", "distill__also": '[{"method": "mgd"}]'}
+    methods = {"distill__method": method, "distill__also": '[{"method": "mgd"}]'}
     changes = {**length, **methods, "schedule__save_every": "1", "schedule__eval_every": "6"}
     assert run_in_a_process(words(scenes, tmp_path / "whole", **changes)).returncode == 0
     arguments = words(scenes, tmp_path / "broken", **changes)
@@ -176,7 +179,7 @@ def free_port() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["cwd", "skd"])
+@pytest.mark.parametrize("method", ["cwd", "skd", "cirkd"])
 def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> None:
     """torchrun with two processes of 2 images each, against one process of 4; dropout is the one thing that differs."""
     changes = {

@@ -134,8 +134,8 @@ class Distill:
     """How the student listens to the teacher (Eq. 8). A list of sections in its place combines several methods.
 
     Args:
-        method: cwd (channel-wise distillation), kd (per-pixel distillation), feature, at, fitnet, skd, ifvd, dist, mgd
-            or none; docs/methods.md says what each does.
+        method: cwd (channel-wise distillation), kd (per-pixel distillation), feature, at, fitnet, skd, ifvd, cirkd,
+            dist, mgd or none; docs/methods.md says what each does.
         weight: Weight beta of the method's loss; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
         tau: Temperature; null takes the method's own (cwd 4, kd 1, dist 1).
         layer: The feature map that feature methods read; head is the one before the classifier, backbone the last one
@@ -148,7 +148,7 @@ class Distill:
         class_weights: Class weights that the teacher sees now; null keeps the teacher's.
     """
 
-    method: Literal["none", "kd", "feature", "at", "fitnet", "cwd", "skd", "ifvd", "dist", "mgd"] = "cwd"
+    method: Literal["none", "kd", "feature", "at", "fitnet", "cwd", "skd", "ifvd", "cirkd", "dist", "mgd"] = "cwd"
     weight: float | None = None
     tau: float | None = None
     layer: Literal["head", "backbone"] = "head"

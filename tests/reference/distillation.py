@@ -85,3 +85,42 @@ def ifv(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> float:
                 found.append(cosine(vector, centre) if 0 <= own < classes else 1.0)
         likeness.append(found)
     return statistics.fmean((s - t) ** 2 for s, t in zip(*likeness, strict=True))
+
+
+def unit(vector: list[float]) -> list[float]:
+    length = math.sqrt(sum(v * v for v in vector))
+    return [v / length for v in vector]
+
+
+def relation(
+    student: list[list[float]],
+    teacher: list[list[float]],
+    student_keys: list[list[list[float]]],
+    teacher_keys: list[list[list[float]]],
+    temperature: float = 0.1,
+) -> float:
+    """CIRKD: of each row and group of keys, KL(teacher || student) of the softmaxes over scaled dot products."""
+
+    def distribution(row: list[float], keys: list[list[float]]) -> list[float]:
+        return softmax([sum(a * b for a, b in zip(row, key, strict=True)) / temperature for key in keys])
+
+    total = []
+    for s, t in zip(student, teacher, strict=True):
+        for s_keys, t_keys in zip(student_keys, teacher_keys, strict=True):
+            ours, theirs = distribution(s, s_keys), distribution(t, t_keys)
+            total.append(sum(q * (math.log(q) - math.log(p)) for p, q in zip(ours, theirs, strict=True) if q > 0))
+    return statistics.fmean(total)
+
+
+def rows(feature: Tensor) -> list[list[list[float]]]:
+    """Of each image, the features of its positions, each of length one."""
+    return [
+        [unit(image[:, y, x].tolist()) for y in range(image.shape[1]) for x in range(image.shape[2])]
+        for image in feature.double()
+    ]
+
+
+def batch_relations(student: Tensor, teacher: Tensor) -> float:
+    """CIRKD, Eq. 6 and 7: the positions of each image to those of each."""
+    ours, theirs = rows(student), rows(teacher)
+    return statistics.fmean(relation(s, t, ours, theirs) for s, t in zip(ours, theirs, strict=True))

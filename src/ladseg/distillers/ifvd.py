@@ -9,6 +9,7 @@ from ladseg.distillers.adversary import Adversarial
 from ladseg.distillers.base import Distiller
 from ladseg.distillers.kd import KD
 from ladseg.distillers.match import feature_of, match_sizes
+from ladseg.distillers.regions import class_means, label_at
 from ladseg.distillers.several import Several
 from ladseg.outputs import SegmentationOutput
 
@@ -25,19 +26,16 @@ def ifv_loss(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> T
         classes: Number of classes.
     """
     student, teacher = match_sizes(student, teacher)
-    small = F.interpolate(label[:, None].float(), tuple(student.shape[-2:]), mode="nearest").long().flatten(1)
+    small = label_at(label, (student.shape[2], student.shape[3]), classes)
     return F.mse_loss(_variation(student, small, classes), _variation(teacher, small, classes))
 
 
 def _variation(feature: Tensor, label: Tensor, classes: int) -> Tensor:
     """``(N, P)`` cosines of features ``(N, C, h, w)`` to the centres of their classes, by labels ``(N, P)``."""
     flat = feature.flatten(2)  # (N, C, P)
-    valid = (label >= 0) & (label < classes)
-    index = torch.where(valid, label, classes)  # ignored positions share a centre that nobody asks for
-    members = F.one_hot(index, classes + 1).to(flat.dtype)  # (N, P, K + 1)
-    centres = flat @ members / members.sum(1, keepdim=True).clamp_min(1.0)  # (N, C, K + 1)
-    own = centres.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
-    return torch.where(valid, F.cosine_similarity(flat, own, dim=1), torch.ones_like(label, dtype=flat.dtype))
+    centres, _ = class_means(flat, label, classes)
+    own = centres.gather(2, label[:, None].expand(-1, flat.shape[1], -1))
+    return torch.where(label < classes, F.cosine_similarity(flat, own, dim=1), torch.ones_like(label, dtype=flat.dtype))
 
 
 class Variation(Distiller):

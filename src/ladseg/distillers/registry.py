@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ladseg.distillers.at import AT
 from ladseg.distillers.base import Distiller
+from ladseg.distillers.cirkd import CIRKD
 from ladseg.distillers.cwd import CWD
 from ladseg.distillers.cwd_full import FEATURES_WEIGHT, CWDFeatures, CWDFull
 from ladseg.distillers.dist import DIST
@@ -31,6 +32,9 @@ DISTILLERS: dict[str, Build] = {
     "cwd": lambda distill, student, teacher: _cwd(distill, student, teacher),
     "skd": lambda distill, student, teacher: SKD(_classes(teacher), distill.layer),
     "ifvd": lambda distill, student, teacher: IFVD(_classes(teacher), distill.layer),
+    "cirkd": lambda distill, student, teacher: CIRKD(
+        *_widths(distill, student, teacher), _classes(teacher), distill.layer
+    ),
     "dist": lambda distill, student, teacher: DIST(distill.tau or 1.0),
     "mgd": lambda distill, student, teacher: MGD(*_widths(distill, student, teacher), distill.layer),
 }

@@ -1,0 +1,67 @@
+"""How two networks relate the same positions to others: what CIRKD compares."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+# Similarities held at once; beyond it they are computed in parts, and again in the backward pass.
+AT_ONCE = 1 << 26
+
+
+def relation_loss(
+    student: Tensor,
+    teacher: Tensor,
+    student_keys: Tensor,
+    teacher_keys: Tensor,
+    temperature: float = 0.1,
+) -> Tensor:
+    """Mean over rows and key groups of ``KL(softmax_p(t K_T / temperature) || softmax_p(s K_S / temperature))``.
+
+    Args:
+        student: ``(R, C)`` rows of length one.
+        teacher: ``(R, C')``, of the same positions.
+        student_keys: ``(M, P, C)``: M groups of what the rows are compared with.
+        teacher_keys: ``(M, P, C')``.
+        temperature: Of the similarities.
+    """
+    groups, places = student_keys.shape[:2]
+    parts = max(1, AT_ONCE // (groups * places))
+    total = student.new_zeros(())
+    for s, t in zip(student.split(parts), teacher.split(parts), strict=True):
+        inputs = (s, t, student_keys, teacher_keys, temperature)
+        total = total + (
+            _divergence(*inputs) if len(student) <= parts else checkpoint(_divergence, *inputs, use_reentrant=False)
+        )
+    return total / (len(student) * groups)
+
+
+def _divergence(student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, t: float) -> Tensor:
+    ours = F.log_softmax(torch.einsum("rc,mpc->rmp", student, student_keys) / t, dim=-1)
+    theirs = F.log_softmax(torch.einsum("rc,mpc->rmp", teacher, teacher_keys) / t, dim=-1)
+    return F.kl_div(ours, theirs, reduction="sum", log_target=True)
+
+
+def of_all_processes(values: Tensor) -> Tensor:
+    """The values of all processes in turn, ``(world * N, ...)``; gradients go back to where they are from."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return values
+    gathered: Tensor = _Gather.apply(values)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """torch's own gathering with gradient does it by all-to-all, which not every backend has."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:
+        parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
