@@ -104,6 +104,7 @@ def test_train_leaves_table_picture_and_weights_then_eval_agrees(
         {"distill.method": "at", "distill.weight": "100", "distill.also": '[{"method": "dist"}]'},
         {"distill.method": "skd"},
         {"distill.method": "cirkd"},
+        {"distill.method": "maskd", "distill.also": '[{"method": "dsd"}]'},
         {"distill.method": "ifvd", "schedule.optimizer": "adamw"},
         {"distill.method": "cwd", "distill.recipe": "full", "distill.features_weight": "10"},
         {"teacher.label_assisted": "false", "teacher.model": "fcn@test_efficientnet"},

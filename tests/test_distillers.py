@@ -20,8 +20,11 @@ from ladseg.distillers import (
 )
 from ladseg.distillers.adversary import WEIGHTS as ADVERSARY
 from ladseg.distillers.adversary import Adversary
+from ladseg.distillers.dsd import csd_loss, psd_loss
+from ladseg.distillers.maskd import ReceptiveTokens, masked_loss
 from ladseg.distillers.match import Projector
 from ladseg.errors import ModelError, RecipeError
+from ladseg.objectives import FirstStageObjective
 from ladseg.recipe import Distill, dump_recipe, make_recipe
 from tests.reference import distillation, equations
 
@@ -124,6 +127,8 @@ TERMS = {
     "cwd": {"cwd"},
     "dist": {"dist_inter", "dist_intra"},
     "mgd": {"mgd"},
+    "maskd": {"maskd"},
+    "dsd": {"dsd_pixel", "dsd_category"},
     "cirkd": {"cirkd_batch", "cirkd_pixel", "cirkd_region", "kd"},
     "skd": {"skd", "kd", "adversarial", "discriminator"},
     "ifvd": {"ifvd", "kd", "adversarial", "discriminator"},
@@ -143,7 +148,7 @@ def test_every_distiller_returns_named_finite_terms(method: str, widths: tuple[i
     for value in terms.values():
         assert value.shape == ()
         assert value.dtype == torch.float32
-        learners = [*leaves, *distiller.parameters()]
+        learners = [*leaves, *(p for p in distiller.parameters() if p.requires_grad)]
         found = torch.autograd.grad(value, learners, allow_unused=True, retain_graph=True)
         gradients = [gradient for gradient in found if gradient is not None]
         assert gradients
@@ -152,7 +157,7 @@ def test_every_distiller_returns_named_finite_terms(method: str, widths: tuple[i
     if terms:
         # What a distiller trains itself has a gradient too.
         sum(terms.values()).backward()  # type: ignore[union-attr]
-        assert all(parameter.grad is not None for parameter in distiller.parameters())
+        assert all(p.grad is not None for p in distiller.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("method", sorted(set(DISTILLERS) - {"none", "feature", "fitnet", "mgd", "cirkd"}))
@@ -225,7 +230,65 @@ def test_similarities_and_variations_equal_their_formulas(size: tuple[int, int],
     assert ifv_loss(student, teacher, large, classes=4).item() == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.parametrize("size", [(4, 6), (5, 3), (2, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_double_similarity_equals_its_formula(size: tuple[int, int], seed: int) -> None:
+    student, teacher = outputs(seed, (3, 6), size)
+    ours, theirs = ([o.features["backbone"], o.features["head"], o.logits] for o in (student, teacher))
+    assert psd_loss(ours, theirs).item() == pytest.approx(distillation.psd(ours, theirs), rel=1e-4)
+    expected = distillation.csd(student.logits, teacher.logits, 4.0)
+    assert csd_loss(student.logits, teacher.logits).item() == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+def test_double_similarity_of_maps_of_several_sizes() -> None:
+    small, large = torch.randn(2, 3, 3, 4), torch.randn(2, 5, 6, 8)
+    shrunk = equations.upsample(large, 3, 4).float()
+    torch.testing.assert_close(psd_loss([large, small], [large, small]), torch.tensor(0.0))
+    other = torch.randn(2, 5, 6, 8)
+    torch.testing.assert_close(
+        psd_loss([large, small], [other, small]),
+        psd_loss([shrunk, small], [equations.upsample(other, 3, 4).float(), small]),
+    )
+
+
+@pytest.mark.parametrize("size", [(4, 6), (1, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_masks_equal_their_formulas(size: tuple[int, int], seed: int) -> None:
+    student, teacher = outputs(seed, size=size)
+    tokens = ReceptiveTokens(4, count=3)
+    torch.nn.init.normal_(tokens.tokens)
+    loss = masked_loss(student.logits, teacher.logits, tokens)
+    assert loss.item() == pytest.approx(distillation.maskd(student.logits, teacher.logits, tokens.tokens), rel=1e-4)
+    masked, terms = tokens(teacher)
+    assert terms["mask_dice"].item() == pytest.approx(distillation.dice(teacher.logits, tokens.tokens), rel=1e-4)
+    regions = torch.tensor(distillation.masks(teacher.logits, tokens.tokens)).view(2, 3, *size)
+    sums = sum(teacher.logits.double() * regions[:, k : k + 1] for k in range(3))
+    torch.testing.assert_close(masked.logits.double(), sums, rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_learn_regions_that_keep_the_teachers_answer_and_differ() -> None:
+    """A first stage in miniature."""
+    torch.manual_seed(0)
+    student, teacher = outputs()
+    distiller = build_distiller(Distill(method="maskd"), student, teacher)
+    # The teacher is shown its own answer.
+    objective = FirstStageObjective(torch.nn.Identity(), distiller.first_stage())
+    batch = {"image": teacher.logits, "label": teacher.logits.argmax(1)}
+    optimizer = torch.optim.SGD(distiller.first_stage().parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    history = []
+    for _ in range(60):
+        terms = objective.train()(batch)
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        history.append(terms)
+    assert set(history[0]) == {"loss", "seg", "mask_dice"} == objective.expected_terms | {"loss"}
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert history[-1]["mask_dice"] < history[0]["mask_dice"]
+
+
 IDS = torch.randint(0, 4, (2, 3, 2), generator=torch.Generator().manual_seed(0))
+TOKENS = ReceptiveTokens(6).double().requires_grad_(False)
 DIFFERENTIABLE = {
     "kd": kd_loss,
     "cwd": cwd_loss,
@@ -234,6 +297,9 @@ DIFFERENTIABLE = {
     "dist": lambda s, t: sum(dist_losses(s, t)),
     "skd": pairwise_loss,
     "ifvd": lambda s, t: ifv_loss(s, t, IDS, 4),
+    "dsd_pixel": lambda s, t: psd_loss([s, s[:, 1:4], s.exp()], [t, t[:, 2:], t.exp()]),
+    "dsd_category": csd_loss,
+    "maskd": lambda s, t: masked_loss(s, t, TOKENS),
 }
 
 

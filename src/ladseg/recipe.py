@@ -23,6 +23,9 @@ VALUES = ("label_map", "args")
 # What a further method of distillation may say; the rest of the section is about the student and teacher of them all.
 ALSO = ("method", "weight", "tau", "layer", "features_weight", "recipe")
 ClassWeights = Literal["random", "fixed", "none"]
+DistillMethod = Literal[
+    "none", "kd", "feature", "at", "fitnet", "cwd", "skd", "ifvd", "cirkd", "maskd", "dsd", "dist", "mgd"
+]
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ class Distill:
 
     Args:
         method: cwd (channel-wise distillation), kd (per-pixel distillation), feature, at, fitnet, skd, ifvd, cirkd,
-            dist, mgd or none; docs/methods.md says what each does.
+            maskd, dsd, dist, mgd or none; docs/methods.md says what each does.
         weight: Weight beta of the method's loss; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
         tau: Temperature; null takes the method's own (cwd 4, kd 1, dist 1).
         layer: The feature map that feature methods read; head is the one before the classifier, backbone the last one
@@ -148,7 +151,7 @@ class Distill:
         class_weights: Class weights that the teacher sees now; null keeps the teacher's.
     """
 
-    method: Literal["none", "kd", "feature", "at", "fitnet", "cwd", "skd", "ifvd", "cirkd", "dist", "mgd"] = "cwd"
+    method: DistillMethod = "cwd"
     weight: float | None = None
     tau: float | None = None
     layer: Literal["head", "backbone"] = "head"

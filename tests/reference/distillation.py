@@ -124,3 +124,73 @@ def batch_relations(student: Tensor, teacher: Tensor) -> float:
     """CIRKD, Eq. 6 and 7: the positions of each image to those of each."""
     ours, theirs = rows(student), rows(teacher)
     return statistics.fmean(relation(s, t, ours, theirs) for s, t in zip(ours, theirs, strict=True))
+
+
+def psd(students: list[Tensor], teachers: list[Tensor]) -> float:
+    """DSD: squared differences of the directions in which attention changes between each two maps of a network."""
+
+    def changes(maps: list[Tensor]) -> list[list[list[float]]]:
+        attentions = [attention(feature) for feature in maps]
+        found = []
+        for n in range(len(maps)):
+            for m in range(n + 1, len(maps)):
+                pairs = zip(attentions[n], attentions[m], strict=True)
+                found.append([unit([b - a for a, b in zip(before, after, strict=True)]) for before, after in pairs])
+        return found
+
+    means = []
+    for ours, theirs in zip(changes(students), changes(teachers), strict=True):
+        rows = zip(ours, theirs, strict=True)
+        means.append(statistics.fmean((s - t) ** 2 for a, b in rows for s, t in zip(a, b, strict=True)))
+    return statistics.fmean(means)
+
+
+def csd(student: Tensor, teacher: Tensor, tau: float) -> float:
+    """DSD: squared differences of Gram matrices of softmaxes over 2x2 means of the scores of each class."""
+
+    def overlaps(logits: Tensor) -> list[float]:
+        values = []
+        for image in logits.double():
+            places = []
+            for score in image:
+                height, width = score.shape
+                corners = [(y, x) for y in range(0, height, 2) for x in range(0, width, 2)]
+                means = [statistics.fmean(score[y : y + 2, x : x + 2].flatten().tolist()) for y, x in corners]
+                places.append(softmax([v / tau for v in means]))
+            values += [sum(p * q for p, q in zip(a, b, strict=True)) for a in places for b in places]
+        return values
+
+    return statistics.fmean((s - t) ** 2 for s, t in zip(overlaps(student), overlaps(teacher), strict=True))
+
+
+def masks(logits: Tensor, tokens: Tensor) -> list[list[list[float]]]:
+    """MasKD: of each image and token, the sigmoid of its product with each position's logits."""
+    found = []
+    for image in logits.double():
+        positions = [image[:, y, x].tolist() for y in range(image.shape[1]) for x in range(image.shape[2])]
+        products = [[sum(a * b for a, b in zip(token, p, strict=True)) for p in positions] for token in tokens.tolist()]
+        found.append([[1 / (1 + math.exp(-v)) for v in row] for row in products])
+    return found
+
+
+def maskd(student: Tensor, teacher: Tensor, tokens: Tensor) -> float:
+    """MasKD: half the mean over images, masks and classes of masked squared errors over the mask's size."""
+    terms = []
+    for s, t, regions in zip(student.double(), teacher.double(), masks(teacher, tokens), strict=True):
+        for mask in regions:
+            for a, b in zip(s.flatten(1).tolist(), t.flatten(1).tolist(), strict=True):
+                errors = [(m * x - m * y) ** 2 for m, x, y in zip(mask, a, b, strict=True)]
+                terms.append(sum(errors) / (sum(mask) + 1e-5))
+    return 0.5 * statistics.fmean(terms)
+
+
+def dice(logits: Tensor, tokens: Tensor) -> float:
+    """MasKD: mean Dice coefficient of each two masks of an image."""
+    found = []
+    for regions in masks(logits, tokens):
+        for i, a in enumerate(regions):
+            for j, b in enumerate(regions):
+                if i != j:
+                    product = sum(x * y for x, y in zip(a, b, strict=True))
+                    found.append(2 * product / (sum(x * x for x in a) + sum(y * y for y in b)))
+    return statistics.fmean(found)

@@ -17,10 +17,11 @@ def at_loss(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: ``(N, C', h', w')``, of any width; the larger map is resized to the smaller.
     """
     student, teacher = match_sizes(student, teacher)
-    return F.mse_loss(_attention(student), _attention(teacher))
+    return F.mse_loss(attention(student), attention(teacher))
 
 
-def _attention(feature: Tensor) -> Tensor:
+def attention(feature: Tensor) -> Tensor:
+    """``(N, P)``: the mean of squares over channels at each position, of length one over an image."""
     return F.normalize(feature.square().mean(1).flatten(1), dim=1)
 
 
@@ -36,5 +37,5 @@ class AT(Distiller):
         self.layer = layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        attention = at_loss(feature_of(student, self.layer), feature_of(teacher, self.layer))
-        return {"at": attention, "kd": kd_loss(student.logits, teacher.logits)}
+        distance = at_loss(feature_of(student, self.layer), feature_of(teacher, self.layer))
+        return {"at": distance, "kd": kd_loss(student.logits, teacher.logits)}

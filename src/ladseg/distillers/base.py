@@ -20,3 +20,11 @@ class Distiller(nn.Module):
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         """Named float32 scalars, unweighted; ``label`` is ``(N, H, W)`` int64."""
         raise NotImplementedError
+
+    def first_stage(self) -> nn.Module | None:
+        """A part that is trained on the frozen teacher before the student's training, and then stays as it is.
+
+        It takes the teacher's output, and gives an output to be supervised by the label and the terms that its own
+        ``terms`` names.
+        """
+        return None

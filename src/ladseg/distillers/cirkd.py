@@ -44,9 +44,9 @@ class BatchRelations(Distiller):
 class MemoryRelations(Distiller):
     """Pixel to remembered pixel and to remembered region, of the teacher, over all classes (Eq. 9 to 12).
 
-    The student's map goes through a projection that is trained, and dropped at the end. In training mode the teacher's
-    vectors are remembered after each step: of each image and class up to 16 random pixels and the class's mean, of the
-    images of all processes, so that all remember the same.
+    Ignored positions don't count. The student's map goes through a projection that is trained, and dropped at the end.
+    In training mode the teacher's vectors are remembered first: of each image and class up to 16 random pixels and the
+    class's mean, of the images of all processes, so that all remember the same.
 
     Args:
         student_width: Channels of the student's map.
@@ -58,10 +58,10 @@ class MemoryRelations(Distiller):
     def __init__(self, student_width: int, teacher_width: int, classes: int, layer: str = "head") -> None:
         super().__init__({"cirkd_pixel": 0.1, "cirkd_region": 0.1})
         self.projector = nn.Sequential(
-            nn.Conv2d(student_width, teacher_width, 1),
+            nn.Conv2d(student_width, teacher_width, 1, bias=False),
             nn.BatchNorm2d(teacher_width),
             nn.ReLU(inplace=True),
-            nn.Conv2d(teacher_width, teacher_width, 1),
+            nn.Conv2d(teacher_width, teacher_width, 1, bias=False),
         )
         self.pixels = ClassQueues(classes, PIXELS, teacher_width)
         self.regions = ClassQueues(classes, REGIONS, teacher_width)
@@ -70,18 +70,16 @@ class MemoryRelations(Distiller):
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         maps = match_sizes(self.projector(feature_of(student, self.layer)), feature_of(teacher, self.layer))
         ours, theirs = (F.normalize(feature, dim=1) for feature in maps)
-        terms = {
-            "cirkd_pixel": self._loss(ours, theirs, self.pixels.sample(PIXEL_CONTRAST // self.classes + 1)),
-            "cirkd_region": self._loss(ours, theirs, self.regions.sample(REGION_CONTRAST // self.classes + 1)),
-        }
+        small = label_at(label, (theirs.shape[2], theirs.shape[3]), self.classes)
         if self.training:
-            self._remember(theirs.detach(), label_at(label, (theirs.shape[2], theirs.shape[3]), self.classes))
-        return terms
-
-    @staticmethod
-    def _loss(student: Tensor, teacher: Tensor, memory: Tensor) -> Tensor:
-        keys = memory[None].to(student.dtype)
-        return relation_loss(_positions(student).flatten(0, 1), _positions(teacher).flatten(0, 1), keys, keys)
+            self._remember(theirs.detach(), small)
+        rows = _positions(ours).flatten(0, 1), _positions(theirs).flatten(0, 1)
+        memories = {
+            "cirkd_pixel": self.pixels.sample(PIXEL_CONTRAST // self.classes + 1)[None].to(ours.dtype),
+            "cirkd_region": self.regions.sample(REGION_CONTRAST // self.classes + 1)[None].to(ours.dtype),
+        }
+        counts = (small < self.classes).flatten()
+        return {name: relation_loss(*rows, keys, keys, counts=counts) for name, keys in memories.items()}
 
     @torch.no_grad()
     def _remember(self, teacher: Tensor, label: Tensor) -> None:

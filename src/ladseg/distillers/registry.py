@@ -8,9 +8,11 @@ from ladseg.distillers.cirkd import CIRKD
 from ladseg.distillers.cwd import CWD
 from ladseg.distillers.cwd_full import FEATURES_WEIGHT, CWDFeatures, CWDFull
 from ladseg.distillers.dist import DIST
+from ladseg.distillers.dsd import DSD
 from ladseg.distillers.feature import Feature, FitNet
 from ladseg.distillers.ifvd import IFVD
 from ladseg.distillers.kd import KD
+from ladseg.distillers.maskd import MasKD
 from ladseg.distillers.match import feature_of
 from ladseg.distillers.mgd import MGD
 from ladseg.distillers.none import NoDistillation
@@ -35,6 +37,8 @@ DISTILLERS: dict[str, Build] = {
     "cirkd": lambda distill, student, teacher: CIRKD(
         *_widths(distill, student, teacher), _classes(teacher), distill.layer
     ),
+    "maskd": lambda distill, student, teacher: MasKD(_classes(teacher)),
+    "dsd": lambda distill, student, teacher: DSD(),
     "dist": lambda distill, student, teacher: DIST(distill.tau or 1.0),
     "mgd": lambda distill, student, teacher: MGD(*_widths(distill, student, teacher), distill.layer),
 }

@@ -16,8 +16,9 @@ def relation_loss(
     student_keys: Tensor,
     teacher_keys: Tensor,
     temperature: float = 0.1,
+    counts: Tensor | None = None,
 ) -> Tensor:
-    """Mean over rows and key groups of ``KL(softmax_p(t K_T / temperature) || softmax_p(s K_S / temperature))``.
+    """``KL(softmax_p(t K_T / temperature) || softmax_p(s K_S / temperature))``; the mean over groups and rows.
 
     Args:
         student: ``(R, C)`` rows of length one.
@@ -25,22 +26,26 @@ def relation_loss(
         student_keys: ``(M, P, C)``: M groups of what the rows are compared with.
         teacher_keys: ``(M, P, C')``.
         temperature: Of the similarities.
+        counts: ``(R,)``, whether a row counts; None if all do.
     """
     groups, places = student_keys.shape[:2]
-    parts = max(1, AT_ONCE // (groups * places))
+    rows = max(1, AT_ONCE // (groups * places))
+    weights = (torch.ones_like(student[:, 0]) if counts is None else counts.to(student.dtype)).detach()
     total = student.new_zeros(())
-    for s, t in zip(student.split(parts), teacher.split(parts), strict=True):
-        inputs = (s, t, student_keys, teacher_keys, temperature)
+    for s, t, w in zip(student.split(rows), teacher.split(rows), weights.split(rows), strict=True):
+        inputs = (s, t, w, student_keys, teacher_keys, temperature)
         total = total + (
-            _divergence(*inputs) if len(student) <= parts else checkpoint(_divergence, *inputs, use_reentrant=False)
+            _divergence(*inputs) if len(student) <= rows else checkpoint(_divergence, *inputs, use_reentrant=False)
         )
-    return total / (len(student) * groups)
+    return total / (weights.sum().clamp_min(1.0) * groups)
 
 
-def _divergence(student: Tensor, teacher: Tensor, student_keys: Tensor, teacher_keys: Tensor, t: float) -> Tensor:
+def _divergence(
+    student: Tensor, teacher: Tensor, weights: Tensor, student_keys: Tensor, teacher_keys: Tensor, t: float
+) -> Tensor:
     ours = F.log_softmax(torch.einsum("rc,mpc->rmp", student, student_keys) / t, dim=-1)
     theirs = F.log_softmax(torch.einsum("rc,mpc->rmp", teacher, teacher_keys) / t, dim=-1)
-    return F.kl_div(ours, theirs, reduction="sum", log_target=True)
+    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum((1, 2)) @ weights
 
 
 def of_all_processes(values: Tensor) -> Tensor:

@@ -30,3 +30,7 @@ class Several(Distiller):
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         return {name: term for part in self.parts for name, term in part(student, teacher, label).items()}
+
+    def first_stage(self) -> nn.Module | None:
+        stages = (part.first_stage() for part in self.parts if isinstance(part, Distiller))
+        return next((stage for stage in stages if stage is not None), None)

@@ -1,5 +1,6 @@
 """Objectives: a batch in, ``{"loss": ..., name: term, ...}`` out."""
 
+from .first_stage import FirstStageObjective as FirstStageObjective
 from .label_assisted import LabelAssisted as LabelAssisted
 from .plain import Plain as Plain
 from .student import StudentObjective as StudentObjective

@@ -96,7 +96,7 @@ def _seconds_before(method: Method, run: dict[str, Any]) -> float:
     if "student" not in networks:
         return 0.0
     start = networks["baseline"]["seconds"] if starts_from_baseline(method.recipe) else 0.0
-    return float(networks["teacher"]["seconds"] + start)
+    return float(networks["teacher"]["seconds"] + networks["student"].get("first_stage_seconds", 0.0) + start)
 
 
 def _mean(values: Any) -> float | None:

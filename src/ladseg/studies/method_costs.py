@@ -13,7 +13,14 @@ from ladseg.studies.methods import Method
 from ladseg.studies.networks import Network, segmenter
 from ladseg.studies.prepare import Say
 from ladseg.studies.step_costs import StepTime, prediction_macs, step_macs, step_times
-from ladseg.studies.trainings import Training, baseline_training, student_training, teacher_training
+from ladseg.studies.trainings import (
+    Training,
+    baseline_training,
+    first_stage_steps,
+    first_stage_training,
+    student_training,
+    teacher_training,
+)
 
 FILE = "costs.json"
 
@@ -93,7 +100,12 @@ def starts_from_baseline(recipe: Recipe) -> bool:
 
 def _steps(recipe: Recipe) -> dict[str, int]:
     steps = recipe.schedule.iterations
-    return {"baseline": steps, "teacher": recipe.teacher.iterations or steps, "student": steps}
+    return {
+        "baseline": steps,
+        "teacher": recipe.teacher.iterations or steps,
+        "first-stage": first_stage_steps(recipe),
+        "student": steps,
+    }
 
 
 def _trainings(recipe: Recipe, num_classes: int) -> list[Training]:
@@ -102,21 +114,24 @@ def _trainings(recipe: Recipe, num_classes: int) -> list[Training]:
     if recipe.distill.method == "none":
         return [baseline]
     teacher = teacher_training(recipe, num_classes, None)
+    assert isinstance(teacher.network, Network)
     student = student_training(recipe, num_classes, None, teacher.network)
-    return [*([baseline] if starts_from_baseline(recipe) else []), teacher, student]
+    first_stage = first_stage_training(recipe, student)
+    before = [*([baseline] if starts_from_baseline(recipe) else []), teacher]
+    return [*before, *([first_stage] if first_stage is not None else []), student]
 
 
 def _count(method: Method, num_classes: int) -> MethodCost:
     trainings = _trainings(method.recipe, num_classes)
     # The student's objective freezes its teacher: the teacher's own steps are counted on another copy.
     counted = {training.key: step_macs(training, num_classes) for training in trainings if training.key != "teacher"}
-    networks = {training.key: training.network for training in trainings}
+    networks = {t.key: t.network for t in trainings if isinstance(t.network, Network)}
     if "teacher" in networks:
         counted["teacher"] = step_macs(teacher_training(method.recipe, num_classes, None), num_classes)
     crop = method.recipe.schedule.crop
     return MethodCost(
         counted,
-        _network_cost(trainings[-1].network, crop),
+        _network_cost(networks[trainings[-1].key], crop),
         _network_cost(networks["teacher"], crop) if "teacher" in networks else None,
     )
 

@@ -22,7 +22,13 @@ from ladseg.studies.networks import Network, check_networks, segmenter
 from ladseg.studies.prepare import Say, Sets, prepare
 from ladseg.studies.run_folder import claim_folder, write_results
 from ladseg.studies.showcase import save_showcase
-from ladseg.studies.trainings import Training, baseline_training, student_training, teacher_training
+from ladseg.studies.trainings import (
+    Training,
+    baseline_training,
+    first_stage_training,
+    student_training,
+    teacher_training,
+)
 from ladseg.training import FitResult, fit, make_accelerator
 
 Results = dict[str, Any]
@@ -53,16 +59,21 @@ def train(
     networks: dict[str, Network] = {}
     rows: dict[str, dict[str, Any]] = {}
 
-    def fit_one(training: Training) -> None:
-        networks[training.key], rows[training.key] = training.network, run.fit(training)
+    def fit_one(training: Training) -> Network:
+        network, rows[training.key] = run.fit(training)
+        networks[training.key] = network
+        return network
 
     classes = run.spec.num_classes
     distilled = recipe.distill.method != "none"
     if recipe.baseline or not distilled:
         fit_one(baseline_training(recipe, classes))
     if distilled:
-        fit_one(teacher_training(recipe, classes, networks.get("baseline")))
-        fit_one(student_training(recipe, classes, networks.get("baseline"), networks["teacher"]))
+        teacher = fit_one(teacher_training(recipe, classes, networks.get("baseline")))
+        student = student_training(recipe, classes, networks.get("baseline"), teacher)
+        before = run.fit_first_stage(first_stage_training(recipe, student))
+        fit_one(student)
+        rows["student"]["first_stage_seconds"] = before
     return run.deliver(networks, rows)
 
 
@@ -88,23 +99,32 @@ class Run:
             f"{self.spec.num_classes} classes; writing to {self.folder}"
         )
 
-    def fit(self, training: Training) -> dict[str, Any]:
+    def fit(self, training: Training) -> tuple[Network, dict[str, Any]]:
         """Train a network, leave its best weights in it, and measure them; what is done is not done again."""
+        network = training.network
+        assert isinstance(network, Network)
         folder = self.shared.get(training.key, self.folder / training.key)
         with self._alone_in(folder):
-            fitted = self._fit(training, folder)
-            training.network.eval()
+            fitted = self._fit(training, folder, network)
+            network.eval()
             record = folder / ROW
             measured_on = fingerprint(self.val_set)
             if record.is_file():
                 known = json.loads(record.read_text(encoding="utf-8"))
                 if known["measured_on"] == measured_on:
-                    row: dict[str, Any] = known["row"]
-                    return row
-            row = self._row(training.network, fitted)
+                    return network, known["row"]
+            row = self._row(network, fitted)
             if self.accelerator.is_main_process:
                 write_text(record, json.dumps({"measured_on": measured_on, "row": row}, indent=2) + "\n")
-        return row
+        return network, row
+
+    def fit_first_stage(self, training: Training | None) -> float:
+        """Train what a distiller learns before the student's training, if anything; the seconds that it took."""
+        if training is None:
+            return 0.0
+        fitted = self._fit(training, self.folder / training.key, None)
+        training.network.requires_grad_(False)
+        return fitted.seconds
 
     def deliver(self, networks: dict[str, Network], rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Write the student's weights, the figures and the picture; return the figures."""
@@ -140,8 +160,9 @@ class Run:
             if lock is not None:
                 lock.release()
 
-    def _fit(self, training: Training, folder: Path) -> FitResult:
-        schedule, network = training.schedule, segmenter(training.network)
+    def _fit(self, training: Training, folder: Path, measured: Network | None) -> FitResult:
+        """Train; the best weights are those that ``measured`` does best with on val, or the last ones without it."""
+        schedule = training.schedule
 
         def batches(start_step: int) -> Iterable[dict[str, Tensor]]:
             return train_loader(
@@ -149,8 +170,8 @@ class Run:
                 crop=schedule.crop,
                 batch_size=schedule.batch_size,
                 seed=self.recipe.seed,
-                mean=network.input_mean,
-                std=network.input_std,
+                mean=training.reads.input_mean,
+                std=training.reads.input_std,
                 start_step=start_step,
                 steps=schedule.iterations,
                 workers=self.recipe.data.workers,
@@ -159,14 +180,15 @@ class Run:
             )
 
         def validate() -> float:
+            assert measured is not None
             with self.accelerator.autocast():
-                return self._measure(training.network, predictor(training.network)).mean_iou()
+                return self._measure(measured, predictor(measured)).mean_iou()
 
         return fit(
             training.objective,
             training.network,
             batches,
-            validate,
+            validate if measured is not None else None,
             schedule,
             folder,
             self.accelerator,

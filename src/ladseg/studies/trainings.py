@@ -1,4 +1,4 @@
-"""The three trainings that a run is made of: what each minimises, what it delivers, and for how long it goes."""
+"""The trainings that a run is made of: what each minimises, what it delivers, and for how long it goes."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.models import Segmenter
-from ladseg.objectives import LabelAssisted, Plain, StudentObjective, TeacherObjective
+from ladseg.objectives import FirstStageObjective, LabelAssisted, Plain, StudentObjective, TeacherObjective
 from ladseg.recipe import Recipe, Schedule
 from ladseg.studies.networks import Network, build_student, build_teacher, make_distiller, segmenter, teacher_network
 
@@ -18,16 +18,18 @@ class Training:
     """One training.
 
     Attributes:
-        key: ``"baseline"``, ``"teacher"`` or ``"student"``.
+        key: ``"baseline"``, ``"teacher"``, ``"first-stage"`` or ``"student"``.
         objective: What is minimised.
         network: The part of it that is delivered.
+        reads: The network whose image normalisation the batches have.
         schedule: How it is trained.
         depends_on: The sections of the recipe that its end depends on, beside the schedule.
     """
 
     key: str
     objective: nn.Module
-    network: Network
+    network: nn.Module
+    reads: Segmenter
     schedule: Schedule
     depends_on: dict[str, Any]
 
@@ -36,7 +38,7 @@ def baseline_training(recipe: Recipe, num_classes: int) -> Training:
     """The student without help."""
     network = build_student(recipe, num_classes)
     objective = Plain(network, _aux_weight(recipe.student.aux_weight, network))
-    return Training("baseline", objective, network, recipe.schedule, _sections(recipe, "student"))
+    return Training("baseline", objective, network, network, recipe.schedule, _sections(recipe, "student"))
 
 
 def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None) -> Training:
@@ -62,7 +64,7 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
         lr=settings.lr or recipe.schedule.lr,
     )
     depends_on = {"teacher": dataclasses.asdict(settings), "network": dataclasses.asdict(teacher_network(recipe))}
-    return Training("teacher", objective, teacher, schedule, depends_on)
+    return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on)
 
 
 def student_training(recipe: Recipe, num_classes: int, baseline: Network | None, teacher: Network) -> Training:
@@ -88,7 +90,39 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         aux_weight=_aux_weight(recipe.student.aux_weight, student),
         teacher_input=_teacher_input(student, segmenter(teacher)),
     )
-    return Training("student", objective, student, recipe.schedule, _sections(recipe, "student", "teacher", "distill"))
+    return Training(
+        "student", objective, student, student, recipe.schedule, _sections(recipe, "student", "teacher", "distill")
+    )
+
+
+def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
+    """What the student's distiller learns of the teacher first, by the schedule of MasKD; None for most methods.
+
+    Args:
+        recipe: The run.
+        student: From :func:`student_training`, whose distiller the result belongs to.
+    """
+    objective = student.objective
+    assert isinstance(objective, StudentObjective)
+    part = objective.distiller.first_stage()
+    if part is None:
+        return None
+    schedule = dataclasses.replace(
+        recipe.schedule,
+        iterations=first_stage_steps(recipe),
+        optimizer="sgd",
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-3,
+        warmup=0,
+    )
+    first = FirstStageObjective(objective.teacher, part, objective.teacher_input)
+    return Training("first-stage", first, part, student.reads, schedule, student.depends_on)
+
+
+def first_stage_steps(recipe: Recipe) -> int:
+    """A quarter of the student's, as MasKD's 10,000 of 40,000."""
+    return max(1, recipe.schedule.iterations // 4)
 
 
 def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
