@@ -19,9 +19,11 @@ from scipy import stats
 from torch import nn
 
 from ladseg.cli import main
-from ladseg.data import write_demo_scenes
+from ladseg.data import LAYOUTS, write_demo_scenes
+from ladseg.delivery import paper_rows
 from ladseg.delivery.compare_plot import spread
 from ladseg.errors import RecipeError
+from ladseg.models import list_models
 from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher, load_recipe
 from ladseg.studies import compare, train
 from ladseg.studies.comparison import mean_with_interval
@@ -255,3 +257,45 @@ def test_two_processes_share_a_teacher(scenes: Path, tmp_path: Path) -> None:
     steps = [line["step"] for line in logged if "loss" in line]
     assert steps == sorted(set(steps))
     assert len(steps) > 0
+
+
+def test_the_papers_figures_stand_beside_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its gains are printed there too: they are the differences of the figures that we copied."""
+    rows = paper_rows()
+    alone = {(row["table"], row["layout"], row["student"]): row["val"] for row in rows if row["method"] == "none"}
+    gains = {
+        (row["table"], row["student"], row["method"].split("+")[0]): float(row["val"])
+        - float(alone[row["table"], row["layout"], row["student"]])
+        for row in rows
+        if row["table"] in "123"
+    }
+    printed = {
+        ("1", "deeplabv3_r18"): {"skd": 1.2, "lad": 3.5},
+        ("1", "pspnet_r18"): {"cirkd": 2.1, "maskd": 2.7},
+        ("2", "deeplabv3_r18"): {"cwd-full": 2.8, "ifvd": 1.3},
+        ("2", "pspnet_r18"): {"skd": 1.9, "lad": 4.0},
+        ("3", "deeplabv3_r18"): {"cirkd": 1.3, "ifvd": 0.7},
+        ("3", "pspnet_r18"): {"skd": 0.8, "lad": 2.1},
+    }
+    for (table, student), expected in printed.items():
+        for name, gain in expected.items():
+            assert gains[table, student, name] == pytest.approx(gain, abs=0.01), (table, student, name)
+    assert {row["student"] for row in rows} <= set(list_models())
+    assert {row["layout"] for row in rows} <= set(LAYOUTS)
+    assert {row["method"].split("+")[0] for row in rows} <= set(METHODS)
+
+    method: dict[str, Any] = {
+        "name": "lad",
+        "mean": 0.6512,
+        "std": 0.0034,
+        "difference": {"mean": 0.0123},
+        "step_ms": 77.2,
+    }
+    ours: dict[str, Any] = {"layout": "voc", "weights": "timm", "student": "pspnet_r18"}
+    ours["methods"] = [{**method, "mean_iou": {"0": 0.6512}}]
+    (tmp_path / "results.json").write_text(json.dumps(ours))
+    assert main(["paper", str(tmp_path)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
+    assert line.split() == ["lad", "75.4", "+2.1", "65.1", "±", "0.3", "+1.2", "1", "77"]
+    assert main(["paper", str(tmp_path / "nowhere")]) == 2
+    assert "is not the folder of a comparison" in capsys.readouterr().err

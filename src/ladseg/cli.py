@@ -1,7 +1,6 @@
 """The ``ladseg`` command: one thin function a command: parse, call, print."""
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -114,6 +113,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         help="train only this one, as another process or machine trains others into the same folder; may be repeated",
     )
     compare.add_argument("--out", metavar="DIR", help="the comparison's folder (default: runs/NAME-compare)")
+
+    paper = command("paper", _paper, "print the figures of the paper's tables, beside those of your comparisons")
+    paper.add_argument("comparisons", nargs="*", metavar="DIR", help="folders of 'ladseg compare'")
 
     evaluate = command(
         "eval",
@@ -235,7 +237,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.delivery import compare_latex, compare_markdown, compare_tables, save_compare_plot
     from ladseg.files import write_text
     from ladseg.recipe import load_recipe
-    from ladseg.studies import compare, is_main_process
+    from ladseg.studies import compare, is_main_process, write_results
 
     recipe = load_recipe(known.recipe, rest)
     if known.recipe == "demo":
@@ -250,12 +252,21 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
         known.cell,
     )
     if is_main_process():
-        write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+        write_results(folder, results)
         write_text(folder / "results.md", compare_markdown(results))
         write_text(folder / "results.tex", compare_latex(results))
         save_compare_plot(folder / "results.png", results)
         Console().print(*compare_tables(results))
         print(f"written: {folder}/results.json, .md, .tex and .png")
+
+
+def _paper(known: argparse.Namespace, rest: list[str]) -> None:
+    from rich.console import Console
+
+    from ladseg.delivery import paper_tables
+    from ladseg.studies import read_comparison
+
+    Console().print(*paper_tables([read_comparison(Path(folder)) for folder in known.comparisons]))
 
 
 def _seeds(word: str) -> list[int]:

@@ -11,6 +11,8 @@ from .layouts import layout_page as layout_page
 from .layouts import layouts_list as layouts_list
 from .models_table import models_markdown as models_markdown
 from .models_table import models_table as models_table
+from .paper_table import paper_rows as paper_rows
+from .paper_table import paper_tables as paper_tables
 from .picture import Panel as Panel
 from .picture import save_picture as save_picture
 from .table import iou_table as iou_table

@@ -1,12 +1,15 @@
 """What the cells of a comparison say together."""
 
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from scipy.special import stdtrit
 
+from ladseg.errors import RecipeError
 from ladseg.recipe import Recipe
 from ladseg.studies.method_costs import Costs, starts_from_baseline, total_macs
 from ladseg.studies.methods import NONE, Method
@@ -29,12 +32,12 @@ def summarize(
         environment: Where it was measured.
 
     Returns:
-        ``name``, ``student``, ``layout``, ``seeds``, ``environment`` and ``methods``, a list of dicts: ``name``;
-        ``mean_iou`` by seed, ``mean`` and ``std`` of them, 0..1; ``difference``, the paired difference to ``none`` with
-        ``mean``, ``low`` and ``high`` (95 %, Student's t); ``seconds`` and ``teacher_seconds`` of the training steps,
-        means over seeds, the latter with all that the teacher or the student's start owes to; ``macs``, the
-        multiply-accumulates of all training; ``step_ms``, ``step_memory`` in bytes; ``student`` and ``teacher`` with
-        ``parameters`` and ``macs`` of one prediction. What is not known is None.
+        ``name``, ``student``, its ``weights``, ``layout``, ``iterations``, ``seeds``, ``environment`` and ``methods``,
+        a list of dicts: ``name``; ``mean_iou`` by seed, ``mean`` and ``std`` of them, 0..1; ``difference``, the paired
+        difference to ``none`` with ``mean``, ``low`` and ``high`` (95 %, Student's t); ``seconds`` and
+        ``teacher_seconds`` of the training steps, means over seeds, the latter with all that teacher or student start
+        from; ``macs``, the multiply-accumulates of all training; ``step_ms``, ``step_memory`` in bytes; ``student`` and
+        ``teacher`` with ``parameters`` and ``macs`` of one prediction. What is not known is None.
     """
     alone = {seed: _mean_iou(run) for seed, run in runs[NONE].items()}
     rows = []
@@ -63,12 +66,26 @@ def summarize(
     return {
         "name": recipe.name,
         "student": recipe.student.model,
+        "weights": recipe.student.weights,
         "layout": recipe.data.layout,
         "iterations": recipe.schedule.iterations,
         "seeds": seeds,
         "methods": rows,
         "environment": environment,
     }
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """What ``ladseg compare`` has written into a folder.
+
+    Raises:
+        RecipeError: There is no comparison.
+    """
+    path = folder / "results.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "methods" not in found:
+        raise RecipeError(f"{folder} is not the folder of a comparison; 'ladseg compare' makes one")
+    return found
 
 
 def mean_with_interval(values: Sequence[float]) -> dict[str, float | None]:

@@ -81,7 +81,7 @@ def time_steps(
     """Time the methods' steps in turns, unless ``folder`` has them all from one process; and keep everything there."""
     if any(costs[method.name].time is None for method in methods):
         say(f"timing a training step of {len(methods)} methods in turns")
-        steps = {method.name: _trainings(method.recipe, num_classes)[-1] for method in methods}
+        steps = {method.name: trainings_of(method.recipe, num_classes)[-1] for method in methods}
         times = step_times(steps, num_classes, device)
         costs = {name: replace(cost, time=times.get(name)) for name, cost in costs.items()}
     write_text(folder / FILE, json.dumps({name: asdict(cost) for name, cost in costs.items()}, indent=2) + "\n")
@@ -108,7 +108,7 @@ def _steps(recipe: Recipe) -> dict[str, int]:
     }
 
 
-def _trainings(recipe: Recipe, num_classes: int) -> list[Training]:
+def trainings_of(recipe: Recipe, num_classes: int) -> list[Training]:
     """The trainings of networks as they start; the last one is that of the network that is delivered."""
     baseline = baseline_training(recipe, num_classes)
     if recipe.distill.method == "none":
@@ -122,7 +122,7 @@ def _trainings(recipe: Recipe, num_classes: int) -> list[Training]:
 
 
 def _count(method: Method, num_classes: int) -> MethodCost:
-    trainings = _trainings(method.recipe, num_classes)
+    trainings = trainings_of(method.recipe, num_classes)
     # The student's objective freezes its teacher: the teacher's own steps are counted on another copy.
     counted = {training.key: step_macs(training, num_classes) for training in trainings if training.key != "teacher"}
     networks = {t.key: t.network for t in trainings if isinstance(t.network, Network)}
