@@ -190,7 +190,8 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     recipe = recipe_of(scenes, tmp_path / "compare")
     methods = ["none-long", "kd", "lad", "lad-warm"]
     # The cells of one seed by another process, as it were.
-    compare(recipe, methods, [0, 1], only=[("lad", 1), ("kd", 1)], say=lambda line: None)
+    part = compare(recipe, methods, [0, 1], only=[("lad", 1), ("kd", 1)], say=lambda line: None)
+    assert [row["step_ms"] for row in part["methods"]] == [None] * 5
     assert not (tmp_path / "compare/seed-0").exists()
     results = compare(recipe, methods, [0, 1], say=lambda line: None)
     assert [row["name"] for row in results["methods"]] == ["none", "none-long", "kd+self", "lad", "lad-warm"]
@@ -211,6 +212,8 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
 
     # All is done: nothing is trained again.
     # The module, not the function of its name.
+    with pytest.raises(RecipeError, match="holds a run"):
+        compare(replace(recipe, out=str(tmp_path / "run")), methods, [0], say=lambda line: None)
     monkeypatch.setattr(sys.modules["ladseg.studies.compare"], "train", None)
     again = compare(recipe, methods, [0, 1], say=lambda line: None)
     assert {**again, "environment": None} == {**results, "environment": None}

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ladseg.errors import ModelError, UserError
@@ -231,8 +231,6 @@ def _run(recipe: object) -> None:
 def _compare(known: argparse.Namespace, rest: list[str]) -> None:
     from dataclasses import replace
 
-    from rich.console import Console
-
     from ladseg.data import write_demo_scenes
     from ladseg.delivery import compare_latex, compare_markdown, compare_tables, save_compare_plot
     from ladseg.files import write_text
@@ -256,17 +254,24 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
         write_text(folder / "results.md", compare_markdown(results))
         write_text(folder / "results.tex", compare_latex(results))
         save_compare_plot(folder / "results.png", results)
-        Console().print(*compare_tables(results))
+        _print_tables(compare_tables(results))
         print(f"written: {folder}/results.json, .md, .tex and .png")
 
 
 def _paper(known: argparse.Namespace, rest: list[str]) -> None:
-    from rich.console import Console
-
     from ladseg.delivery import paper_tables
     from ladseg.studies import read_comparison
 
-    Console().print(*paper_tables([read_comparison(Path(folder)) for folder in known.comparisons]))
+    _print_tables(paper_tables([read_comparison(Path(folder)) for folder in known.comparisons]))
+
+
+def _print_tables(tables: Iterable[object]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for table in tables:
+        console.print(table)
+        console.print()
 
 
 def _seeds(word: str) -> list[int]:

@@ -100,6 +100,8 @@ def compare(
     for name, seed in sorted(picked or ()):
         if name not in wanted or seed not in seeds:
             raise RecipeError(f"--cell {name}:{seed} is not among --methods and --seeds")
+    if (recipe.folder / "student.safetensors").exists():
+        raise RecipeError(f"{recipe.folder} holds a run, not a comparison; choose another --out")
     sets = prepare(recipe, say)
     classes = sets[0].spec.num_classes
     for method in wanted.values():
@@ -111,7 +113,8 @@ def compare(
         wanted[NONE_LONG] = lengthened(wanted[NONE_LONG], steps)
     cells = list(_cells(recipe.folder, list(wanted.values()), seeds))
     _train([cell for cell in cells if picked is None or cell.key in picked], sets, say)
-    if accelerator.is_main_process:
+    # While other processes train, a clock would tell of them.
+    if accelerator.is_main_process and all(cell.results is not None for cell in cells):
         costs = time_steps(list(wanted.values()), costs, classes, recipe.folder, accelerator.device, say)
     runs: dict[str, dict[int, Any]] = {name: {} for name in wanted}
     for cell in cells:

@@ -59,7 +59,7 @@ Costs = dict[str, MethodCost]
 
 
 def count_costs(methods: Sequence[Method], num_classes: int, folder: Path, say: Say) -> Costs:
-    """Count what ``folder`` does not know yet.
+    """Count what ``folder`` does not know yet; and keep it there.
 
     Args:
         methods: The methods.
@@ -72,19 +72,20 @@ def count_costs(methods: Sequence[Method], num_classes: int, folder: Path, say: 
         if method.name not in costs:
             say(f"counting a training step of {method.name}")
             costs[method.name] = _count(method, num_classes)
+            _write(costs, folder)
     return costs
 
 
 def time_steps(
     methods: Sequence[Method], costs: Costs, num_classes: int, folder: Path, device: torch.device, say: Say
 ) -> Costs:
-    """Time the methods' steps in turns, unless ``folder`` has them all from one process; and keep everything there."""
+    """Time the methods' steps in turns, unless they all have been; and keep the times in ``folder``."""
     if any(costs[method.name].time is None for method in methods):
         say(f"timing a training step of {len(methods)} methods in turns")
         steps = {method.name: trainings_of(method.recipe, num_classes)[-1] for method in methods}
         times = step_times(steps, num_classes, device)
         costs = {name: replace(cost, time=times.get(name)) for name, cost in costs.items()}
-    write_text(folder / FILE, json.dumps({name: asdict(cost) for name, cost in costs.items()}, indent=2) + "\n")
+        _write(costs, folder)
     return costs
 
 
@@ -138,6 +139,10 @@ def _count(method: Method, num_classes: int) -> MethodCost:
 
 def _network_cost(network: Network, size: tuple[int, int]) -> NetworkCost:
     return NetworkCost(segmenter(network).deployed_parameters(), prediction_macs(network, size))
+
+
+def _write(costs: Costs, folder: Path) -> None:
+    write_text(folder / FILE, json.dumps({name: asdict(cost) for name, cost in costs.items()}, indent=2) + "\n")
 
 
 def _read(folder: Path) -> Costs:
