@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from scipy import stats
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg.cli import main
 from ladseg.data import LAYOUTS, write_demo_scenes
@@ -27,7 +28,7 @@ from ladseg.models import list_models
 from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher, load_recipe
 from ladseg.studies import compare, train
 from ladseg.studies.comparison import mean_with_interval
-from ladseg.studies.method_costs import count_costs, total_macs
+from ladseg.studies.method_costs import count_costs, total_macs, trainings_of
 from ladseg.studies.methods import METHODS, classic_teacher, default_teacher, lengthened, make_method
 from ladseg.studies.step_costs import step_macs, step_times
 from ladseg.studies.trainings import baseline_training, student_training, teacher_training
@@ -129,6 +130,21 @@ def test_macs_of_a_training_step_are_those_of_its_layers() -> None:
     inner = teacher.network.network
     frozen = forward_macs(lambda: inner.eval()(wide), list(inner.modules()))
     assert step_macs(student, CLASSES) == 3 * sum(forward.values()) - first + sum(frozen.values())
+
+
+def test_macs_of_a_large_batch_are_found_from_small_ones() -> None:
+    """Of CIRKD too, which relates every image of the batch to every other."""
+    eight = replace(BASE, schedule=replace(BASE.schedule, batch_size=8))
+    method = make_method(eight, "cirkd+label", default_teacher(eight))
+    student = trainings_of(method.recipe, CLASSES)[-1]
+    batch = {
+        "image": torch.zeros(8, 3, *BASE.schedule.crop),
+        "label": torch.zeros(8, *BASE.schedule.crop, dtype=torch.uint8),
+        "seed": torch.arange(8),
+    }
+    with FlopCounterMode(display=False) as counter:
+        student.objective.train()(batch)["loss"].backward()
+    assert step_macs(student, CLASSES) == counter.get_total_flops() // 2
 
 
 def test_total_compute_is_steps_times_macs_of_all_that_was_trained(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def compare(
         say: Takes the lines about where the comparison is.
 
     Returns:
-        What ``results.json`` holds; see :func:`ladseg.studies.comparison.summarize`.
+        What ``results.json`` holds; see :func:`ladseg.studies.comparison.summarize`. Under torchrun, nothing in the
+        processes that only help.
 
     Raises:
         UserError: Anything a user can put right, found before the first training.
@@ -106,15 +107,20 @@ def compare(
     classes = sets[0].spec.num_classes
     for method in wanted.values():
         check_networks(method.recipe, classes)
-    lad = make_method(recipe, LAD, chosen)
-    costs = count_costs([*wanted.values(), lad], classes, recipe.folder, say)
     if NONE_LONG in wanted:
+        lad = make_method(recipe, LAD, chosen)
+        costs = count_costs([wanted[NONE], lad], classes, recipe.folder, say)
         steps = round(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
         wanted[NONE_LONG] = lengthened(wanted[NONE_LONG], steps)
     cells = list(_cells(recipe.folder, list(wanted.values()), seeds))
     _train([cell for cell in cells if picked is None or cell.key in picked], sets, say)
+    # What follows is one process's work.
+    accelerator.end_training()
+    if not accelerator.is_main_process:
+        return {}
+    costs = count_costs(list(wanted.values()), classes, recipe.folder, say)
     # While other processes train, a clock would tell of them.
-    if accelerator.is_main_process and all(cell.results is not None for cell in cells):
+    if all(cell.results is not None for cell in cells):
         costs = time_steps(list(wanted.values()), costs, classes, recipe.folder, accelerator.device, say)
     runs: dict[str, dict[int, Any]] = {name: {} for name in wanted}
     for cell in cells:

@@ -74,7 +74,10 @@ def train(
         before = run.fit_first_stage(first_stage_training(recipe, student))
         fit_one(student)
         rows["student"]["first_stage_seconds"] = before
-    return run.deliver(networks, rows)
+    results = run.deliver(networks, rows)
+    if sets is None:  # else there are other runs to come, which need the processes' group
+        run.accelerator.end_training()
+    return results
 
 
 class Run:
@@ -143,7 +146,9 @@ class Run:
             save_student(self.folder / "student.safetensors", delivered, data)
             save_showcase(self.folder / "picture.png", networks, self.val_set, results, self.accelerator.device)
             write_results(self.folder, results)
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.accelerator.wait_for_everyone()
         return results
 
     @contextmanager

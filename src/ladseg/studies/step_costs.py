@@ -25,8 +25,6 @@ from ladseg.training.optimizers import JoinedOptimizer
 # Rounds of the timing after one to warm up, and the seconds after which fewer will do.
 ROUNDS, PATIENCE = 15, 90.0
 FEWEST_ROUNDS = 3
-# Batch norm needs two samples; arithmetic is in proportion to them.
-COUNTED = 2
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,21 @@ def step_macs(training: Training, num_classes: int) -> int:
     """Multiply-accumulates of one step of a training, as ``torch.utils.flop_counter`` counts them: matrix products and
     convolutions, forward and backward, those of the distiller and of a frozen teacher too.
     """
-    schedule = training.schedule
-    batch = _batch(COUNTED, schedule.crop, num_classes)
+    # Of two and four images, as a large batch is much to count: some methods compare all images with one another, so
+    # arithmetic has a part in proportion to the batch and one to its square.
+    two, four = (_macs(training, count, num_classes) for count in (2, 4))
+    square = (four - 2 * two) / 8
+    size = training.schedule.batch_size
+    return round((two / 2 - 2 * square) * size + square * size**2)
+
+
+def _macs(training: Training, count: int, num_classes: int) -> int:
+    batch = _batch(count, training.schedule.crop, num_classes)
     objective = training.objective.train()
     with FlopCounterMode(display=False) as counter:
         objective(batch)["loss"].backward()
     objective.zero_grad()
-    macs: int = counter.get_total_flops() // 2
-    return macs * schedule.batch_size // COUNTED
+    return int(counter.get_total_flops() // 2)
 
 
 @torch.no_grad()
