@@ -1,7 +1,7 @@
 """Methods side by side: one student, data, order of images, augmentation, schedule and evaluation for all of them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,44 +89,49 @@ def compare(
         UserError: Anything a user can put right, found before the first training.
     """
     recipe = replace(recipe, baseline=True, seed=0)
-    chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
-
-    def named(words: Sequence[str]) -> dict[str, Method]:
-        return {method.name: method for method in (make_method(recipe, word, chosen) for word in words)}
-
-    wanted = named([NONE, *methods])
-    picked = None if only is None else {(name, seed) for word, seed in only for name in named([word])}
-    accelerator = make_accelerator(recipe.schedule.precision, recipe.folder)
-    say = say if accelerator.is_main_process else lambda line: None
-    for name, seed in sorted(picked or ()):
-        if name not in wanted or seed not in seeds:
-            raise RecipeError(f"--cell {name}:{seed} is not among --methods and --seeds")
     if (recipe.folder / "student.safetensors").exists():
         raise RecipeError(f"{recipe.folder} holds a run, not a comparison; choose another --out")
+    chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
+    made = (make_method(recipe, word, chosen) for word in [NONE, *methods])
+    wanted = list({method.name: method for method in made}.values())  # two words may name one
+    picked = None if only is None else {(make_method(recipe, word, chosen).name, seed) for word, seed in only}
+    known = {(method.name, seed) for method in wanted for seed in seeds}
+    for name, seed in sorted((picked or set()) - known):
+        raise RecipeError(f"--cell {name}:{seed} is not among --methods and --seeds")
+
+    accelerator = make_accelerator(recipe.schedule.precision, recipe.folder)
+    say = say if accelerator.is_main_process else lambda line: None
     sets = prepare(recipe, say)
     classes = sets[0].spec.num_classes
-    for method in wanted.values():
+    for method in wanted:
         check_networks(method.recipe, classes)
-    if NONE_LONG in wanted:
-        lad = make_method(recipe, LAD, chosen)
-        costs = count_costs([wanted[NONE], lad], classes, recipe.folder, say)
-        steps = round(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
-        wanted[NONE_LONG] = lengthened(wanted[NONE_LONG], steps)
-    cells = list(_cells(recipe.folder, list(wanted.values()), seeds))
+    wanted = _with_steps_of_lad(wanted, make_method(recipe, LAD, chosen), classes, recipe.folder, say)
+    cells = [Cell(method, seed, recipe.folder / f"seed-{seed}" / method.name) for seed in seeds for method in wanted]
     _train([cell for cell in cells if picked is None or cell.key in picked], sets, say)
+
     # What follows is one process's work.
     accelerator.end_training()
     if not accelerator.is_main_process:
         return {}
-    costs = count_costs(list(wanted.values()), classes, recipe.folder, say)
+    costs = count_costs(wanted, classes, recipe.folder, say)
     # While other processes train, a clock would tell of them.
     if all(cell.results is not None for cell in cells):
-        costs = time_steps(list(wanted.values()), costs, classes, recipe.folder, accelerator.device, say)
-    runs: dict[str, dict[int, Any]] = {name: {} for name in wanted}
+        costs = time_steps(wanted, costs, classes, recipe.folder, accelerator.device, say)
+    runs: dict[str, dict[int, Any]] = {method.name: {} for method in wanted}
     for cell in cells:
         if (results := cell.results) is not None:
             runs[cell.method.name][cell.seed] = results
-    return summarize(recipe, list(wanted.values()), runs, costs, describe_environment())
+    return summarize(recipe, wanted, runs, costs, describe_environment())
+
+
+def _with_steps_of_lad(methods: list[Method], lad: Method, classes: int, folder: Path, say: Say) -> list[Method]:
+    """The methods; ``none-long`` with as many steps as give it the arithmetic of all that LAD trains."""
+    if all(method.name != NONE_LONG for method in methods):
+        return methods
+    none = methods[0]
+    costs = count_costs([none, lad], classes, folder, say)
+    steps = round(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
+    return [lengthened(method, steps) if method.name == NONE_LONG else method for method in methods]
 
 
 def _train(cells: Sequence[Cell], sets: Sets, say: Say) -> None:
@@ -138,10 +143,3 @@ def _train(cells: Sequence[Cell], sets: Sets, say: Say) -> None:
         else:
             say(place)
             train(cell.recipe, say, sets, cell.shared)
-
-
-def _cells(folder: Path, methods: list[Method], seeds: Sequence[int]) -> Iterator[Cell]:
-    """Seed by seed, so that all methods can soon be seen side by side."""
-    for seed in seeds:
-        for method in methods:
-            yield Cell(method, seed, folder / f"seed-{seed}" / method.name)

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 
 from ladseg.training.precision import resolve_precision
 
@@ -30,8 +29,6 @@ def make_accelerator(precision: Literal["auto", "fp32", "bf16"], folder: Path | 
     return Accelerator(
         cpu=cpu,
         mixed_precision=mixed_precision,
-        # Batch norms are joint and memories equal already: what DDP would send before each step is there.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         log_with="tensorboard" if find_spec("tensorboard") else None,
         project_dir=folder,
     )

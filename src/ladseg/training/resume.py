@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ladseg.training.checkpoints import (
@@ -29,6 +30,10 @@ def prepare(objective: nn.Module, accelerator: Accelerator) -> nn.Module:
             if name not in frozen_children(objective):
                 setattr(objective, name, convert_sync_batch_norm(child, accelerator.device))
     model: nn.Module = accelerator.prepare(objective)
+    if isinstance(model, DistributedDataParallel):
+        # Batch norms are joint and memories equal already: what DDP would send before each step is there.
+        # The constructor's argument of this name warns since torch 2.15; the attribute is in every version.
+        model.broadcast_buffers = False
     return model
 
 
