@@ -67,8 +67,8 @@ def test_train_leaves_table_picture_and_weights_then_eval_agrees(
     assert list(results["networks"]) == ["baseline", "teacher", "student"]
     assert results["networks"]["teacher"]["sees"] == "image + noised label"
     assert results["networks"]["teacher"]["parameters"] - results["networks"]["student"]["parameters"] == 16 * 3 * 3
-    assert "With the label channel set to zero the teacher has" in printed
-    for name in ("recipe.yaml", "environment.json", "student.safetensors"):
+    assert "from the image alone" in printed
+    for name in ("recipe.yaml", "environment.json", "student.safetensors", "report.html"):
         assert (out / name).exists()
     for phase in ("baseline", "teacher", "student"):
         lines = [json.loads(line) for line in (out / phase / "metrics.jsonl").read_text().splitlines()]

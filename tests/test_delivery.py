@@ -5,9 +5,9 @@ import pytest
 from ladseg.delivery import teacher_remark, verdict
 
 
-def results(student: float, baseline: float | None = 0.5, blind: float = 0.4) -> dict:
+def results(student: float, baseline: float | None = 0.5, image: float = 0.4, label: float = 0.3) -> dict:
     networks = {
-        "teacher": {"mean_iou": 0.6, "mean_iou_without_label": blind},
+        "teacher": {"mean_iou": 0.6, "mean_iou_without_label": image, "mean_iou_without_image": label},
         "student": {"mean_iou": student},
     }
     return {"networks": networks if baseline is None else {"baseline": {"mean_iou": baseline}, **networks}}
@@ -29,7 +29,9 @@ def test_verdict_without_a_control_claims_nothing() -> None:
     assert "nothing was distilled" in verdict({"networks": {"baseline": {"mean_iou": 0.5}}})
 
 
-def test_a_teacher_that_ignores_its_label_is_told_so() -> None:
-    assert "does not use its label yet" in (teacher_remark(results(0.5, blind=0.599)) or "")
-    assert "40.00 instead of 60.00 % mIoU: that is what the label gives it" in (teacher_remark(results(0.5)) or "")
+def test_a_teacher_that_ignores_an_input_is_told_so() -> None:
+    assert "does not use its label yet" in (teacher_remark(results(0.5, image=0.599)) or "")
+    assert "ignores the image" in (teacher_remark(results(0.5, label=0.599)) or "")
+    both = "60.00 % mIoU, from the image alone 40.00, from the label alone 30.00: it uses both"
+    assert f"{both}, the label for 20.00 points and the image for 30.00" in (teacher_remark(results(0.5)) or "")
     assert teacher_remark({"networks": {"student": {}}}) is None

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torchmetrics
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladseg import ConfusionMatrix
-from ladseg.evaluation import evaluate, mean_pairwise_kl
+from ladseg.evaluation import by_argmax, evaluate, iou_of, mean_pairwise_kl, paired_interval
 from tests.reference import equations
 
 
@@ -91,10 +92,60 @@ def test_evaluation_upsamples_to_each_labels_own_size() -> None:
     for height, width in [(16, 24), (11, 9)]:
         logits = torch.randn(1, 4, 3, 5, generator=source)
         label = torch.randint(0, 4, (1, height, width), generator=source)
-        batches.append({"image": torch.zeros(1, 3, height, width), "label": label, "logits": logits})
+        batches.append(
+            {
+                "image": torch.zeros(1, 3, height, width),
+                "label": label,
+                "logits": logits,
+                "index": torch.tensor([len(batches)]),
+            }
+        )
         expected.update(equations.upsample(logits, height, width).argmax(1), label)
-    measured = evaluate(lambda batch: batch["logits"], batches, 4)
-    assert torch.equal(measured.counts, expected.counts)
+    measured = evaluate(by_argmax(lambda batch: batch["logits"]), batches, 4)
+    assert torch.equal(measured.matrix.counts, expected.counts)
+
+
+def test_evaluation_counts_every_image() -> None:
+    batches, expected = [], []
+    for index in (2, 0, 1):  # as processes may hand them in
+        prediction, label = pair(3, index)
+        batches.append(
+            {
+                "image": torch.zeros(1, 3, 6, 7),
+                "label": label[:1],
+                "ids": prediction[:1],
+                "index": torch.tensor([index]),
+            }
+        )
+    measured = evaluate(lambda batch: batch["ids"], batches, 3)
+    for index in range(3):
+        prediction, label = pair(3, index)
+        one = ConfusionMatrix(3)
+        one.update(prediction[:1], label[:1])
+        expected.append(one)
+        assert torch.equal(iou_of(measured.images[index]), one.iou())
+    assert torch.equal(measured.matrix.counts, sum(one.counts for one in expected))
+
+
+def test_interval_of_a_difference() -> None:
+    """Against resampling by hand, one draw after the other."""
+    source = torch.Generator().manual_seed(0)
+    right = torch.randint(5, 40, (2, 12, 1, 4), generator=source)
+    counts = torch.cat([right, right + 10, right + torch.randint(0, 30, (2, 12, 1, 4), generator=source)], dim=2)
+    before, after = counts
+    low, high = paired_interval(before, after, draws=4000)
+    rng = np.random.default_rng(1)
+    gains = []
+    for _ in range(4000):
+        chosen = rng.integers(12, size=12)
+        hits, labelled, predicted = (counts[:, chosen, part].sum(1).double() for part in range(3))
+        iou = hits / (labelled + predicted - hits)
+        gains.append(float(iou[1].mean() - iou[0].mean()))
+    assert (low, high) == pytest.approx(np.quantile(gains, [0.025, 0.975]).tolist(), abs=0.006)
+    assert low < float(iou_of(after.sum(0)).mean() - iou_of(before.sum(0)).mean()) < high
+    assert paired_interval(before, before) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="the same images"):
+        paired_interval(before, after[:3])
 
 
 def test_stability_is_the_papers_double_sum() -> None:

@@ -8,7 +8,7 @@ import torch
 from ladseg import LabelAssisted, StudentObjective, TeacherObjective, build_model, list_models
 from ladseg.delivery import load_student, save_student
 from ladseg.distillers import CWD
-from ladseg.evaluation import evaluate
+from ladseg.evaluation import by_argmax, evaluate
 from ladseg.recipe import Schedule
 from ladseg.training.optimizers import build_optimizer
 
@@ -48,7 +48,8 @@ def test_teach_distil_deliver_reload(name: str, tmp_path: Path) -> None:
         expected, logits = student(data["image"]).logits, again(data["image"]).logits
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert sum(p.numel() for p in again.parameters()) == student.deployed_parameters()
-    matrix = evaluate(lambda b: again(b["image"]).logits, [data], CLASSES, torch.device("cpu"))
+    batches = [{key: value[i : i + 1] for key, value in data.items()} | {"index": torch.tensor([i])} for i in range(2)]
+    matrix = evaluate(by_argmax(lambda b: again(b["image"]).logits), batches, CLASSES).matrix
     assert 0 <= matrix.mean_iou() <= 1
 
 

@@ -18,6 +18,7 @@ by label-assisted distillation.
   ladseg train mine.yaml               teacher, student, control, table, picture
   ladseg compare mine.yaml             methods side by side, over seeds
   ladseg eval runs/NAME/student.safetensors --data DATASET
+  ladseg report runs/NAME              the report of a run, written again
   ladseg models                        networks to choose from, and what they cost
 """
 
@@ -113,6 +114,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         help="train only this one, as another process or machine trains others into the same folder; may be repeated",
     )
     compare.add_argument("--out", metavar="DIR", help="the comparison's folder (default: runs/NAME-compare)")
+
+    report = command("report", _report, "write the report of a finished run or comparison again")
+    report.add_argument("run_folder", metavar="RUN", help="its folder")
 
     paper = command("paper", _paper, "print the figures of the paper's tables, beside those of your comparisons")
     paper.add_argument("comparisons", nargs="*", metavar="DIR", help="folders of 'ladseg compare'")
@@ -216,7 +220,7 @@ def _run(recipe: object) -> None:
 
     from ladseg.delivery import results_table, teacher_remark, verdict
     from ladseg.recipe import Recipe
-    from ladseg.studies import is_main_process, train
+    from ladseg.studies import is_main_process, train, write_report
 
     assert isinstance(recipe, Recipe)
     results = train(recipe)
@@ -226,6 +230,7 @@ def _run(recipe: object) -> None:
         print(*filter(None, (verdict(results), teacher_remark(results))), sep="\n")
         print(f"weights: {recipe.folder / 'student.safetensors'}")
         print(f"picture: {recipe.folder / 'picture.png'}")
+        print(f"report:  {write_report(recipe.folder)}")
 
 
 def _compare(known: argparse.Namespace, rest: list[str]) -> None:
@@ -235,7 +240,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.delivery import compare_latex, compare_markdown, compare_tables, save_compare_plot
     from ladseg.files import write_text
     from ladseg.recipe import load_recipe
-    from ladseg.studies import compare, is_main_process, write_results
+    from ladseg.studies import compare, is_main_process, write_report, write_results
 
     recipe = load_recipe(known.recipe, rest)
     if known.recipe == "demo":
@@ -256,6 +261,13 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
         save_compare_plot(folder / "results.png", results)
         _print_tables(compare_tables(results))
         print(f"written: {folder}/results.json, .md, .tex and .png")
+        print(f"report:  {write_report(folder)}")
+
+
+def _report(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.studies import write_report
+
+    print(f"report: {write_report(Path(known.run_folder))}")
 
 
 def _paper(known: argparse.Namespace, rest: list[str]) -> None:

@@ -7,6 +7,7 @@ from .compare_plot import save_compare_plot as save_compare_plot
 from .compare_table import compare_latex as compare_latex
 from .compare_table import compare_markdown as compare_markdown
 from .compare_table import compare_tables as compare_tables
+from .comparison_page import comparison_page as comparison_page
 from .layouts import layout_page as layout_page
 from .layouts import layouts_list as layouts_list
 from .models_table import models_markdown as models_markdown
@@ -15,6 +16,8 @@ from .paper_table import paper_rows as paper_rows
 from .paper_table import paper_tables as paper_tables
 from .picture import Panel as Panel
 from .picture import save_picture as save_picture
+from .run_page import RunRecord as RunRecord
+from .run_page import run_page as run_page
 from .table import iou_table as iou_table
 from .table import results_table as results_table
 from .table import teacher_remark as teacher_remark

@@ -1,19 +1,17 @@
 """What ``ladseg check`` found, as one self-contained HTML page."""
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
 from ladseg.data import Report
 from ladseg.data.check import SHOWN
 from ladseg.delivery.check_table import class_rows, percent, verdict
+from ladseg.delivery.page import image_uri, render
 from ladseg.delivery.picture import color_table
 
 # Pixels of a sample's longer side on the page.
@@ -40,15 +38,9 @@ class PageSample:
 
 def check_page(report: Report, samples: Sequence[PageSample]) -> str:
     """The page; it loads nothing and needs no script."""
-    environment = Environment(
-        loader=PackageLoader("ladseg.delivery", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     seen = sorted({int(value) for sample in samples for value in sample.label.unique()} - {255})
-    return environment.get_template("check.html").render(
+    return render(
+        "check.html",
         root=report.root,
         layout=report.layout,
         class_names=report.class_names,
@@ -124,13 +116,7 @@ def _sample(sample: PageSample, report: Report) -> dict[str, str]:
     return {
         "split": sample.split,
         "name": sample.name,
-        "image": _base64(image, "JPEG", quality=85),
-        "label": _base64(label, "PNG"),
+        "image": image_uri(image, "JPEG", quality=85),
+        "label": image_uri(label, "PNG"),
         "classes": ", ".join(names) or "nothing labelled",
     }
-
-
-def _base64(image: Image.Image, kind: str, **options: Any) -> str:
-    memory = io.BytesIO()
-    image.save(memory, kind, **options)
-    return base64.b64encode(memory.getvalue()).decode("ascii")

@@ -88,7 +88,7 @@ def _accuracy(row: dict[str, Any], none: dict[str, Any]) -> list[str]:
         row["name"],
         _spread(row["mean"], row["std"]),
         str(len(row["mean_iou"])),
-        _difference(row["difference"]),
+        difference_words(row["difference"]),
         f"{row['macs']:.2e}",
         f"{row['macs'] / none['macs']:.2f}",
     ]
@@ -114,7 +114,8 @@ def _spread(mean: float | None, std: float | None) -> str:
     return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
 
 
-def _difference(difference: dict[str, float | None] | None) -> str:
+def difference_words(difference: dict[str, float | None] | None) -> str:
+    """A paired difference and its interval, in points; empty without one."""
     if difference is None:
         return ""
     mean, low, high = difference["mean"], difference["low"], difference["high"]

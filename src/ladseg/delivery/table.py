@@ -4,8 +4,8 @@ from typing import Any
 
 from rich.table import Table
 
-# Points of mIoU below which a teacher that loses its label has lost nothing worth the name.
-IGNORES_LABEL = 1.0
+# Points of mIoU below which a teacher that loses one of its inputs has lost nothing worth the name.
+IGNORES_INPUT = 1.0
 
 ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD student"}
 
@@ -58,21 +58,27 @@ def verdict(results: dict[str, Any]) -> str:
 
 
 def teacher_remark(results: dict[str, Any]) -> str | None:
-    """What the label channel is to the teacher, in words; None for a run without a label-assisted one.
+    """What each input is to the teacher, in words; None for a run without a label-assisted one.
 
-    Section 4.2 looks for the opposite fault, a teacher that copies its label. One that ignores it is a classic teacher.
+    Section 4.2's fault is a teacher that copies its label and ignores the image; one that ignores the label is a
+    classic teacher.
     """
     teacher = results["networks"].get("teacher", {})
     if "mean_iou_without_label" not in teacher:
         return None
-    seeing, blind = 100 * teacher["mean_iou"], 100 * teacher["mean_iou_without_label"]
-    if seeing - blind < IGNORES_LABEL:
+    both, image, label = (
+        100 * teacher[key] for key in ("mean_iou", "mean_iou_without_label", "mean_iou_without_image")
+    )
+    if both - image < IGNORES_INPUT:
         meaning = (
             "it does not use its label yet: what the student gains comes from a teacher that was trained for longer"
         )
+    elif both - label < IGNORES_INPUT:
+        meaning = "it has taken the shortcut, copies the label and ignores the image: make the noise stronger"
     else:
-        meaning = "that is what the label gives it"
-    return f"With the label channel set to zero the teacher has {blind:.2f} instead of {seeing:.2f} % mIoU: {meaning}."
+        meaning = f"it uses both, the label for {both - image:.2f} points and the image for {both - label:.2f}"
+    alone = f"from the image alone {image:.2f}, from the label alone {label:.2f}"
+    return f"The teacher has {both:.2f} % mIoU, {alone}: {meaning}."
 
 
 def iou_table(measured: dict[str, Any]) -> Table:

@@ -1,6 +1,10 @@
 """Measuring: one code for student, teacher and their agreement."""
 
+from .bootstrap import paired_interval as paired_interval
 from .confusion_matrix import ConfusionMatrix as ConfusionMatrix
+from .confusion_matrix import iou_of as iou_of
+from .evaluate import Evaluation as Evaluation
 from .evaluate import Predictor as Predictor
+from .evaluate import by_argmax as by_argmax
 from .evaluate import evaluate as evaluate
 from .stability import mean_pairwise_kl as mean_pairwise_kl

@@ -59,11 +59,13 @@ class ConfusionMatrix:
             self.counts = counts.cpu()
         return self
 
+    def class_counts(self) -> Tensor:
+        """``(3, C)`` int64: of each class the pixels that are right, those of the label, and those predicted."""
+        return torch.stack([self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)])
+
     def iou(self) -> Tensor:
         """``(C,)`` float64 in 0..1; NaN for a class absent from both labels and predictions."""
-        hits = self.counts.diagonal().double()
-        union = self.counts.sum(0) + self.counts.sum(1) - self.counts.diagonal()
-        return hits / union  # 0 / 0 is NaN
+        return iou_of(self.class_counts())
 
     def mean_iou(self) -> float:
         """Mean over the classes that occur, in 0..1; NaN if none does."""
@@ -72,3 +74,9 @@ class ConfusionMatrix:
     def pixel_accuracy(self) -> float:
         """Share of counted pixels that are right, in 0..1; NaN if none was counted."""
         return float(self.counts.diagonal().sum().double() / self.counts.sum())
+
+
+def iou_of(class_counts: Tensor) -> Tensor:
+    """IoU ``(..., C)`` float64 of ``(..., 3, C)`` counts as :meth:`ConfusionMatrix.class_counts` gives them."""
+    right, labelled, predicted = class_counts.unbind(-2)
+    return right.double() / (labelled + predicted - right)  # 0 / 0 is NaN

@@ -1,15 +1,48 @@
 """Predict a data set and count."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ladseg.evaluation.confusion_matrix import ConfusionMatrix
 from ladseg.outputs import resize_logits
 
-# A batch with image (N, 3, H, W) and label (N, H, W) to logits (N, C, h, w).
+# A batch with image (N, 3, H, W) and label (N, H, W) to class ids (N, H, W).
 Predictor = Callable[[dict[str, Tensor]], Tensor]
+
+
+def by_argmax(logits_of: Predictor) -> Predictor:
+    """The predictor of a network: the class of the highest score, its logits ``(N, C, h, w)`` at the label's size."""
+
+    def predict(batch: dict[str, Tensor]) -> Tensor:
+        height, width = batch["label"].shape[-2:]
+        return resize_logits(logits_of(batch), (height, width)).argmax(1)
+
+    return predict
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a predictor made of a data set.
+
+    Attributes:
+        matrix: The counts of all images.
+        images: ``(M, 3, C)`` int64: of each image, in the data set's order, the pixels of each class that are right,
+            those of the label, and those predicted.
+    """
+
+    matrix: ConfusionMatrix
+    images: Tensor
+
+    @classmethod
+    def of(cls, confusion: Tensor, images: Tensor) -> "Evaluation":
+        """From the plain arrays."""
+        matrix = ConfusionMatrix(len(confusion))
+        matrix.counts += confusion
+        return cls(matrix, images)
 
 
 @torch.inference_mode()
@@ -18,19 +51,34 @@ def evaluate(
     batches: Iterable[dict[str, Tensor]],
     num_classes: int,
     device: torch.device | str = "cpu",
-) -> ConfusionMatrix:
-    """The confusion matrix of a predictor, each image at its label's own resolution, merged over processes.
+) -> Evaluation:
+    """Count what a predictor gets right, each image at its label's own resolution, merged over processes.
 
     Args:
         predictor: What is measured; networks in it must be in eval mode.
-        batches: Dicts of image, label and whatever else the predictor reads; this process's share of the data set.
+        batches: Dicts of image and label of one sample each, its index in the data set, and whatever else the
+            predictor reads; this process's share of the data set.
         num_classes: Number of classes C.
         device: Where to predict.
     """
     matrix = ConfusionMatrix(num_classes)
+    images: dict[int, Tensor] = {}
     for batch in batches:
         image = batch["image"].to(device, memory_format=torch.channels_last)
         label = batch["label"].to(device).long()
-        logits = predictor({**batch, "image": image, "label": label})
-        matrix.update(resize_logits(logits, (label.shape[-2], label.shape[-1])).argmax(1), label)
-    return matrix.merge_processes(device)
+        one = ConfusionMatrix(num_classes)
+        one.update(predictor({**batch, "image": image, "label": label}), label)
+        matrix.merge(one)
+        images[int(batch["index"])] = one.class_counts()
+    matrix.merge_processes(device)
+    images = _merged(images)
+    return Evaluation(matrix, torch.stack([images[index] for index in sorted(images)]))
+
+
+def _merged(images: dict[int, Tensor]) -> dict[int, Tensor]:
+    """The images of all processes on each of them."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return images
+    parts: list[dict[int, Tensor]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(parts, images)
+    return {index: counts for part in parts for index, counts in part.items()}

@@ -9,7 +9,7 @@ import torch
 from ladseg.data import check_dataset, eval_loader, get_layout, open_dataset
 from ladseg.delivery import load_student
 from ladseg.errors import DataError
-from ladseg.evaluation import evaluate
+from ladseg.evaluation import by_argmax, evaluate
 from ladseg.recipe import Data, make_recipe
 
 
@@ -37,7 +37,8 @@ def evaluate_file(weights: str, overrides: list[str], split: str = "val", model:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = eval_loader(dataset, mean=header["mean"], std=header["std"], workers=data.workers)
-    matrix = evaluate(lambda batch: network(batch["image"]).logits, loader, dataset.spec.num_classes, device)
+    predictor = by_argmax(lambda batch: network(batch["image"]).logits)
+    matrix = evaluate(predictor, loader, dataset.spec.num_classes, device).matrix
     return {
         "weights": weights,
         "images": len(dataset),

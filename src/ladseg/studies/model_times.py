@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from ladseg.models import build_model
+from ladseg.models import Segmenter, build_model
 from ladseg.objectives import Plain
 from ladseg.training.precision import resolve_precision
 
@@ -50,7 +50,15 @@ def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: i
     return _median_seconds(predict, device), step
 
 
-def _median_seconds(work: Callable[[], None], device: torch.device) -> float:
+@torch.inference_mode()
+def prediction_seconds(network: Segmenter, size: tuple[int, int], device: torch.device) -> float:
+    """Median seconds from one normalised image ``(1, 3, *size)`` to logits, in float32, channels last."""
+    network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    image = torch.zeros(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
+    return _median_seconds(lambda: network(image), device)
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
     seconds: list[float] = []
     while len(seconds) <= RUNS and (len(seconds) < 2 or sum(seconds) < PATIENCE):
         start = time.perf_counter()

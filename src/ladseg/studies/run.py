@@ -1,7 +1,7 @@
 """A run: teacher, student and control, trained one after the other in one folder."""
 
 import dataclasses
-import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,17 +10,17 @@ from typing import Any
 from filelock import FileLock
 from torch import Tensor
 
-from ladseg.data import eval_loader, fingerprint, portable, train_loader
+from ladseg.data import portable, train_loader
 from ladseg.delivery import save_student
-from ladseg.evaluation import ConfusionMatrix, Predictor, evaluate
-from ladseg.files import write_text
+from ladseg.evaluation import Evaluation, paired_interval
 from ladseg.models import Segmenter
-from ladseg.objectives import LabelAssisted
-from ladseg.objectives.noise_draws import noise_generators
 from ladseg.recipe import Recipe
-from ladseg.studies.networks import Network, check_networks, segmenter
+from ladseg.studies.memory import PeakMemory
+from ladseg.studies.model_times import prediction_seconds
+from ladseg.studies.networks import Network, check_networks
 from ladseg.studies.prepare import Say, Sets, prepare
 from ladseg.studies.run_folder import claim_folder, write_results
+from ladseg.studies.samples import save_samples
 from ladseg.studies.showcase import save_showcase
 from ladseg.studies.trainings import (
     Training,
@@ -29,12 +29,10 @@ from ladseg.studies.trainings import (
     student_training,
     teacher_training,
 )
-from ladseg.training import FitResult, fit, make_accelerator
+from ladseg.studies.validation import Validation
+from ladseg.training import FitResult, fit, load_result, make_accelerator
 
 Results = dict[str, Any]
-
-# In a training's folder: the figures of its network.
-ROW = "row.json"
 
 
 def train(
@@ -97,6 +95,8 @@ class Run:
         self.accelerator.wait_for_everyone()
         self.train_set, self.val_set = sets
         self.spec = self.train_set.spec
+        self.evaluations: dict[str, Evaluation] = {}
+        self.validation = Validation(self.val_set, recipe.data.workers, self.accelerator)
         say(
             f"{len(self.train_set)} training and {len(self.val_set)} validation images, "
             f"{self.spec.num_classes} classes; writing to {self.folder}"
@@ -106,20 +106,20 @@ class Run:
         """Train a network, leave its best weights in it, and measure them; what is done is not done again."""
         network = training.network
         assert isinstance(network, Network)
-        folder = self.shared.get(training.key, self.folder / training.key)
+        folder = self.folder_of(training.key)
         with self._alone_in(folder):
+            finished = load_result(folder) is not None
+            peak = PeakMemory(self.accelerator.device)
             fitted = self._fit(training, folder, network)
-            network.eval()
-            record = folder / ROW
-            measured_on = fingerprint(self.val_set)
-            if record.is_file():
-                known = json.loads(record.read_text(encoding="utf-8"))
-                if known["measured_on"] == measured_on:
-                    return network, known["row"]
-            row = self._row(network, fitted)
-            if self.accelerator.is_main_process:
-                write_text(record, json.dumps({"measured_on": measured_on, "row": row}, indent=2) + "\n")
+            memory = None if finished else peak.total
+            row, self.evaluations[training.key] = self.validation.figures(
+                network.eval(), fitted, training.schedule.crop, memory, folder
+            )
         return network, row
+
+    def folder_of(self, key: str) -> Path:
+        """Of a training: below the run's own, unless other runs share it."""
+        return self.shared.get(key, self.folder / key)
 
     def fit_first_stage(self, training: Training | None) -> float:
         """Train what a distiller learns before the student's training, if anything; the seconds that it took."""
@@ -130,26 +130,49 @@ class Run:
         return fitted.seconds
 
     def deliver(self, networks: dict[str, Network], rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Write the student's weights, the figures and the picture; return the figures."""
+        """Write the student's weights, the figures and the pictures; return the figures."""
         delivered = networks.get("student") or networks["baseline"]
-        results = {
+        assert isinstance(delivered, Segmenter)
+        for key, row in rows.items():
+            row["folder"] = os.path.relpath(self.folder_of(key), self.folder)
+        results: Results = {
             "name": self.recipe.name,
             "seed": self.recipe.seed,
             "label_assisted": self.recipe.teacher.label_assisted,
             "iterations": self.recipe.schedule.iterations,
             "class_names": list(self.spec.class_names),
+            "colors": self.spec.colors,
+            "images": {"train": len(self.train_set), "val": len(self.val_set)},
+            "crop": list(self.recipe.schedule.crop),
             "networks": rows,
+            "difference": self._difference(rows),
         }
         if self.accelerator.is_main_process:
-            assert isinstance(delivered, Segmenter)
+            height, width = self.val_set.read(0)[1].shape
+            results["prediction"] = {
+                "size": [height, width],
+                "seconds": prediction_seconds(delivered, (height, width), self.accelerator.device),
+                "device": self.accelerator.device.type,
+            }
             data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
             save_student(self.folder / "student.safetensors", delivered, data)
             save_showcase(self.folder / "picture.png", networks, self.val_set, results, self.accelerator.device)
+            save_samples(self.folder / "samples", networks, self.evaluations, self.val_set, self.accelerator.device)
             write_results(self.folder, results)
         for tracker in self.accelerator.trackers:
             tracker.finish()
         self.accelerator.wait_for_everyone()
         return results
+
+    def _difference(self, rows: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+        """What help changed, with what other validation images might have shown; None without a pair to compare."""
+        if not {"baseline", "student"} <= set(rows):
+            return None
+        before, after = (self.evaluations[key].images for key in ("baseline", "student"))
+        return {
+            "mean_iou": rows["student"]["mean_iou"] - rows["baseline"]["mean_iou"],
+            "interval": paired_interval(before, after),
+        }
 
     @contextmanager
     def _alone_in(self, folder: Path) -> Iterator[None]:
@@ -187,7 +210,7 @@ class Run:
         def validate() -> float:
             assert measured is not None
             with self.accelerator.autocast():
-                return self._measure(measured, predictor(measured)).mean_iou()
+                return self.validation.evaluate(measured).matrix.mean_iou()
 
         return fit(
             training.objective,
@@ -201,41 +224,3 @@ class Run:
             title=training.key,
             fingerprint=training.depends_on,
         )
-
-    def _measure(self, network: Network, predict: Predictor) -> ConfusionMatrix:
-        """Val, each process its share, in full precision unless the caller says otherwise."""
-        loader = eval_loader(
-            self.val_set,
-            mean=segmenter(network).input_mean,
-            std=segmenter(network).input_std,
-            workers=self.recipe.data.workers,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-        )
-        return evaluate(predict, loader, self.spec.num_classes, self.accelerator.device)
-
-    def _row(self, network: Network, fitted: FitResult) -> dict[str, Any]:
-        matrix = self._measure(network, predictor(network))
-        iou = [None if value != value else value for value in matrix.iou().tolist()]
-        row = {
-            "model": segmenter(network).name,
-            "sees": "image + noised label" if isinstance(network, LabelAssisted) else "image",
-            "parameters": segmenter(network).deployed_parameters(),
-            "mean_iou": matrix.mean_iou(),
-            "pixel_accuracy": matrix.pixel_accuracy(),
-            "iou": iou,
-            "best_step": fitted.best_step,
-            "last_mean_iou": fitted.last_score,
-            "seconds": fitted.seconds,
-        }
-        if isinstance(network, LabelAssisted):
-            blind = self._measure(network, lambda batch: network.without_label(batch["image"]).logits)
-            row["mean_iou_without_label"] = blind.mean_iou()
-        return row
-
-
-def predictor(network: Network) -> Predictor:
-    """How a network predicts: a label-assisted one from image and noised label, any other from the image."""
-    if isinstance(network, LabelAssisted):
-        return lambda batch: network(batch["image"], batch["label"], noise_generators(batch, 1)).logits
-    return lambda batch: network(batch["image"]).logits

@@ -4,22 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ladseg.data import SegmentationDataset, eval_loader
+from ladseg.data import SegmentationDataset
 from ladseg.delivery import Panel, save_picture
 from ladseg.delivery.table import role
-from ladseg.objectives import LabelAssisted
-from ladseg.objectives.noise_draws import noise_generators
-from ladseg.outputs import resize_logits
+from ladseg.studies.answers import answers
+from ladseg.studies.networks import Network
 
 ROWS = 4
 
 
-@torch.inference_mode()
 def save_showcase(
     path: Path,
-    networks: dict[str, Any],
+    networks: dict[str, Network],
     dataset: SegmentationDataset,
     results: dict[str, Any],
     device: torch.device,
@@ -47,27 +44,14 @@ def save_showcase(
 
 def _network_panels(
     key: str,
-    network: Any,
+    network: Network,
     dataset: SegmentationDataset,
     indices: list[int],
     results: dict[str, Any],
     device: torch.device,
 ) -> list[Panel]:
     """What the network is shown beside the image, if anything, and what it answers."""
-    assisted = isinstance(network, LabelAssisted)
-    inner = network.network if assisted else network
-    noised: list[Tensor] = []
-    answers: list[Tensor] = []
-    loader = eval_loader(dataset, mean=inner.input_mean, std=inner.input_std, indices=indices)
-    for batch in loader:
-        image, label = batch["image"].to(device), batch["label"].to(device).long()
-        generators = noise_generators({**batch, "label": label}, 1)
-        if assisted:
-            noised.append(network.noise(label, generators)[0, 0].cpu())
-            logits = network(image, label, noise_generators({**batch, "label": label}, 1)).logits
-        else:
-            logits = network(image).logits
-        answers.append(resize_logits(logits, (label.shape[-2], label.shape[-1])).argmax(1)[0].cpu())
+    given = answers(network, dataset, indices, device)
     title = f"{role(key, results)}: {100 * results['networks'][key]['mean_iou']:.1f} % mIoU"
-    first = [Panel("noised label (teacher's 4th channel)", noised)] if assisted else []
-    return [*first, Panel(title, answers)]
+    first = [Panel("noised label (teacher's 4th channel)", given.noised)] if given.noised else []
+    return [*first, Panel(title, given.labels)]

@@ -1,13 +1,11 @@
 """What one training step costs: arithmetic, time and memory, without the data."""
 
-import ctypes
 import dataclasses
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -17,6 +15,7 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg.objectives import LabelAssisted
+from ladseg.studies.memory import PeakMemory
 from ladseg.studies.networks import Network, segmenter
 from ladseg.studies.trainings import Training
 from ladseg.training import build_optimizer, resolve_precision, to_device
@@ -151,30 +150,6 @@ def _batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[str, Ten
 
 def _memory(step: _Step) -> int | None:
     step.optimizer.zero_grad()
-    added = _added_on_gpu(step) if step.device.type == "cuda" else _added_on_cpu(step)
-    return None if added is None else step.held() + added
-
-
-def _added_on_gpu(step: _Step) -> int:
-    torch.cuda.synchronize(step.device)
-    before = torch.cuda.memory_allocated(step.device)
-    torch.cuda.reset_peak_memory_stats(step.device)
+    peak = PeakMemory(step.device, trim=True)
     step()
-    torch.cuda.synchronize(step.device)
-    return torch.cuda.max_memory_allocated(step.device) - before
-
-
-def _added_on_cpu(step: _Step) -> int | None:
-    """By Linux's own count of resident pages, whose peak a process may reset; None where there is none."""
-    with suppress(OSError, AttributeError, KeyError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = _status("VmRSS")
-        step()
-        return max(0, _status("VmHWM") - before)
-    return None
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(dict(line.split(":", 1) for line in lines)[key].split()[0]) * 1024
+    return None if peak.added is None else step.held() + peak.added

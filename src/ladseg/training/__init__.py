@@ -5,6 +5,7 @@ from .loop import fit as fit
 from .optimizers import build_optimizer as build_optimizer
 from .precision import resolve_precision as resolve_precision
 from .result import FitResult as FitResult
+from .result import load_result as load_result
 from .schedule import is_due as is_due
 from .schedule import poly_lr as poly_lr
 from .step import to_device as to_device

@@ -1,0 +1,115 @@
+"""Figures for the HTML pages: SVG that takes its colours from the page, so that light, dark and paper all work."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# What stands in matplotlib's output for the page's colours: text, and the variables --s0, --s1, ... of its style.
+TEXT = "#010203"
+SERIES = tuple(f"#a1b2{number:02x}" for number in range(10))
+DASHES = ("-", "--", ":")
+# Width of a figure in inches, which a phone shows at about its real size.
+WIDTH = 4.6
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ladseg",  # the same page from the same run
+    "font.size": 9,
+    "text.color": TEXT,
+    "axes.labelcolor": TEXT,
+    "axes.edgecolor": TEXT,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "legend.frameon": False,
+    "grid.color": TEXT,
+    "grid.alpha": 0.15,
+}
+# The most classes whose names fit along an axis.
+NAMED = 30
+# The hue of heat maps, RGB; how strong it is tells the value, over any background.
+HEAT = (0x09, 0x69, 0xDA)
+
+
+def curves(
+    name: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    label: str,
+    log: bool = False,
+    colors: Sequence[int] = range(len(SERIES)),
+) -> str:
+    """Lines over training steps.
+
+    Args:
+        name: Unlike that of any other figure of the page.
+        series: Name to (step, value) pairs.
+        label: Of the vertical axis.
+        log: Whether that is logarithmic, if all values are positive.
+        colors: The number of each line's colour on the page; dashes tell lines apart that share one.
+    """
+    with rc_context(STYLE):
+        figure, axes = _empty(3.0)
+        for number, (title, points) in enumerate(series.items()):
+            color, dash = SERIES[colors[number % len(colors)]], DASHES[number // len(colors) % len(DASHES)]
+            marker = "o" if len(points) < 12 else None
+            axes.plot(*zip(*points, strict=True), label=title, color=color, linestyle=dash, marker=marker, markersize=3)
+        if log and all(value > 0 for points in series.values() for _, value in points):
+            axes.set_yscale("log")
+        axes.set_xlabel("training step")
+        axes.set_ylabel(label)
+        axes.grid(visible=True)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3, fontsize=8, borderaxespad=0)
+        return _svg(figure, name)
+
+
+def heat_map(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
+    """A confusion matrix, each row as shares of the label's pixels.
+
+    Args:
+        name: Unlike that of any other figure of the page.
+        counts: ``(C, C)``, row = label.
+        class_names: Shown along the axes, if there are few enough.
+    """
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
+    pixels[..., :3], pixels[..., 3] = HEAT, np.rint(255 * np.sqrt(shares))
+    with rc_context(STYLE):
+        figure, axes = _empty(4.4)
+        axes.imshow(pixels, interpolation="nearest")
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("label")
+        if len(class_names) <= NAMED:
+            places = range(len(class_names))
+            axes.set_xticks(places, class_names, rotation=90, fontsize=7)
+            axes.set_yticks(places, class_names, fontsize=7)
+        return _svg(figure, name)
+
+
+def _empty(height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.subplots()
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The drawing alone, its ids made unlike other figures', its colours the page's."""
+    memory = io.StringIO()
+    figure.savefig(memory, format="svg", transparent=True, metadata={"Date": None})
+    text = memory.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|"#|url\(#)', rf"\1{name}-", text)
+    text = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1, flags=re.DOTALL
+    )
+    text = text.replace(TEXT, "currentColor")
+    for number, color in enumerate(SERIES):
+        text = text.replace(color, f"var(--s{number})")
+    return text

@@ -1,0 +1,51 @@
+"""How much memory something takes: what a GPU's allocator counts, or Linux's count of resident pages."""
+
+import ctypes
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+
+class PeakMemory:
+    """Watches from its creation on.
+
+    Args:
+        device: The device whose memory counts; for ``cpu`` it is this process's.
+        trim: Give freed memory back first, so that all that is needed from now on shows in :attr:`added`.
+    """
+
+    def __init__(self, device: torch.device, trim: bool = False) -> None:
+        self.device = device
+        self.before: int | None = None
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+            return
+        with suppress(OSError, AttributeError, KeyError):
+            if trim:
+                ctypes.CDLL("libc.so.6").malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
+            self.before = _status("VmRSS")
+
+    @property
+    def total(self) -> int | None:
+        """Bytes at the peak; None where the system doesn't tell."""
+        if self.before is None:
+            return None
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            return torch.cuda.max_memory_allocated(self.device)
+        return _status("VmHWM")
+
+    @property
+    def added(self) -> int | None:
+        """Bytes at the peak beyond those at the start; None where the system doesn't tell."""
+        total = self.total
+        return None if total is None or self.before is None else max(0, total - self.before)
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(dict(line.split(":", 1) for line in lines)[key].split()[0]) * 1024
