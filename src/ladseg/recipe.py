@@ -213,6 +213,7 @@ class Recipe:
         baseline: Whether to train the student without help too, with the same budget.
         seed: Fixes every random draw of the run.
         out: The run's folder; null for runs/NAME.
+        trackers: Where losses, mIoU and sample pictures are shown while it runs: tensorboard, wandb, mlflow.
     """
 
     name: str = "lad"
@@ -225,6 +226,7 @@ class Recipe:
     baseline: bool = True
     seed: int = 0
     out: str | None = None
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
 
     @property
     def teacher_is_students_model(self) -> bool:

@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from ladseg.errors import TrainingError
@@ -65,7 +68,7 @@ def train_line(
         None if evaluate is None else lambda: evaluate(objective),
         schedule,
         folder / "line",
-        make_accelerator(schedule.precision, folder),
+        make_accelerator(schedule.precision, folder, options.pop("trackers", ())),
         seed=0,
         title="line",
         **options,
@@ -204,7 +207,42 @@ def test_every_term_is_logged_as_its_mean_over_the_steps(tmp_path: Path) -> None
     assert [line["step"] for line in terms] == sorted({*range(3, 301, 3), 100, 200, 300})
     assert all(line["steady"] == 1.0 and line["images_per_second"] > 0 for line in terms)
     assert [line["step"] for line in lines if "score" in line] == [100, 200, 300]
-    assert list((tmp_path / "line").glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_shows_terms_score_and_pictures(tmp_path: Path) -> None:
+    picture = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    drawn = []
+
+    def pictures() -> list[np.ndarray]:
+        drawn.append(len(drawn))
+        return [picture]
+
+    schedule = replace(SHORT, iterations=300, eval_every=100, lr=1e-30, momentum=0.0, weight_decay=0.0)
+    train_line(tmp_path, schedule, evaluate=lambda objective: 0.25, pictures=pictures, trackers=["tensorboard"])
+    events = EventAccumulator(str(tmp_path / "line/ladseg")).Reload()
+    logged = [line for line in metrics(tmp_path) if "loss" in line]
+    for term in ("loss", "lr", "steady"):
+        shown = [(event.step, event.value) for event in events.Scalars(f"train/{term}")]
+        assert shown == [(line["step"], pytest.approx(line[term])) for line in logged]
+    assert [(event.step, event.value) for event in events.Scalars("val/score")] == [(s, 0.25) for s in (100, 200, 300)]
+    shown = events.Images("samples/0")
+    assert [event.step for event in shown] == [100, 200, 300]
+    with Image.open(io.BytesIO(shown[0].encoded_image_string)) as decoded:
+        assert np.array_equal(np.asarray(decoded), picture)
+
+
+def test_no_tracker_no_pictures(tmp_path: Path) -> None:
+    def pictures() -> list[np.ndarray]:
+        raise AssertionError("drawn for nobody")
+
+    train_line(tmp_path, evaluate=lambda objective: 0.25, pictures=pictures)
+    assert not list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_a_tracker_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ladseg.training.accelerators.find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="trackers has 'wandb', which is not installed: pip install wandb"):
+        make_accelerator("fp32", tmp_path, ["wandb"])
 
 
 def test_resume_in_another_precision_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ def run_until_killed(folder: Path, moment: str) -> None:
     elif kind == "save_checkpoint":  # the checkpoint is there, the weights of its step are not
         training_loop.save_checkpoint = deadly(training_loop.save_checkpoint)
     elif kind == "evaluate":
-        training_loop._score = deadly(training_loop._score)
+        training_loop.RunLog.pictures = deadly(training_loop.RunLog.pictures)
     elif kind == "save_weights":
         training_loop.save_weights = training_resume.save_weights = deadly(training_loop.save_weights)
     run(folder)

@@ -20,7 +20,7 @@ from ladseg.studies.model_times import prediction_seconds
 from ladseg.studies.networks import Network, check_networks
 from ladseg.studies.prepare import Say, Sets, prepare
 from ladseg.studies.run_folder import claim_folder, write_results
-from ladseg.studies.samples import save_samples
+from ladseg.studies.samples import sample_strips, save_samples
 from ladseg.studies.showcase import save_showcase
 from ladseg.studies.trainings import (
     Training,
@@ -85,7 +85,7 @@ class Run:
         self.recipe = recipe
         self.folder = recipe.folder
         self.shared = shared
-        self.accelerator = make_accelerator(recipe.schedule.precision, self.folder)
+        self.accelerator = make_accelerator(recipe.schedule.precision, self.folder, recipe.trackers)
         say = say if self.accelerator.is_main_process else lambda line: None
         if sets is None:
             sets = prepare(recipe, say)
@@ -223,4 +223,5 @@ class Run:
             seed=self.recipe.seed,
             title=training.key,
             fingerprint=training.depends_on,
+            pictures=lambda: [] if measured is None else sample_strips(measured, self.val_set, self.accelerator.device),
         )

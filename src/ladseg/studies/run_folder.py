@@ -11,7 +11,7 @@ from ladseg.recipe import VALUES, Recipe, dump_recipe, load_recipe
 from ladseg.studies.environment import describe_environment
 
 # What may change between a run's start and its resumption, because no result depends on it.
-FREE_KEYS = {"name", "out", "preset", "data.workers", "data.cache", "data.root", "schedule.save_every"}
+FREE_KEYS = {"name", "out", "preset", "data.workers", "data.cache", "data.root", "schedule.save_every", "trackers"}
 
 
 def claim_folder(recipe: Recipe) -> None:

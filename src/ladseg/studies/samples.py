@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,6 +68,18 @@ def save_samples(
     write_text(folder / INDEX, json.dumps(listed, indent=2) + "\n")
 
 
+def sample_strips(network: Network, dataset: SegmentationDataset, device: torch.device) -> list[np.ndarray]:
+    """Image, label and what the network answers side by side, ``(H, 3 W, 3)`` uint8, for a few images spread evenly."""
+    count = min(EACH, len(dataset))
+    indices = [place * len(dataset) // count for place in range(count)]
+    strips = []
+    for index, answer in zip(indices, answers(network, dataset, indices, device).labels, strict=True):
+        image, label = dataset.read(index)
+        parts = [image.permute(1, 2, 0).numpy(), _colored(label, dataset), _colored(answer, dataset)]
+        strips.append(np.asarray(_shrunk(np.concatenate(parts, axis=1), 3 * SIDE)))
+    return strips
+
+
 def _choose(scores: Mapping[str, Tensor], images: int) -> dict[str, list[int]]:
     """The images with the largest gain and the largest loss; without two students, some spread evenly."""
     if not {"baseline", "student"} <= set(scores):
@@ -109,11 +122,16 @@ def _suffix(what: str) -> str:
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    scale = min(1.0, SIDE / max(image.size))
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    flat = path.suffix == ".png" and image.mode == "RGB"
-    small = image.resize(size, Image.Resampling.NEAREST if flat else Image.Resampling.LANCZOS)
+    flat = path.suffix == ".png" and pixels.ndim == 3
+    small = _shrunk(pixels, SIDE, Image.Resampling.NEAREST if flat else Image.Resampling.LANCZOS)
     if flat:  # a palette makes it small
         small = small.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
-    write_atomically(path, lambda temporary: small.save(temporary, quality=85) if not flat else small.save(temporary))
+    options: dict[str, Any] = {} if flat else {"quality": 85}
+    write_atomically(path, lambda temporary: small.save(temporary, **options))
+
+
+def _shrunk(pixels: np.ndarray, longest: int, how: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
+    """With a longer side of at most ``longest``."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    scale = min(1.0, longest / max(image.size))
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), how)

@@ -1,5 +1,6 @@
 """The run's device, precision, processes and tracker, all owned by accelerate."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -8,16 +9,26 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
+from ladseg.errors import TrainingError
 from ladseg.training.precision import resolve_precision
 
 
-def make_accelerator(precision: Literal["auto", "fp32", "bf16"], folder: Path | str) -> Accelerator:
+def make_accelerator(
+    precision: Literal["auto", "fp32", "bf16"], folder: Path | str, trackers: Sequence[str] = ()
+) -> Accelerator:
     """One accelerator for all trainings of a run; under ``torchrun`` it joins the other processes.
 
     Args:
         precision: The schedule's; ``auto`` is resolved for the device.
-        folder: The run's folder, below which TensorBoard files are written, one folder a training.
+        folder: The run's folder.
+        trackers: Names of accelerate's trackers that show how a training goes.
+
+    Raises:
+        TrainingError: A tracker's package is not installed.
     """
+    for name in trackers:
+        if find_spec(name) is None:
+            raise TrainingError(f"trackers has '{name}', which is not installed: pip install {name}, or leave it out")
     # Under torchrun, accelerate takes gloo only if told that this is a job for processors.
     cpu = not torch.accelerator.is_available()
     device = PartialState(cpu=cpu).device or torch.device("cpu")
@@ -29,6 +40,6 @@ def make_accelerator(precision: Literal["auto", "fp32", "bf16"], folder: Path | 
     return Accelerator(
         cpu=cpu,
         mixed_precision=mixed_precision,
-        log_with="tensorboard" if find_spec("tensorboard") else None,
+        log_with=list(trackers) or None,
         project_dir=folder,
     )

@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -15,6 +17,8 @@ from ladseg.files import write_text
 
 # Without a terminal, lines come no oftener than this many seconds.
 QUIET = 10.0
+# The project or experiment that trackers file a training under.
+PROJECT = "ladseg"
 
 
 class RunLog:
@@ -63,8 +67,8 @@ class RunLog:
             drop_later_metrics(self.folder / "metrics.jsonl", self.start)
             self.files = [(self.folder / n).open("a", encoding="utf-8") for n in ("metrics.jsonl", "log.txt")]
         if self.accelerator.log_with:
-            options = {"tensorboard": {"purge_step": self.start + 1}}
-            self.accelerator.init_trackers(self.folder.name, init_kwargs=options)
+            self.accelerator.project_configuration.logging_dir = str(self.folder)
+            self.accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(self.folder, self.start))
         self.bar.start()
         return self
 
@@ -120,6 +124,27 @@ class RunLog:
         best = "the best so far" if best_step == step else f"best {best_score:.4f} at step {best_step}"
         self.say(f"step {step}/{self.iterations}  val {score:.4f}, {best}")
 
+    def pictures(self, step: int, make: Callable[[], Sequence[np.ndarray]]) -> None:
+        """Show pictures ``(H, W, 3)`` uint8 where a tracker can; made only for those.
+
+        Args:
+            step: Steps done.
+            make: Draws them.
+        """
+        if not self.accelerator.trackers or not self.active:
+            return
+        named = {f"samples/{number}": picture for number, picture in enumerate(make())}
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "tensorboard":
+                tracker.log_images({name: picture[None] for name, picture in named.items()}, step, dataformats="NHWC")
+            elif tracker.name == "wandb":
+                tracker.log_images({name: [picture] for name, picture in named.items()}, step)
+            elif tracker.name == "mlflow":
+                from mlflow import log_image  # of the run that accelerate has started
+
+                for name, picture in named.items():
+                    log_image(picture, key=name.replace("/", "-"), step=step)
+
     def say(self, text: str) -> None:
         """One line for people."""
         self._write(1, text)
@@ -146,6 +171,16 @@ class RunLog:
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def tracker_options(folder: Path, start: int) -> dict[str, dict[str, object]]:
+    """How each tracker names a training, and goes on with one that was stopped after ``start`` steps."""
+    name = str(folder)
+    return {
+        "tensorboard": {"purge_step": start + 1},
+        "wandb": {"name": name, "dir": name},
+        "mlflow": {"run_name": name},
+    }
 
 
 def drop_later_metrics(path: Path, step: int) -> None:

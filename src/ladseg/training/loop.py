@@ -1,10 +1,12 @@
 """The one training loop, for any objective: evaluate, save, stop, step, log, advance."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -37,6 +39,7 @@ def fit(
     seed: int,
     title: str,
     fingerprint: Mapping[str, object] | None = None,
+    pictures: Callable[[], Sequence[np.ndarray]] = list,
 ) -> FitResult:
     """Train an objective; leave its network's best weights in the network and in ``weights.safetensors``.
 
@@ -58,6 +61,8 @@ def fit(
         seed: Of the draws of torch's global generator (dropout): it, the step and the process decide them.
         title: Names the training on the screen and in errors.
         fingerprint: What the training depends on beside schedule, seed and title: names to plain values.
+        pictures: What the network answers, ``(H, W, 3)`` uint8 each, for trackers that show it beside the score; called
+            as ``evaluate`` is, on the main process.
 
     Raises:
         TrainingError: A term that is not finite or does not show up, or a folder that holds another training.
@@ -66,7 +71,9 @@ def fit(
     identity = training_identity(schedule, seed, title, fingerprint or {})
     finished = load_result(folder)
     if finished is None:
-        result = _train(objective, network, batches, evaluate, schedule, folder, accelerator, seed, title, identity)
+        result = _train(
+            objective, network, batches, evaluate, schedule, folder, accelerator, seed, title, identity, pictures
+        )
     else:
         result, there = finished
         refuse_other_identity(folder, there, identity)
@@ -86,6 +93,7 @@ def _train(
     seed: int,
     title: str,
     identity: str,
+    pictures: Callable[[], Sequence[np.ndarray]],
 ) -> FitResult:
     model = prepare(objective, accelerator)
     optimizer = build_optimizer(objective, schedule)
@@ -104,7 +112,9 @@ def _train(
             # Evaluate. What is due at the very start was done before the checkpoint that it starts from.
             if evaluate is not None and evaluation_is_due(progress.step, schedule) and progress.step > start:
                 begin = time.perf_counter()
-                score = _score(evaluate, network, model)
+                with _evaluating(network, model):
+                    score = float(evaluate())
+                    log.pictures(progress.step, pictures)
                 progress.record(score)
                 seconds = time.perf_counter() - begin
                 log.evaluation(progress.step, score, progress.best_score or score, progress.best_step, seconds)
@@ -161,12 +171,12 @@ def _train(
     return result
 
 
-def _score(evaluate: Callable[[], float], network: nn.Module, model: nn.Module) -> float:
+@contextmanager
+def _evaluating(network: nn.Module, model: nn.Module) -> Iterator[None]:
     network.eval()
     with torch.no_grad():
-        score = float(evaluate())
+        yield
     model.train()
-    return score
 
 
 def _next(source: Any, title: str, step: int) -> Batch:
