@@ -1,7 +1,10 @@
 """ladseg: light semantic-segmentation networks made more accurate by label-assisted distillation."""
 
 from . import distillers as distillers
+from .delivery import Student as Student
+from .delivery import load as load
 from .evaluation import ConfusionMatrix as ConfusionMatrix
+from .evaluation import Inference as Inference
 from .label_noise import LabelNoise as LabelNoise
 from .models import Segmenter as Segmenter
 from .models import adapt as adapt

@@ -5,8 +5,12 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ladseg.errors import ModelError, UserError
+from ladseg.errors import ModelError, RecipeError, UserError
+
+if TYPE_CHECKING:
+    from ladseg.evaluation import Inference
 
 DESCRIPTION = """\
 Make a light semantic-segmentation network more accurate at no cost when it runs,
@@ -19,6 +23,7 @@ by label-assisted distillation.
   ladseg compare mine.yaml             methods side by side, over seeds
   ladseg eval runs/NAME/student.safetensors --data DATASET
   ladseg report runs/NAME              the report of a run, written again
+  ladseg predict runs/NAME/student.safetensors IMAGES --out DIR
   ladseg models                        networks to choose from, and what they cost
 """
 
@@ -131,6 +136,19 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     _add_weights_on_data(evaluate)
     evaluate.add_argument("--split", default="val", help="train or val (default: val)")
+    evaluate.add_argument("--confusion", action="store_true", help="print which classes are taken for which")
+    evaluate.add_argument("--json", metavar="FILE", help="write all figures for machines; - for standard output alone")
+    _add_inference(evaluate)
+
+    predict = command(
+        "predict", _predict, "predict images, folders, patterns or a video; exit code 1 if any was left out"
+    )
+    predict.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, a quoted pattern or a video")
+    predict.add_argument("--out", metavar="DIR", required=True, help="where masks and overlays go")
+    predict.add_argument("--probabilities", action="store_true", help="write those of all classes too, as .npz")
+    _add_model(predict)
+    _add_inference(predict)
 
     submit = command(
         "submit",
@@ -178,11 +196,38 @@ def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
     """The words of a command that runs a delivered network on a data set; ``_data_words`` reads them."""
     command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
     command.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+    _add_model(command)
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model",
         metavar="MODULE:CLASS",
         help="the network, if it is your own code: a file's code runs only if you name it here",
     )
+
+
+def _add_inference(command: argparse.ArgumentParser) -> None:
+    """The words that say how images are predicted; ``_inference`` reads them."""
+    command.add_argument(
+        "--window", type=_size, metavar="HxW", help="predict windows of this size, averaged (default: whole)"
+    )
+    command.add_argument(
+        "--stride", type=_size, metavar="HxW", help="from window to window (default: two thirds of it)"
+    )
+    command.add_argument(
+        "--scales", type=_scales, default=(1.0,), metavar="A,B", help="sizes to average, such as 0.75,1,1.25"
+    )
+    command.add_argument("--flip", action="store_true", help="average with the mirrored image")
+
+
+def _inference(known: argparse.Namespace) -> "Inference":
+    from ladseg.evaluation import Inference
+
+    try:
+        return Inference(known.window, known.stride, known.scales, known.flip)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 def _data_words(known: argparse.Namespace, rest: list[str]) -> list[str]:
@@ -300,13 +345,47 @@ def _cell(word: str) -> tuple[str, int]:
     return method, int(seed)
 
 
-def _eval(known: argparse.Namespace, rest: list[str]) -> None:
-    from rich.console import Console
+def _scales(word: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(scale) for scale in word.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{word}' is no list of factors, such as 0.75,1,1.25") from None
 
-    from ladseg.delivery import iou_table
+
+def _eval(known: argparse.Namespace, rest: list[str]) -> None:
+    import json
+
+    from ladseg.delivery import confusion_table, iou_table
+    from ladseg.files import write_text
     from ladseg.studies import evaluate_file
 
-    Console().print(iou_table(evaluate_file(known.weights, _data_words(known, rest), known.split, known.model)))
+    words, how = _data_words(known, rest), _inference(known)
+    measured = evaluate_file(known.weights, words, known.split, known.model, how)
+    text = json.dumps(measured, indent=2)
+    if known.json == "-":
+        print(text)
+        return
+    _print_tables([iou_table(measured), *([confusion_table(measured)] if known.confusion else [])])
+    if known.json:
+        write_text(known.json, f"{text}\n")
+        print(f"written: {known.json}", file=sys.stderr)
+
+
+def _predict(known: argparse.Namespace, rest: list[str]) -> int:
+    from ladseg.studies import predict
+
+    how, out = _inference(known), Path(known.out)
+    predicted, left_out = predict(
+        known.weights,
+        known.inputs,
+        out,
+        how,
+        known.probabilities,
+        known.model,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    print(f"{predicted} predicted, {left_out} left out; masks and overlays in {out}")
+    return int(left_out > 0)
 
 
 def _submit(known: argparse.Namespace, rest: list[str]) -> None:

@@ -30,8 +30,8 @@ def progress(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[
             yield item
             now = time.perf_counter()
             pace = done / max(now - started, 1e-9)
-            bar.update(task, completed=done, rate=f"{pace:.0f} {unit}/s")
+            bar.update(task, completed=done, rate=f"{pace:.3g} {unit}/s")
             if not console.is_terminal and now - spoken >= QUIET:
                 left = time.strftime("%H:%M:%S", time.gmtime((total - done) / pace))
-                console.print(f"{title}  {done}/{total}  {pace:.0f} {unit}/s  {left} left", soft_wrap=True)
+                console.print(f"{title}  {done}/{total}  {pace:.3g} {unit}/s  {left} left", soft_wrap=True)
                 spoken = now

@@ -55,7 +55,7 @@ def decode_image(source: Source) -> tuple[np.ndarray, Header]:
         FileError: Missing, truncated, not an image, or with more than 16 bits a channel.
     """
     with open_file(source, "an image") as image:
-        return np.array(_to_rgb(image, source)), _header(image)
+        return np.array(to_rgb(image, source)), _header(image)
 
 
 def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tuple[np.ndarray, Header]:
@@ -112,9 +112,16 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
-def _to_rgb(image: Image.Image, source: Source) -> Image.Image:
+def to_rgb(image: Image.Image, source: Source | None = None) -> Image.Image:
+    """An image of any mode as upright RGB of 8 bits.
+
+    Raises:
+        FileError: More than 16 bits a channel; ``source`` is what it names.
+    """
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise FileError(source, f"image has 32 bits a channel (mode {image.mode})", "save it with 8 or 16")
+        raise FileError(
+            source or Path("image"), f"image has 32 bits a channel (mode {image.mode})", "save it with 8 or 16"
+        )
     upright = _upright(image)
     if image.mode.startswith("I"):  # 16-bit grey, of which convert() would keep the low byte's range alone
         return Image.fromarray((np.array(upright).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")

@@ -8,6 +8,8 @@ from .compare_table import compare_latex as compare_latex
 from .compare_table import compare_markdown as compare_markdown
 from .compare_table import compare_tables as compare_tables
 from .comparison_page import comparison_page as comparison_page
+from .inputs import Input as Input
+from .inputs import find_inputs as find_inputs
 from .layouts import layout_page as layout_page
 from .layouts import layouts_list as layouts_list
 from .models_table import models_markdown as models_markdown
@@ -16,11 +18,18 @@ from .paper_table import paper_rows as paper_rows
 from .paper_table import paper_tables as paper_tables
 from .picture import Panel as Panel
 from .picture import save_picture as save_picture
+from .predictions import mask_image as mask_image
+from .predictions import overlay as overlay
 from .run_page import RunRecord as RunRecord
 from .run_page import run_page as run_page
+from .student import Student as Student
+from .student import load as load
+from .table import confusion_table as confusion_table
 from .table import iou_table as iou_table
 from .table import results_table as results_table
 from .table import teacher_remark as teacher_remark
 from .table import verdict as verdict
+from .video import VideoWriter as VideoWriter
+from .video import open_video as open_video
 from .weights import load_student as load_student
 from .weights import save_student as save_student

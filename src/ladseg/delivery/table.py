@@ -7,6 +7,9 @@ from rich.table import Table
 # Points of mIoU below which a teacher that loses one of its inputs has lost nothing worth the name.
 IGNORES_INPUT = 1.0
 
+# The most classes whose confusion fits a terminal as a square, and the rows of the list for more.
+SQUARE = 21
+
 ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD student"}
 
 
@@ -82,13 +85,36 @@ def teacher_remark(results: dict[str, Any]) -> str | None:
 
 
 def iou_table(measured: dict[str, Any]) -> Table:
-    """Per-class IoU and the means, as :func:`ladseg.studies.evaluate_file` returns them."""
+    """Per-class figures and the means, as :func:`ladseg.studies.evaluate_file` returns them."""
     title = f"{measured['weights']} on {measured['images']} images"
-    table = Table("class", title=title, caption="'-': in no label and no prediction, left out of the mean")
-    table.add_column("IoU %", justify="right")
-    for name, value in zip(measured["class_names"], measured["iou"], strict=True):
-        table.add_row(name, "-" if value != value else f"{100 * value:.2f}")
+    caption = (
+        "'-': in no label and no prediction, left out of the mean\nboundary: within 2 % of the diagonal of an edge"
+    )
+    table = Table("class", title=title, caption=caption)
+    for head in ("IoU %", "boundary IoU %"):
+        table.add_column(head, justify="right")
+    for name, *values in zip(measured["class_names"], measured["iou"], measured["boundary_iou"], strict=True):
+        table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in values))
     table.add_section()
-    table.add_row("mIoU", f"{100 * measured['mean_iou']:.2f}")
-    table.add_row("pixel accuracy", f"{100 * measured['pixel_accuracy']:.2f}")
+    table.add_row("mean", f"{100 * measured['mean_iou']:.2f}", f"{100 * measured['mean_boundary_iou']:.2f}")
+    table.add_row("pixel accuracy", f"{100 * measured['pixel_accuracy']:.2f}", "")
+    return table
+
+
+def confusion_table(measured: dict[str, Any]) -> Table:
+    """What share of each class's labelled pixels is taken for which class; for many classes the largest errors."""
+    names, counts = measured["class_names"], measured["confusion"]
+    shares = [[100 * value / max(sum(row), 1) for value in row] for row in counts]
+    if len(names) <= SQUARE:
+        table = Table("label", title="Per cent of the label's pixels predicted as", pad_edge=False)
+        for number in range(len(names)):
+            table.add_column(str(number), justify="right")
+        for number, (name, row) in enumerate(zip(names, shares, strict=True)):
+            table.add_row(f"{number} {name}", *(f"{value:.1f}" if value >= 0.05 else "" for value in row))
+        return table
+    table = Table("label", "predicted", title="The largest confusions, per cent of the label's pixels")
+    table.add_column("%", justify="right")
+    pairs = [(share, i, j) for i, row in enumerate(shares) for j, share in enumerate(row) if i != j and share]
+    for share, i, j in sorted(pairs, reverse=True)[:SQUARE]:
+        table.add_row(names[i], names[j], f"{share:.1f}")
     return table

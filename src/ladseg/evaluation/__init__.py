@@ -1,10 +1,15 @@
 """Measuring: one code for student, teacher and their agreement."""
 
 from .bootstrap import paired_interval as paired_interval
+from .boundary_iou import BoundaryIoU as BoundaryIoU
 from .confusion_matrix import ConfusionMatrix as ConfusionMatrix
 from .confusion_matrix import iou_of as iou_of
 from .evaluate import Evaluation as Evaluation
 from .evaluate import Predictor as Predictor
 from .evaluate import by_argmax as by_argmax
 from .evaluate import evaluate as evaluate
+from .inference import WHOLE as WHOLE
+from .inference import Inference as Inference
+from .inference import class_ids as class_ids
+from .inference import probabilities as probabilities
 from .stability import mean_pairwise_kl as mean_pairwise_kl

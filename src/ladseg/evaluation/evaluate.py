@@ -8,20 +8,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ladseg.evaluation.confusion_matrix import ConfusionMatrix
-from ladseg.outputs import resize_logits
+from ladseg.evaluation.inference import class_ids
 
 # A batch with image (N, 3, H, W) and label (N, H, W) to class ids (N, H, W).
 Predictor = Callable[[dict[str, Tensor]], Tensor]
 
 
 def by_argmax(logits_of: Predictor) -> Predictor:
-    """The predictor of a network: the class of the highest score, its logits ``(N, C, h, w)`` at the label's size."""
-
-    def predict(batch: dict[str, Tensor]) -> Tensor:
-        height, width = batch["label"].shape[-2:]
-        return resize_logits(logits_of(batch), (height, width)).argmax(1)
-
-    return predict
+    """The predictor of a network from batch to logits ``(N, C, h, w)``: the class of the highest score."""
+    return lambda batch: class_ids(lambda image: logits_of({**batch, "image": image}), batch["image"])
 
 
 @dataclass(frozen=True)

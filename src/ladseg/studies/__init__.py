@@ -10,6 +10,7 @@ from .environment import describe_environment as describe_environment
 from .environment import is_main_process as is_main_process
 from .evaluate_file import evaluate_file as evaluate_file
 from .model_times import time_model as time_model
+from .predict import predict as predict
 from .report import write_report as write_report
 from .run import train as train
 from .run_folder import write_results as write_results

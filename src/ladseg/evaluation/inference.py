@@ -1,0 +1,182 @@
+"""How an image of any size is predicted: whole, in windows, at several scales, mirrored; in bounded memory.
+
+Nothing here holds a full-size map of class scores. Every pass over the image gives its logits as a stream of bands of
+rows from top to bottom, at its own resolution; the bands become chunks of full-size rows, and a chunk is done with
+before the next one is made.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ladseg.outputs import resize_logits
+
+# A normalised image (N, 3, H, W) to logits (N, C, h, w).
+LogitsOf = Callable[[Tensor], Tensor]
+
+# Scores of a chunk of full-size rows: few enough to stay in a processor's cache.
+CHUNK = 1 << 20
+# Pixels that a side of a scaled image has at least.
+SHORTEST = 32
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How to predict.
+
+    Attributes:
+        window: Height and width of the windows that are predicted one by one, logits of overlaps averaged; None for
+            the whole image at once. An image smaller than the window has one that is as large as itself.
+        stride: Rows and columns from one window to the next; None for two thirds of the window.
+        scales: Factors on the image's size; softmaxes of the passes are averaged.
+        flip: Whether each scale is predicted mirrored too.
+
+    Raises:
+        ValueError: A stride that leaves gaps, or a scale that is not above 0.
+    """
+
+    window: tuple[int, int] | None = None
+    stride: tuple[int, int] | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales are {self.scales}; expected one or more, each above 0")
+        if self.stride is not None:
+            if self.window is None:
+                raise ValueError("a stride is between windows; give the window too")
+            if min(self.stride) < 1 or any(s > w for s, w in zip(self.stride, self.window, strict=True)):
+                raise ValueError(f"stride {self.stride} leaves gaps between windows of {self.window}")
+        if self.window is not None and min(self.window) < 1:
+            raise ValueError(f"window is {self.window}; both sides must be at least 1")
+
+
+WHOLE = Inference()
+
+
+@torch.inference_mode()
+def class_ids(logits_of: LogitsOf, image: Tensor, how: Inference = WHOLE) -> Tensor:
+    """The class of the highest score at every pixel.
+
+    Args:
+        logits_of: The network.
+        image: ``(N, 3, H, W)``, normalised.
+        how: How to predict.
+
+    Returns:
+        ``(N, H, W)`` uint8.
+    """
+    return torch.cat([chunk.argmax(1).to(torch.uint8) for chunk in _scores(logits_of, image, how)], dim=1)
+
+
+@torch.inference_mode()
+def probabilities(logits_of: LogitsOf, image: Tensor, how: Inference = WHOLE) -> Tensor:
+    """``(N, C, H, W)`` float32 of each class, which sum to 1; arguments as for :func:`class_ids`."""
+    single = _is_single(how)
+    chunks = _scores(logits_of, image, how)
+    return torch.cat([chunk.softmax(1) if single else chunk for chunk in chunks], dim=2)
+
+
+def _is_single(how: Inference) -> bool:
+    return len(how.scales) == 1 and not how.flip
+
+
+def _scores(logits_of: LogitsOf, image: Tensor, how: Inference) -> Iterator[Tensor]:
+    """Chunks ``(N, C, rows, W)`` from top to bottom: logits of a single pass, or the mean softmax of several."""
+    size = (image.shape[-2], image.shape[-1])
+    passes = [(scale, mirrored) for scale in how.scales for mirrored in ((False, True) if how.flip else (False,))]
+    streams = [_pass(logits_of, image, how, scale, mirrored) for scale, mirrored in passes]
+    chunks = [_full_size(bands, height, size) for bands, height in streams]
+    for parts in zip(*chunks, strict=True):
+        if len(parts) == 1:
+            yield parts[0]
+        else:
+            unmirrored = (
+                part.flip(-1) if mirrored else part for part, (_, mirrored) in zip(parts, passes, strict=True)
+            )
+            yield torch.stack([part.softmax(1) for part in unmirrored]).mean(0)
+
+
+def _pass(
+    logits_of: LogitsOf, image: Tensor, how: Inference, scale: float, mirrored: bool
+) -> tuple[Iterator[Tensor], int | None]:
+    """Bands of logits of the image at one scale, and how many rows they have together; None if that is one band's."""
+    height, width = (max(round(side * scale), min(side, SHORTEST)) for side in image.shape[-2:])
+    if (height, width) != tuple(image.shape[-2:]):
+        image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=scale < 1)
+    if mirrored:
+        image = image.flip(-1)
+    if how.window is None:
+        return iter([logits_of(image).float()]), None
+    window = (min(how.window[0], height), min(how.window[1], width))
+    stride = how.stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
+    return _windows(logits_of, image, window, stride), height
+
+
+def _windows(logits_of: LogitsOf, image: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> Iterator[Tensor]:
+    """Bands of full-size logits, averaged where windows overlap; a band is given when no later window touches it."""
+    height, width = image.shape[-2:]
+    tops, lefts = _starts(height, window[0], stride[0]), _starts(width, window[1], stride[1])
+    total = torch.empty(0)
+    for top, after in pairwise([*tops, height]):
+        sums = torch.zeros(0)
+        for left in lefts:
+            part = image[..., top : top + window[0], left : left + window[1]]
+            logits = resize_logits(logits_of(part), window)
+            if not sums.numel():
+                sums = logits.new_zeros(*logits.shape[:2], window[0], width)
+            sums[..., left : left + window[1]] += logits
+        kept = total.shape[-2] if total.numel() else 0  # rows of windows above that reach down into these
+        if kept:
+            sums[..., :kept, :] += total
+        ready = after - top
+        counts = _cover(tops, window[0], top, after, image)[:, None] * _cover(lefts, window[1], 0, width, image)
+        yield sums[..., :ready, :] / counts
+        total = sums[..., ready:, :]
+
+
+def _cover(starts: list[int], length: int, begin: int, end: int, like: Tensor) -> Tensor:
+    """How many windows cover each of the positions from ``begin`` to ``end``."""
+    places = torch.arange(begin, end, device=like.device)[:, None]
+    first = torch.tensor(starts, device=like.device)
+    return ((places >= first) & (places < first + length)).sum(1)
+
+
+def _starts(side: int, window: int, stride: int) -> list[int]:
+    """Where windows start along a side; the last one is moved back to end with it."""
+    return [*range(0, side - window, stride), side - window]
+
+
+def _full_size(bands: Iterator[Tensor], height: int | None, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Bands of any resolution as chunks of rows of ``size``: :func:`resize_logits`, a few rows at a time.
+
+    Args:
+        bands: ``(N, C, rows, w)`` from top to bottom.
+        height: Rows of all bands together; None if there is one band alone.
+        size: Height and width of the result.
+    """
+    held = next(bands)
+    first, total = 0, height or held.shape[-2]  # the row that ``held`` starts with
+    chunk = max(1, CHUNK // (held.shape[1] * size[1]))
+    places = torch.arange(size[0], device=held.device, dtype=torch.float64) * ((total - 1) / max(size[0] - 1, 1))
+    for begin in range(0, size[0], chunk):
+        wanted = places[begin : begin + chunk]
+        low, high = int(wanted[0]), min(int(wanted[-1]) + 1, total - 1)
+        while first + held.shape[-2] <= high:
+            held = torch.cat([held[..., max(0, low - first) :, :], next(bands)], dim=-2)
+            first = max(first, low)
+        yield _rows(held, wanted - first, size[1])
+
+
+def _rows(held: Tensor, places: Tensor, width: int) -> Tensor:
+    """Rows at fractional ``places`` of a map, at another width; both bilinear with aligned corners."""
+    above = places.floor().long().clamp(max=held.shape[-2] - 1)
+    share = (places - above).to(held.dtype)[:, None]
+    below = (above + 1).clamp(max=held.shape[-2] - 1)
+    rows = held[..., above, :].lerp(held[..., below, :], share)
+    return rows if rows.shape[-1] == width else resize_logits(rows, (rows.shape[-2], width))
