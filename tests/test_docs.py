@@ -1,0 +1,116 @@
+"""What README and docs show works as it stands there.
+
+Python blocks run; recipes load; commands are parsed by the program's own parsers, keys included. What a command does is
+tested beside each command.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import ladseg
+from ladseg.cli import _parser
+from ladseg.data import LAYOUTS
+from ladseg.delivery import save_student
+from ladseg.recipe import Recipe, make_recipe
+from tests.test_architecture import PUBLIC
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+# Lines of these blocks are alternatives, not one recipe.
+BY_LINE = {"README.md", "data.md"}
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    for page, text in PAGES.items():
+        for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL):
+            yield page, block
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    kinds = [kind for text in PAGES.values() for kind in re.findall(r"^```(.*)$", text, re.MULTILINE)]
+    assert set(kinds[::2]) <= {"sh", "yaml", "python"}
+    assert set(kinds[1::2]) == {""}
+
+
+def my_network() -> torch.nn.Module:
+    return ladseg.build_model("pspnet@test_resnet", 19)
+
+
+@pytest.mark.parametrize("page", sorted({page for page, _ in blocks("python")}))
+def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 96, 3), dtype=np.uint8)).save("street.png")
+    data = {"class_names": [f"class {number}" for number in range(19)], "colors": [(0, 0, 9)] * 19}
+    save_student(Path("student.safetensors"), my_network(), data)
+    batch = {
+        "image": torch.randn(2, 3, 32, 32),
+        "label": torch.randint(0, 19, (2, 32, 32)),
+        "seed": torch.tensor([1, 2]),
+    }
+    names = {"my_network": my_network, "batch": batch, "loader": [(batch["image"], batch["label"])] * 2}
+    for block_of, code in blocks("python"):
+        if block_of == page:
+            exec(code, names)
+    if page != "predict.md" and page != "export.md":
+        loss = names["losses"]["loss"] if "losses" in names else names["loss"]
+        assert loss.isfinite()  # type: ignore[union-attr]
+
+
+def test_yaml_blocks_are_recipes() -> None:
+    loaded = []
+    for page, block in blocks("yaml"):
+        for text in block.splitlines() if page in BY_LINE else [block]:
+            loaded.append(make_recipe(yaml.safe_load(text)))
+    assert len(loaded) == 17
+    assert all(isinstance(recipe, Recipe) and recipe.data.layout in LAYOUTS for recipe in loaded)
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    for page, block in blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.split(" > ")[0], comments=True)
+            if words:
+                yield page, words
+
+
+@pytest.mark.parametrize(("page", "words"), [pytest.param(*found, id=" ".join(found[1])[:60]) for found in commands()])
+def test_commands_are_as_the_program_takes_them(page: str, words: list[str]) -> None:
+    program, *rest = words
+    if program == "make":
+        assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    elif program == "pip":
+        extras = re.findall(r"^([a-z]+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+        assert rest[0] == "install"
+        assert all(extra in extras for extra in re.findall(r"ladseg\[(\w+)\]", rest[1]))
+    elif program == "ladseg":
+        known, keys = _parser()[0].parse_known_args(rest)
+        assert known.takes_recipe_keys or not keys
+        make_recipe({}, keys)
+    else:
+        assert program == "python"
+        assert (ROOT / rest[0]).is_file()
+
+
+def test_every_public_name_is_on_the_page_of_names() -> None:
+    missing = {name for name in PUBLIC if not re.search(rf"`[^`|]*\b{name}\b", PAGES["api.md"])}
+    assert not missing
+
+
+def test_every_page_is_on_the_first_page() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+)\)", PAGES["index.md"]))
+    assert set(PAGES) - {"README.md", "index.md"} <= linked
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_lead_somewhere(page: str) -> None:
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGES[page]):
+        assert target.startswith("http") or (folder / target).exists(), target
