@@ -93,5 +93,5 @@ def test_public_names_and_commands_are_a_contract() -> None:
 
     modules = {path.stem for path in PACKAGE.iterdir()}
     assert {name for name in vars(ladseg) if not name.startswith("_")} - (modules - PUBLIC) == PUBLIC
-    commands = {"demo", "train", "compare", "paper", "eval", "submit", "check", "data", "recipes", "models"}
+    commands = {"demo", "train", "compare", "paper", "eval", "export", "submit", "check", "data", "recipes", "models"}
     assert set(_parser()[1]) == commands

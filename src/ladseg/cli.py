@@ -18,6 +18,7 @@ by label-assisted distillation.
   ladseg train mine.yaml               teacher, student, control, table, picture
   ladseg compare mine.yaml             methods side by side, over seeds
   ladseg eval runs/NAME/student.safetensors --data DATASET
+  ladseg export runs/NAME/student.safetensors --to onnx
   ladseg models                        networks to choose from, and what they cost
 """
 
@@ -140,6 +141,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     submit.add_argument("--out", metavar="DIR", required=True, help="where the PNG files go")
     submit.add_argument("--split", default="test", help="the split to predict (default: test)")
 
+    export = command("export", _export, "write a delivered network for other runtimes, compared with torch first")
+    _add_weights(export)
+    export.add_argument("--to", choices=("onnx", "torch"), required=True, help="ONNX, or a program of torch.export")
+    export.add_argument("--out", metavar="FILE", help="the file (default: beside the weights, as .onnx or .pt2)")
+    export.add_argument("--normalize", action="store_true", help="take RGB in 0..1; else normalised images")
+    export.add_argument("--argmax", action="store_true", help="give class ids (N, H, W); else logits (N, C, H, W)")
+
     check = command(
         "check",
         _check,
@@ -172,8 +180,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
     """The words of a command that runs a delivered network on a data set; ``_data_words`` reads them."""
-    command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    _add_weights(command)
     command.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    """The words that name a delivered network."""
+    command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
     command.add_argument(
         "--model",
         metavar="MODULE:CLASS",
@@ -302,6 +315,15 @@ def _submit(known: argparse.Namespace, rest: list[str]) -> None:
 
     count = submit(known.weights, _data_words(known, rest), Path(known.out), known.split, known.model)
     print(f"{count} predictions in {known.out}")
+
+
+def _export(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.delivery import export_student
+
+    exported = export_student(known.weights, known.to, known.out, known.normalize, known.argmax, known.model)
+    print(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
+    print(*exported.measured, sep="\n")
+    print(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")
 
 
 def _check(known: argparse.Namespace, rest: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""What a run leaves for its user: the student's weights file, the table and the picture."""
+"""What a run leaves for its user: the student's weights file and its exports, the table and the picture."""
 
 from .check_page import PageSample as PageSample
 from .check_page import check_page as check_page
@@ -7,6 +7,7 @@ from .compare_plot import save_compare_plot as save_compare_plot
 from .compare_table import compare_latex as compare_latex
 from .compare_table import compare_markdown as compare_markdown
 from .compare_table import compare_tables as compare_tables
+from .export import export_student as export_student
 from .layouts import layout_page as layout_page
 from .layouts import layouts_list as layouts_list
 from .models_table import models_markdown as models_markdown
