@@ -37,9 +37,9 @@ class Sizes:
         kind = f"multiples of {self.multiple}" if self.multiple > 1 else "any"
         return f"{kind} from {self.smallest} to {LARGEST}"
 
-    def side(self, at_least: int) -> int:
-        """The first of them that is not below ``smallest + at_least``."""
-        return -(-(self.smallest + at_least) // self.multiple) * self.multiple
+    def side(self, more: int) -> int:
+        """The first of them that is not below ``smallest + more``."""
+        return -(-(self.smallest + more) // self.multiple) * self.multiple
 
     def dim(self, name: str) -> Any:
         """This as ``torch.export`` is told it."""
@@ -108,7 +108,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
             with torch.no_grad(), AverageBins() if for_onnx else nullcontext():
                 program = torch.export.export(
                     deployed,
-                    # No side is a multiple of another or of a stride: equal sizes would pass for the same size.
+                    # Two sides, and none a multiple of a stride where it may be: no special case of a size.
                     (torch.zeros(2, 3, sizes.side(45), sizes.side(93)),),
                     dynamic_shapes={
                         "image": {0: Dim("batch", min=1, max=MAX_BATCH), 2: sizes.dim("height"), 3: sizes.dim("width")}
@@ -122,7 +122,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
         except Exception as error:  # torch's many kinds, and those of anyone's network
             failures.append(error)
     raise ModelError(
-        f"'{deployed.network.name}' can't be exported for images of a range of sizes, multiples of 32 or others: "
+        f"'{deployed.network.name}' can't be exported for images of any size, nor for multiples of 32: "
         f"{first_words(failures[0], 300)}"
     ) from failures[0]
 
@@ -136,11 +136,12 @@ def _hold(program: ExportedProgram, sizes: Sizes) -> None:
     assumptions = _assumptions(program)
     if assumptions is None:
         return
-    count = 512
-    for step in range(count):
-        for other in (step, 7 * step % count):
-            height, width = sizes.side(sizes.multiple * step), sizes.side(sizes.multiple * other)
-            assumptions(torch.empty(1 + step % 3, 3, height, width, device="meta"))
+    end = LARGEST - sizes.smallest + 1
+    sides = [sizes.side(more) for more in (*range(0, 512 * sizes.multiple, sizes.multiple), *range(0, end, 97))]
+    for step, height in enumerate(sides):
+        for width in (height, sides[7 * step % len(sides)]):
+            if max(height, width) <= LARGEST:
+                assumptions(torch.empty(1 + step % 3, 3, height, width, device="meta"))
 
 
 def _assumptions(program: ExportedProgram) -> Callable[[Tensor], object] | None:
