@@ -102,6 +102,7 @@ def test_public_names_and_commands_are_a_contract() -> None:
         "compare",
         "paper",
         "eval",
+        "export",
         "predict",
         "report",
         "submit",

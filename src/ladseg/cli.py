@@ -24,6 +24,7 @@ by label-assisted distillation.
   ladseg eval runs/NAME/student.safetensors --data DATASET
   ladseg report runs/NAME              the report of a run, written again
   ladseg predict runs/NAME/student.safetensors IMAGES --out DIR
+  ladseg export runs/NAME/student.safetensors --to onnx
   ladseg models                        networks to choose from, and what they cost
 """
 
@@ -143,11 +144,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     predict = command(
         "predict", _predict, "predict images, folders, patterns or a video; exit code 1 if any was left out"
     )
-    predict.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    _add_weights(predict)
     predict.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, a quoted pattern or a video")
     predict.add_argument("--out", metavar="DIR", required=True, help="where masks and overlays go")
     predict.add_argument("--probabilities", action="store_true", help="write those of all classes too, as .npz")
-    _add_model(predict)
     _add_inference(predict)
 
     submit = command(
@@ -161,6 +161,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_weights_on_data(submit)
     submit.add_argument("--out", metavar="DIR", required=True, help="where the PNG files go")
     submit.add_argument("--split", default="test", help="the split to predict (default: test)")
+
+    export = command("export", _export, "write a delivered network for other runtimes, compared with torch first")
+    _add_weights(export)
+    export.add_argument("--to", choices=("onnx", "torch"), required=True, help="ONNX, or a program of torch.export")
+    export.add_argument("--out", metavar="FILE", help="the file (default: beside the weights, as .onnx or .pt2)")
+    export.add_argument("--normalize", action="store_true", help="take RGB in 0..1; else normalised images")
+    export.add_argument("--argmax", action="store_true", help="give class ids (N, H, W); else logits (N, C, H, W)")
 
     check = command(
         "check",
@@ -194,12 +201,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
     """The words of a command that runs a delivered network on a data set; ``_data_words`` reads them."""
-    command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    _add_weights(command)
     command.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
-    _add_model(command)
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    """The words that name a delivered network."""
+    command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
     command.add_argument(
         "--model",
         metavar="MODULE:CLASS",
@@ -393,6 +401,15 @@ def _submit(known: argparse.Namespace, rest: list[str]) -> None:
 
     count = submit(known.weights, _data_words(known, rest), Path(known.out), known.split, known.model)
     print(f"{count} predictions in {known.out}")
+
+
+def _export(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.delivery import export_student
+
+    exported = export_student(known.weights, known.to, known.out, known.normalize, known.argmax, known.model)
+    print(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
+    print(*exported.measured, sep="\n")
+    print(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")
 
 
 def _check(known: argparse.Namespace, rest: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""What a run leaves for its user: the student's weights file, the table and the picture."""
+"""What a run leaves for its user: the student's weights file and its exports, the table and the picture."""
 
 from .check_page import PageSample as PageSample
 from .check_page import check_page as check_page
@@ -8,6 +8,7 @@ from .compare_table import compare_latex as compare_latex
 from .compare_table import compare_markdown as compare_markdown
 from .compare_table import compare_tables as compare_tables
 from .comparison_page import comparison_page as comparison_page
+from .export import export_student as export_student
 from .inputs import Input as Input
 from .inputs import find_inputs as find_inputs
 from .layouts import layout_page as layout_page

@@ -87,9 +87,10 @@ class DINOv2(Segmenter):
         return "lora_" in parameter or super().is_training_only(parameter)
 
     def segment(self, image: Tensor) -> SegmentationOutput:
-        height, width = (-(-side // PATCH) * PATCH for side in image.shape[-2:])
-        if (height, width) != tuple(image.shape[-2:]):
-            image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=True)
+        # Where 14 divides the sides this gives the image itself, to the bit; a branch would bind an exported network
+        # to one of the two cases.
+        height, width = ((side + PATCH - 1) // PATCH * PATCH for side in image.shape[-2:])
+        image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=True)
         maps = torch.cat(self.backbone(image), dim=1)
         features, logits = self.head(maps)
         return SegmentationOutput(logits, {"backbone": maps, "head": features})

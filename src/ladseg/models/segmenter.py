@@ -160,5 +160,15 @@ class EncoderDecoder(Segmenter):
 
 def _cut(x: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor:
     """The part of a map of the padded image that shows the image, rounded up to whole positions."""
-    height, width = (-(-side * full // whole) for side, full, whole in zip(size, x.shape[-2:], padded, strict=True))
+    height, width = (shown(side, full, whole) for side, full, whole in zip(size, x.shape[-2:], padded, strict=True))
     return x[..., :height, :width]
+
+
+def shown(side: int, positions: int, padded: int) -> int:
+    """How many of a map's positions over ``padded`` pixels show the first ``side`` of them, rounded up."""
+    # An exported network computes this from its image's size. Torch can reason about whole strides only, and it writes
+    # floor division to ONNX as one that rounds towards zero: so not -(-a // b).
+    if padded % positions == 0:
+        stride = padded // positions
+        return (side + stride - 1) // stride
+    return (side * positions + padded - 1) // padded

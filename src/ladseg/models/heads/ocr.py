@@ -28,7 +28,7 @@ class ObjectAttention(nn.Module):
         query = self.query(x).flatten(2).transpose(1, 2)
         key, value = self.key(objects).flatten(2), self.value(objects).flatten(2).transpose(1, 2)
         attention = (query @ key * key.shape[1] ** -0.5).softmax(dim=-1)
-        mixed = (attention @ value).transpose(1, 2).reshape(len(x), -1, *x.shape[-2:])
+        mixed = (attention @ value).transpose(1, 2).reshape(x.shape[0], -1, *x.shape[-2:])
         return self.out(mixed)
 
 

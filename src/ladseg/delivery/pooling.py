@@ -1,0 +1,51 @@
+"""Average pooling to a number of bins, in terms that ONNX has for images of any size."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+def average_bins(x: Tensor, output_size: int | tuple[int | None, int | None] | list[int | None]) -> Tensor:
+    """What ``F.adaptive_avg_pool2d`` gives, by a product with an averaging matrix on either side.
+
+    Args:
+        x: ``(..., H, W)``, float.
+        output_size: Bins in height and width; None keeps that side.
+
+    Returns:
+        ``(..., bins, bins)``.
+    """
+    rows, columns = (output_size, output_size) if isinstance(output_size, int) else output_size
+    if rows == columns == 1:
+        return x.mean(dim=(-2, -1), keepdim=True)
+    if rows is not None:
+        x = averaging_matrix(x.shape[-2], rows, x) @ x
+    if columns is not None:
+        x = x @ averaging_matrix(x.shape[-1], columns, x).transpose(0, 1)
+    return x
+
+
+def averaging_matrix(side: int, bins: int, like: Tensor) -> Tensor:
+    """``(bins, side)``: row i averages positions floor(i side / bins) to ceil((i + 1) side / bins), end excluded."""
+    index = torch.arange(bins, device=like.device).unsqueeze(1)
+    start, end = index * side // bins, ((index + 1) * side + bins - 1) // bins
+    position = torch.arange(side, device=like.device)
+    inside = (position >= start) & (position < end)
+    return inside.to(like.dtype) / (end - start).to(like.dtype)
+
+
+class AverageBins(TorchFunctionMode):
+    """Within it :func:`average_bins` stands for ``F.adaptive_avg_pool2d``, in whosever code; networks stay as they are.
+
+    ONNX knows pooling windows of one size only, and bins differ in size where a side is no multiple of their number.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        stand_in = average_bins if function is F.adaptive_avg_pool2d else function
+        return stand_in(*args, **(kwargs or {}))
