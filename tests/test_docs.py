@@ -18,7 +18,7 @@ from PIL import Image
 import ladseg
 from ladseg.cli import _parser
 from ladseg.data import LAYOUTS
-from ladseg.delivery import save_student
+from ladseg.delivery import export_student, save_student
 from ladseg.recipe import Recipe, make_recipe
 from tests.test_architecture import PUBLIC
 
@@ -50,6 +50,8 @@ def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.Monkey
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 96, 3), dtype=np.uint8)).save("street.png")
     data = {"class_names": [f"class {number}" for number in range(19)], "colors": [(0, 0, 9)] * 19}
     save_student(Path("student.safetensors"), my_network(), data)
+    if page == "export.md":
+        export_student("student.safetensors", "onnx", normalize=True, argmax=True)
     batch = {
         "image": torch.randn(2, 3, 32, 32),
         "label": torch.randint(0, 19, (2, 32, 32)),
