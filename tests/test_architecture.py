@@ -92,7 +92,7 @@ def test_tables_of_contents_hold_nothing_else() -> None:
 
 
 def test_public_names_and_commands_are_a_contract() -> None:
-    from ladseg.cli import _parser
+    from ladseg.cli import make_parser
 
     modules = {path.stem for path in PACKAGE.iterdir()}
     assert {name for name in vars(ladseg) if not name.startswith("_")} - (modules - PUBLIC) == PUBLIC
@@ -111,4 +111,4 @@ def test_public_names_and_commands_are_a_contract() -> None:
         "recipes",
         "models",
     }
-    assert set(_parser()[1]) == commands
+    assert set(make_parser()[1]) == commands

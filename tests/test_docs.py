@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 import ladseg
-from ladseg.cli import _parser
+from ladseg.cli import make_parser
 from ladseg.data import LAYOUTS
 from ladseg.delivery import export_student, save_student
 from ladseg.recipe import Recipe, make_recipe
@@ -93,7 +93,7 @@ def test_commands_are_as_the_program_takes_them(page: str, words: list[str]) -> 
         assert rest[0] == "install"
         assert all(extra in extras for extra in re.findall(r"ladseg\[(\w+)\]", rest[1]))
     elif program == "ladseg":
-        known, keys = _parser()[0].parse_known_args(rest)
+        known, keys = make_parser()[0].parse_known_args(rest)
         assert known.takes_recipe_keys or not keys
         make_recipe({}, keys)
     else:

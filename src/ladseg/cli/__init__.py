@@ -1,0 +1,4 @@
+"""The ``ladseg`` command: one thin function a command: parse, call, print."""
+
+from ladseg.cli.entry import main as main
+from ladseg.cli.entry import make_parser as make_parser

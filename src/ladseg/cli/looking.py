@@ -1,0 +1,106 @@
+"""Commands that look and tell, and train nothing."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ladseg.cli.commands import Commands
+from ladseg.cli.words import size
+from ladseg.errors import ModelError
+
+
+def add_commands(command: Commands) -> None:
+    """check, data, recipes, models."""
+    check = command(
+        "check",
+        _check,
+        "read a whole data set and tell what is amiss; exit code 1 for warnings, 2 for errors",
+        keys=True,
+        epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.layout voc.",
+    )
+    check.add_argument("recipe_or_folder", metavar="RECIPE_OR_FOLDER", help="a recipe, or the data set's folder")
+    check.add_argument("--fix-hints", action="store_true", help="tell with each finding what to do")
+    check.add_argument("--splits", default="train,val", help="the splits to read (default: train,val)")
+    check.add_argument("--json", metavar="FILE", help="write the report for machines; - for standard output alone")
+    check.add_argument("--html", metavar="FILE", help="write the report as a page with pictures")
+
+    data = command("data", _data, "list the layouts of data sets, or show one: tree, ids, source")
+    data.add_argument("name", nargs="?", metavar="NAME", help="the layout to show")
+
+    recipes = command("recipes", _recipes, "list the ready recipes, or print one to copy and edit")
+    recipes.add_argument("name", nargs="?", metavar="NAME", help="the recipe to print")
+
+    models = command("models", _models, "list the networks with their parameters and cost")
+    models.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these; HEAD@BACKBONE and package.module:Class too (default: all)"
+    )
+    models.add_argument("--classes", type=int, default=19, metavar="C", help="number of classes (default: 19)")
+    models.add_argument("--size", type=size, default=(512, 1024), metavar="HxW", help="image size (default: 512x1024)")
+    models.add_argument("--time", action="store_true", help="measure prediction and training step on this machine")
+    models.add_argument("--markdown", action="store_true", help="print Markdown instead of a table for the terminal")
+
+
+def _check(known: argparse.Namespace, rest: list[str]) -> int:
+    from rich.console import Console
+
+    from ladseg.delivery import print_check
+    from ladseg.files import write_text
+    from ladseg.studies import as_json, check, data_yaml, page
+
+    data, report = check(known.recipe_or_folder, rest, known.splits.split(","))
+    if known.json == "-":
+        print(as_json(report))
+    else:
+        # Names are the user's: brackets in them are no markup.
+        print_check(report, Console(markup=False, highlight=False), known.fix_hints)
+        if known.fix_hints and Path(known.recipe_or_folder).is_dir():
+            print(f"For a recipe:\n{data_yaml(data)}", end="")
+    for path, text in ((known.json, as_json), (known.html, lambda report: page(data, report))):
+        if path and path != "-":
+            write_text(path, text(report))
+            print(f"written: {path}", file=sys.stderr)
+    return report.level
+
+
+def _data(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.data import LAYOUTS, get_layout
+    from ladseg.delivery import layout_page, layouts_list
+
+    print(layout_page(get_layout(known.name)) if known.name else layouts_list(LAYOUTS.values()))
+
+
+def _recipes(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.recipe import recipe_names, recipe_text
+
+    if known.name:
+        print(recipe_text(known.name), end="")
+        return
+    for name in recipe_names():
+        summary = recipe_text(name).splitlines()[0].removeprefix("# ")
+        print(f"{name:16} {summary}")
+
+
+def _models(known: argparse.Namespace, rest: list[str]) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    from ladseg.delivery import models_markdown, models_table
+    from ladseg.models import list_models
+    from ladseg.models.describe import describe_model
+    from ladseg.studies import time_model
+
+    facts = []
+    for name in known.names or list_models():
+        try:
+            facts.append(describe_model(name, known.classes, known.size))
+        except ModelError as error:
+            if known.names:
+                raise
+            print(f"left out: {error}", file=sys.stderr)  # an extra that is not installed
+    timed = track(facts, "timing", console=Console(stderr=True)) if known.time else ()
+    times = {row.name: time_model(row.name, known.classes, known.size) for row in timed}
+    title = f"Networks for {known.classes} classes; multiply-accumulates of an image of {known.size[0]}x{known.size[1]}"
+    if known.markdown:
+        print(models_markdown(facts, times, title), end="")
+    else:
+        Console().print(models_table(facts, times, title))

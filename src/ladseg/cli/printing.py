@@ -1,0 +1,12 @@
+"""Tables on the terminal."""
+
+from collections.abc import Iterable
+
+
+def print_tables(tables: Iterable[object]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for table in tables:
+        console.print(table)
+        console.print()

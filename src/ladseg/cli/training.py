@@ -1,0 +1,154 @@
+"""Commands that train, and those that read what was trained."""
+
+import argparse
+from pathlib import Path
+
+from ladseg.cli.commands import Commands
+from ladseg.cli.printing import print_tables
+from ladseg.cli.words import cell, seeds
+
+
+def add_commands(command: Commands) -> None:
+    """demo, train, compare, report, paper."""
+    from ladseg.recipe import recipe_parser
+
+    options = recipe_parser(prog="ladseg", add_help=False, usage=argparse.SUPPRESS).format_help()
+    keys_help = "Every key of a recipe can be set here too:\n" + options
+
+    demo = command(
+        "demo",
+        _demo,
+        "train on built-in scenes: about five minutes on two cores",
+        keys=True,
+        epilog=keys_help,
+    )
+    demo.add_argument("--out", default="runs/demo", metavar="DIR", help="the run's folder (default: runs/demo)")
+
+    train = command(
+        "train",
+        _train,
+        "train teacher, student and control from a recipe; again to resume",
+        keys=True,
+        epilog=keys_help,
+    )
+    train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
+
+    compare = command(
+        "compare",
+        _compare,
+        "train several methods with several seeds and set them side by side; again to resume",
+        keys=True,
+        epilog="A method is none, none-long (none for all that LAD computes), lad, lad-warm (LAD from the trained\n"
+        "plain student), cwd-full or a distiller of docs/methods.md. A distiller may name its teacher: kd+label,\n"
+        "kd+self (the student's network without a label), kd+MODEL.\n"
+        "Every key of a recipe can be set here too, such as --schedule.iterations 1000.",
+    )
+    compare.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
+    compare.add_argument(
+        "--methods", metavar="A,B,C", default="none,none-long,lad", help="(default: none,none-long,lad)"
+    )
+    compare.add_argument("--seeds", metavar="0,1,2", default="0,1,2", type=seeds, help="(default: 0,1,2)")
+    compare.add_argument("--teacher", metavar="MODEL", help="the teacher of distillers that name none (default: self)")
+    compare.add_argument("--teacher-weights", metavar="FILE", help="pretrained weights that it starts from")
+    compare.add_argument(
+        "--cell",
+        metavar="METHOD:SEED",
+        action="append",
+        type=cell,
+        help="train only this one, as another process or machine trains others into the same folder; may be repeated",
+    )
+    compare.add_argument("--out", metavar="DIR", help="the comparison's folder (default: runs/NAME-compare)")
+
+    report = command("report", _report, "write the report of a finished run or comparison again")
+    report.add_argument("run_folder", metavar="RUN", help="its folder")
+
+    paper = command("paper", _paper, "print the figures of the paper's tables, beside those of your comparisons")
+    paper.add_argument("comparisons", nargs="*", metavar="DIR", help="folders of 'ladseg compare'")
+
+
+def _demo(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.data import write_demo_scenes
+    from ladseg.recipe import load_recipe
+
+    root = Path(known.out) / "data"
+    overrides = [
+        "--out",
+        known.out,
+        "--data.root",
+        str(root),
+        "--data.classes",
+        str(root / "classes.txt"),
+        *rest,
+    ]
+    recipe = load_recipe("demo", overrides)
+    print(f"writing the demo scenes to {root}")
+    write_demo_scenes(root)
+    _run(recipe)
+
+
+def _train(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.recipe import load_recipe
+
+    _run(load_recipe(known.recipe, rest))
+
+
+def _run(recipe: object) -> None:
+    from rich.console import Console
+
+    from ladseg.delivery import results_table, teacher_remark, verdict
+    from ladseg.recipe import Recipe
+    from ladseg.studies import is_main_process, train, write_report
+
+    assert isinstance(recipe, Recipe)
+    results = train(recipe)
+    if is_main_process():
+        console = Console()
+        console.print(results_table(results))
+        print(*filter(None, (verdict(results), teacher_remark(results))), sep="\n")
+        print(f"weights: {recipe.folder / 'student.safetensors'}")
+        print(f"picture: {recipe.folder / 'picture.png'}")
+        print(f"report:  {write_report(recipe.folder)}")
+
+
+def _compare(known: argparse.Namespace, rest: list[str]) -> None:
+    from dataclasses import replace
+
+    from ladseg.data import write_demo_scenes
+    from ladseg.delivery import compare_latex, compare_markdown, compare_tables, save_compare_plot
+    from ladseg.files import write_text
+    from ladseg.recipe import load_recipe
+    from ladseg.studies import compare, is_main_process, write_report, write_results
+
+    recipe = load_recipe(known.recipe, rest)
+    if known.recipe == "demo":
+        write_demo_scenes(recipe.data.root)
+    folder = Path(known.out or f"runs/{recipe.name}-compare")
+    results = compare(
+        replace(recipe, out=str(folder)),
+        known.methods.split(","),
+        known.seeds,
+        known.teacher,
+        known.teacher_weights,
+        known.cell,
+    )
+    if is_main_process():
+        write_results(folder, results)
+        write_text(folder / "results.md", compare_markdown(results))
+        write_text(folder / "results.tex", compare_latex(results))
+        save_compare_plot(folder / "results.png", results)
+        print_tables(compare_tables(results))
+        print(f"written: {folder}/results.json, .md, .tex and .png")
+        print(f"report:  {write_report(folder)}")
+
+
+def _report(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.studies import write_report
+
+    print(f"report: {write_report(Path(known.run_folder))}")
+
+
+def _paper(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.delivery import paper_tables
+    from ladseg.studies import read_comparison
+
+    print_tables(paper_tables([read_comparison(Path(folder)) for folder in known.comparisons]))

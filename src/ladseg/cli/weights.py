@@ -1,0 +1,152 @@
+"""Commands that take a delivered network: measure, predict, export."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ladseg.cli.commands import Commands
+from ladseg.cli.printing import print_tables
+from ladseg.cli.words import scales, size
+from ladseg.errors import RecipeError
+
+if TYPE_CHECKING:
+    from ladseg.evaluation import Inference
+
+
+def add_commands(command: Commands) -> None:
+    """eval, predict, submit, export."""
+    evaluate = command(
+        "eval",
+        _eval,
+        "measure a weights file on a data set",
+        keys=True,
+        epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11;\n"
+        "what is not given is as in the data set that the network was trained on.",
+    )
+    _add_weights_on_data(evaluate)
+    evaluate.add_argument("--split", default="val", help="train or val (default: val)")
+    evaluate.add_argument("--confusion", action="store_true", help="print which classes are taken for which")
+    evaluate.add_argument("--json", metavar="FILE", help="write all figures for machines; - for standard output alone")
+    _add_inference(evaluate)
+
+    predict = command(
+        "predict", _predict, "predict images, folders, patterns or a video; exit code 1 if any was left out"
+    )
+    _add_weights(predict)
+    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, a quoted pattern or a video")
+    predict.add_argument("--out", metavar="DIR", required=True, help="where masks and overlays go")
+    predict.add_argument("--probabilities", action="store_true", help="write those of all classes too, as .npz")
+    _add_inference(predict)
+
+    submit = command(
+        "submit",
+        _submit,
+        "predict a data set's test images in the format that its server takes",
+        keys=True,
+        epilog="--data.KEY VALUE sets any key of a recipe's data section;\n"
+        "what is not given is as in the data set that the network was trained on.",
+    )
+    _add_weights_on_data(submit)
+    submit.add_argument("--out", metavar="DIR", required=True, help="where the PNG files go")
+    submit.add_argument("--split", default="test", help="the split to predict (default: test)")
+
+    export = command("export", _export, "write a delivered network for other runtimes, compared with torch first")
+    _add_weights(export)
+    export.add_argument("--to", choices=("onnx", "torch"), required=True, help="ONNX, or a program of torch.export")
+    export.add_argument("--out", metavar="FILE", help="the file (default: beside the weights, as .onnx or .pt2)")
+    export.add_argument("--normalize", action="store_true", help="take RGB in 0..1; else normalised images")
+    export.add_argument("--argmax", action="store_true", help="give class ids (N, H, W); else logits (N, C, H, W)")
+
+
+def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
+    """The words of a command that runs a delivered network on a data set; ``_data_words`` reads them."""
+    _add_weights(command)
+    command.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    """The words that name a delivered network."""
+    command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    command.add_argument(
+        "--model",
+        metavar="MODULE:CLASS",
+        help="the network, if it is your own code: a file's code runs only if you name it here",
+    )
+
+
+def _add_inference(command: argparse.ArgumentParser) -> None:
+    """The words that say how images are predicted; ``_inference`` reads them."""
+    command.add_argument(
+        "--window", type=size, metavar="HxW", help="predict windows of this size, averaged (default: whole)"
+    )
+    command.add_argument("--stride", type=size, metavar="HxW", help="from window to window (default: two thirds of it)")
+    command.add_argument(
+        "--scales", type=scales, default=(1.0,), metavar="A,B", help="sizes to average, such as 0.75,1,1.25"
+    )
+    command.add_argument("--flip", action="store_true", help="average with the mirrored image")
+
+
+def _inference(known: argparse.Namespace) -> "Inference":
+    from ladseg.evaluation import Inference
+
+    try:
+        return Inference(known.window, known.stride, known.scales, known.flip)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def _eval(known: argparse.Namespace, rest: list[str]) -> None:
+    import json
+
+    from ladseg.delivery import confusion_table, iou_table
+    from ladseg.files import write_text
+    from ladseg.studies import evaluate_file
+
+    words, how = _data_words(known, rest), _inference(known)
+    measured = evaluate_file(known.weights, words, known.split, known.model, how)
+    text = json.dumps(measured, indent=2)
+    if known.json == "-":
+        print(text)
+        return
+    print_tables([iou_table(measured), *([confusion_table(measured)] if known.confusion else [])])
+    if known.json:
+        write_text(known.json, f"{text}\n")
+        print(f"written: {known.json}", file=sys.stderr)
+
+
+def _predict(known: argparse.Namespace, rest: list[str]) -> int:
+    from ladseg.studies import predict
+
+    how, out = _inference(known), Path(known.out)
+    predicted, left_out = predict(
+        known.weights,
+        known.inputs,
+        out,
+        how,
+        known.probabilities,
+        known.model,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    print(f"{predicted} predicted, {left_out} left out; masks and overlays in {out}")
+    return int(left_out > 0)
+
+
+def _submit(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.studies import submit
+
+    count = submit(known.weights, _data_words(known, rest), Path(known.out), known.split, known.model)
+    print(f"{count} predictions in {known.out}")
+
+
+def _export(known: argparse.Namespace, rest: list[str]) -> None:
+    from ladseg.delivery import export_student
+
+    exported = export_student(known.weights, known.to, known.out, known.normalize, known.argmax, known.model)
+    print(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
+    print(*exported.measured, sep="\n")
+    print(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")
+
+
+def _data_words(known: argparse.Namespace, rest: list[str]) -> list[str]:
+    return (["--data.root", known.data] if known.data else []) + rest
