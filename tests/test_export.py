@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from ladseg import Segmenter, build_model, list_models
 from ladseg.cli import main
 from ladseg.delivery import export_student, save_student
 from ladseg.delivery.pooling import AverageBins, average_bins
+from ladseg.delivery.same_padding import plain_sizes
 from ladseg.errors import ModelError
 from ladseg.models.segmenter import shown
 
@@ -306,3 +308,30 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "pip install 'ladseg[onnx]'" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "no.safetensors"), "--to", "torch"]) == 2
     assert "no such weights file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (2, 2, 1), (3, 1, 2), (7, 4, 1), (1, 2, 1)]
+)
+def test_same_padding_is_that_of_timm(kernel: int, stride: int, dilation: int) -> None:
+    layer = Conv2dSame(2, 3, kernel, stride=stride, dilation=dilation)
+    for height, width in ((16, 17), (18, 19), (9, 31), (7, 8)):
+        image = torch.randn(2, 2, height, width)
+        expected = layer(image)
+        with plain_sizes(layer):
+            torch.testing.assert_close(layer(image), expected, rtol=0, atol=0)
+        assert "forward" not in vars(layer)
+
+
+def test_sizes_behind_same_padding_stay_short() -> None:
+    layers = nn.Sequential(*(Conv2dSame(3, 3, 3, stride=2) for _ in range(5)))
+    side = torch.export.Dim("side", min=64, max=16384)
+    with plain_sizes(layers):
+        program = torch.export.export(
+            layers, (torch.zeros(1, 3, 131, 64),), dynamic_shapes={"input": {2: side}}, strict=False
+        )
+    (output,) = program.graph.find_nodes(op="output")
+    height = output.args[0][0].meta["val"].shape[2]
+    assert len(str(height)) < 200
+    for given in (64, 65, 1000, 16384):
+        assert program.module()(torch.zeros(1, 3, given, 64)).shape[2] == -(-given // 32)

@@ -155,6 +155,11 @@ def survey(data: Data, splits: Sequence[str] = ("train", "val")) -> Report:
 Digests = dict[bytes, list[str]]
 
 
+def _cores() -> int:
+    """Those that this process may use, where the system can tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _survey_split(split: str, listing: Listing, spec: DatasetSpec) -> tuple[SplitReport, list[Finding], Digests]:
     pairs = listing.pairs
     table, known = spec.lookup()
@@ -163,7 +168,7 @@ def _survey_split(split: str, listing: Listing, spec: DatasetSpec) -> tuple[Spli
     kinds: dict[str, Counter[str]] = {name: Counter() for name in ("sizes", "image_kinds", "mask_kinds")}
     faults, strange = list(listing.faults), Counter[int]()
     digests: Digests = {}
-    looks = look_at(pairs, spec, os.cpu_count() or 1)
+    looks = look_at(pairs, spec, _cores())
     for look in progress(looks, len(pairs), f"checking {split}", "pairs"):
         faults += look.faults
         _tally(look, kinds, digests)

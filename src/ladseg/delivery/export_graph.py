@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from ladseg.delivery.pooling import AverageBins
+from ladseg.delivery.same_padding import plain_sizes
 from ladseg.errors import ModelError, first_words
 from ladseg.models import Segmenter
 from ladseg.models.segmenter import shown
@@ -105,7 +106,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
     failures: list[Exception] = []
     for sizes in ATTEMPTS:
         try:
-            with torch.no_grad(), AverageBins() if for_onnx else nullcontext():
+            with torch.no_grad(), plain_sizes(deployed), AverageBins() if for_onnx else nullcontext():
                 program = torch.export.export(
                     deployed,
                     # Two sides, and none a multiple of a stride where it may be: no special case of a size.

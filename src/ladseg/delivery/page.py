@@ -39,8 +39,8 @@ def machine(environment: dict[str, Any]) -> str:
     """Where something was measured, in one line; ``environment`` is what ``environment.json`` holds."""
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     device = environment["gpu"] or f"{environment['processor']}, {environment['threads']} threads"
-    versions = f"Python {environment['python']}, {packages}; commit {environment['git_commit']}"
-    return f"{device}; {environment['system']}; {versions}."
+    commit = environment["git_commit"] and f"; commit {environment['git_commit']}"
+    return f"{device}; {environment['system']}; Python {environment['python']}, {packages}{commit or ''}."
 
 
 def _uri(content: bytes, kind: str) -> str:

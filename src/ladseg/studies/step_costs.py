@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg.objectives import LabelAssisted
+from ladseg.studies.mac_counter import count_macs
 from ladseg.studies.memory import PeakMemory
 from ladseg.studies.networks import Network, segmenter
 from ladseg.studies.trainings import Training
@@ -40,8 +40,8 @@ class StepTime:
 
 
 def step_macs(training: Training, num_classes: int) -> int:
-    """Multiply-accumulates of one step of a training, as ``torch.utils.flop_counter`` counts them: matrix products and
-    convolutions, forward and backward, those of the distiller and of a frozen teacher too.
+    """Multiply-accumulates of one step of a training: matrix products and convolutions, forward and backward, those of
+    the distiller and of a frozen teacher too.
     """
     # Of two and four images, as a large batch is much to count: some methods compare all images with one another, so
     # arithmetic has a part in proportion to the batch and one to its square.
@@ -54,10 +54,9 @@ def step_macs(training: Training, num_classes: int) -> int:
 def _macs(training: Training, count: int, num_classes: int) -> int:
     batch = _batch(count, training.schedule.crop, num_classes)
     objective = training.objective.train()
-    with FlopCounterMode(display=False) as counter:
-        objective(batch)["loss"].backward()
+    macs = count_macs(lambda: objective(batch)["loss"].backward())
     objective.zero_grad()
-    return int(counter.get_total_flops() // 2)
+    return macs
 
 
 @torch.no_grad()
@@ -66,10 +65,7 @@ def prediction_macs(network: Network, size: tuple[int, int]) -> int:
     inner = segmenter(network).eval()
     channels = 4 if isinstance(network, LabelAssisted) else 3
     device = next(inner.parameters()).device
-    with FlopCounterMode(display=False) as counter:
-        inner(torch.zeros(1, channels, *size, device=device))
-    macs: int = counter.get_total_flops() // 2
-    return macs
+    return count_macs(lambda: inner(torch.zeros(1, channels, *size, device=device)))
 
 
 def step_times(trainings: Mapping[str, Training], num_classes: int, device: torch.device) -> dict[str, StepTime]:
