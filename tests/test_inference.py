@@ -8,8 +8,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ladseg import Inference
-from ladseg.evaluation import BoundaryIoU, class_ids, inference, probabilities
+from ladseg import Inference, outputs
+from ladseg.evaluation import BoundaryIoU, class_ids, probabilities
 
 SIZES = [(37, 53), (64, 96), (5, 200), (130, 41), (1, 9)]
 CLASSES = 7
@@ -51,7 +51,7 @@ def slid(net: nn.Module, image: Tensor, window: tuple[int, int], stride: tuple[i
 def test_whole_image_is_upsampled_logits(
     net: nn.Module, size: tuple[int, int], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "CHUNK", rows * CLASSES * size[1])
+    monkeypatch.setitem(outputs.CHUNK, "cpu", rows * 2 * CLASSES * size[1])
     image = torch.randn(2, 3, *size)
     expected = full(net(image), size)
     torch.testing.assert_close(probabilities(net, image), expected.softmax(1).float(), rtol=1e-4, atol=1e-5)
@@ -70,7 +70,7 @@ def test_windows_average_their_overlaps(
     stride: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inference, "CHUNK", 3 * CLASSES * size[1])
+    monkeypatch.setitem(outputs.CHUNK, "cpu", 3 * CLASSES * size[1])
     image = torch.randn(1, 3, *size)
     expected = slid(net, image, window, stride).softmax(1).float()
     found = probabilities(net, image, Inference(window, stride))
@@ -87,7 +87,7 @@ def test_the_stride_left_open_is_two_thirds(net: nn.Module) -> None:
 def test_scales_and_mirror_average_softmaxes(
     net: nn.Module, window: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "CHUNK", 5 * CLASSES * 90)
+    monkeypatch.setitem(outputs.CHUNK, "cpu", 5 * CLASSES * 90)
     size, scales = (70, 90), (0.5, 1.0, 1.3)
     image = torch.randn(1, 3, *size)
     passes = []
@@ -123,7 +123,7 @@ class Largest(TorchDispatchMode):
 def test_no_full_size_map_of_scores_is_ever_held(
     net: nn.Module, how: Inference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "CHUNK", 1 << 14)
+    monkeypatch.setitem(outputs.CHUNK, "cpu", 1 << 14)
     height, width = 1024, 96
     image = torch.randn(1, 3, height, width)
     with Largest() as largest:

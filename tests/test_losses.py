@@ -1,11 +1,13 @@
-"""The boundary loss against its definition, pixel by pixel."""
+"""Cross-entropy against torch's own on the upsampled map; the boundary loss against its definition, pixel by pixel."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.losses import boundary_loss, boundary_target
+from ladseg import outputs
+from ladseg.losses import boundary_loss, boundary_target, cross_entropy
+from ladseg.studies.memory import PeakMemory
 
 
 def edges(label: Tensor, stride: int) -> Tensor:
@@ -69,3 +71,57 @@ def test_nothing_to_see_costs_nothing() -> None:
     assert loss.item() == 0.0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def upsampled_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    full = F.interpolate(logits.double(), size=label.shape[-2:], mode="bilinear", align_corners=True)
+    return F.cross_entropy(full, label, ignore_index=255)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+@pytest.mark.parametrize(("small", "size"), [((3, 4), (13, 9)), ((6, 7), (6, 7)), ((1, 1), (8, 8)), ((9, 9), (5, 4))])
+def test_cross_entropy_in_chunks_of_rows(
+    rows: int, small: tuple[int, int], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(outputs.CHUNK, "cpu", rows * 2 * 5 * size[1])
+    for layout in (torch.contiguous_format, torch.channels_last):
+        logits = (4 * torch.randn(2, 5, *small)).to(memory_format=layout).requires_grad_()
+        label = torch.randint(0, 5, (2, *size))
+        label[0, :2] = 255
+        expected = upsampled_cross_entropy(logits, label)
+        (gradient,) = torch.autograd.grad(expected, logits)
+        found = cross_entropy(logits, label)
+        (3 * found).backward()
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(logits.grad, 3 * gradient, rtol=1e-4, atol=1e-6)
+        assert cross_entropy(logits.detach(), label).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_cross_entropy_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(outputs.CHUNK, "cpu", 3 * 3 * 11)
+    label = torch.randint(0, 3, (1, 10, 11))
+    label[0, 4] = 255
+    logits = torch.randn(1, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: cross_entropy(x, label), logits)
+
+
+def test_cross_entropy_of_low_precision_gives_its_gradient_in_it() -> None:
+    logits = torch.tensor([[[[300.0]], [[-300.0]]]], dtype=torch.bfloat16, requires_grad=True)
+    loss = cross_entropy(logits, torch.ones(1, 4, 4, dtype=torch.int64))
+    loss.backward()
+    assert (loss.item(), loss.dtype) == (600.0, torch.float32)
+    assert logits.grad is not None
+    assert logits.grad.dtype == torch.bfloat16
+    assert logits.grad.flatten().tolist() == [1.0, -1.0]
+
+
+def test_cross_entropy_holds_no_full_size_map() -> None:
+    """Of 171 classes, whose map takes 171 MiB here."""
+    logits = torch.randn(1, 171, 64, 64, requires_grad=True)
+    label = torch.randint(0, 171, (1, 512, 512))
+    cross_entropy(logits, label).backward()
+    memory = PeakMemory(torch.device("cpu"), trim=True)
+    cross_entropy(logits, label).backward()
+    if memory.added is None:
+        pytest.skip("this system doesn't tell a process's peak of memory")
+    assert memory.added < 64 << 20

@@ -81,3 +81,36 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+# Scores of a chunk of full-size rows: few enough to stay in a processor's cache, and to launch few kernels on a GPU.
+CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
+
+
+def row_chunks(logits: Tensor, rows: int, size: tuple[int, int]) -> list[Tensor]:
+    """Where the rows of :func:`resize_logits` lie between those of a map, in chunks that are worth one operation each.
+
+    Args:
+        logits: ``(N, C, h, w)``, or a band of rows of such a map.
+        rows: Rows h of the whole map.
+        size: Height and width of the result.
+
+    Returns:
+        Float64 ``(chunk,)`` each, from 0 to h - 1, on the CPU: nobody waits for a device to know them.
+    """
+    places = torch.arange(size[0], dtype=torch.float64) * ((rows - 1) / max(size[0] - 1, 1))
+    chunk = CHUNK.get(logits.device.type, CHUNK["cuda"]) // (len(logits) * logits.shape[1] * size[1])
+    return list(places.split(max(1, chunk)))
+
+
+def resize_rows(logits: Tensor, places: Tensor, width: int) -> Tensor:
+    """Rows ``(N, C, rows, width)`` of :func:`resize_logits`: at fractional ``places`` of a map ``(N, C, h, w)``."""
+    above = places.floor().long().clamp(max=logits.shape[-2] - 1)
+    below = (above + 1).clamp(max=logits.shape[-2] - 1)
+    share = (places - above).to(logits.dtype)[:, None]
+    above, below, share = (value.to(logits.device, non_blocking=True) for value in (above, below, share))
+    rows = logits.index_select(-2, above).lerp(logits.index_select(-2, below), share)
+    if rows.shape[-1] == width:
+        return rows
+    wide = F.interpolate(rows.flatten(0, 1), size=width, mode="linear", align_corners=True)
+    return wide.unflatten(0, rows.shape[:2])

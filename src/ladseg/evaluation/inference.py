@@ -13,13 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.outputs import resize_logits
+from ladseg.outputs import resize_logits, resize_rows, row_chunks
 
 # A normalised image (N, 3, H, W) to logits (N, C, h, w).
 LogitsOf = Callable[[Tensor], Tensor]
 
-# Scores of a chunk of full-size rows: few enough to stay in a processor's cache.
-CHUNK = 1 << 20
 # Pixels that a side of a scaled image has at least.
 SHORTEST = 32
 
@@ -162,21 +160,9 @@ def _full_size(bands: Iterator[Tensor], height: int | None, size: tuple[int, int
     """
     held = next(bands)
     first, total = 0, height or held.shape[-2]  # the row that ``held`` starts with
-    chunk = max(1, CHUNK // (held.shape[1] * size[1]))
-    places = torch.arange(size[0], device=held.device, dtype=torch.float64) * ((total - 1) / max(size[0] - 1, 1))
-    for begin in range(0, size[0], chunk):
-        wanted = places[begin : begin + chunk]
-        low, high = int(wanted[0]), min(int(wanted[-1]) + 1, total - 1)
+    for places in row_chunks(held, total, size):
+        low, high = int(places[0]), min(int(places[-1]) + 1, total - 1)
         while first + held.shape[-2] <= high:
             held = torch.cat([held[..., max(0, low - first) :, :], next(bands)], dim=-2)
             first = max(first, low)
-        yield _rows(held, wanted - first, size[1])
-
-
-def _rows(held: Tensor, places: Tensor, width: int) -> Tensor:
-    """Rows at fractional ``places`` of a map, at another width; both bilinear with aligned corners."""
-    above = places.floor().long().clamp(max=held.shape[-2] - 1)
-    share = (places - above).to(held.dtype)[:, None]
-    below = (above + 1).clamp(max=held.shape[-2] - 1)
-    rows = held[..., above, :].lerp(held[..., below, :], share)
-    return rows if rows.shape[-1] == width else resize_logits(rows, (rows.shape[-2], width))
+        yield resize_rows(held, places - first, size[1])

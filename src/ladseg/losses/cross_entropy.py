@@ -1,35 +1,67 @@
 """Cross-entropy of segmentation logits, the L_seg of Eq. 7 and Eq. 8."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from ladseg.outputs import resize_logits
+from ladseg.outputs import resize_rows, row_chunks
 
 
 def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
     """Mean over the pixels that count, after bilinear upsampling of the logits to the label's size.
 
+    Upsampling and loss are taken together, a few rows at a time: no map of full-size logits is ever held. The gradient
+    is made on the way; it can't be differentiated again.
+
     The mean is over the valid pixels of the whole batch, on all processes: gradients that are averaged over
     processes then equal those of one process with the joint batch, however unevenly ignored pixels fall.
 
     Args:
-        logits: ``(N, C, h, w)``, any stride and floating type; computed in float32.
+        logits: ``(N, C, h, w)``, any stride and floating type; computed in float32, or in float64 if they are that.
         label: ``(N, H, W)`` int64, 0..C-1 or ``ignore_index``.
         ignore_index: The label of pixels that don't count.
 
     Returns:
-        A float32 scalar; 0, with zero gradient, if every pixel is ignored.
+        A scalar of that type; 0, with zero gradient, if every pixel is ignored.
     """
-    total = F.cross_entropy(
-        resize_logits(logits, (label.shape[-2], label.shape[-1])),
-        label,
-        ignore_index=ignore_index,
-        reduction="sum",
-    )
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    total: Tensor = _Upsampled.apply(logits, label, ignore_index)
     count = (label != ignore_index).sum().to(torch.float32)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)
         count = count / dist.get_world_size()
     return total / count.clamp(min=1.0)
+
+
+class _Upsampled(torch.autograd.Function):
+    """Sum over pixels of the cross-entropy of upsampled logits ``(N, C, h, w)``."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        gradient = torch.zeros_like(logits, memory_format=torch.contiguous_format) if wanted else logits.new_empty(0)
+        total = logits.new_zeros(())
+        begin = 0
+        for places in row_chunks(logits, logits.shape[-2], (label.shape[-2], label.shape[-1])):
+            low, end = int(places[0]), int(places[-1]) + 2
+            band = logits[:, :, low:end].detach().contiguous().requires_grad_(wanted)
+            with torch.set_grad_enabled(wanted):
+                rows = resize_rows(band, places - low, label.shape[-1])
+                labels = label[:, begin : begin + len(places)]
+                loss = F.cross_entropy(rows, labels, ignore_index=ignore_index, reduction="sum")
+            if wanted:
+                gradient[:, :, low:end] += torch.autograd.grad(loss, band)[0]
+            total += loss.detach()
+            begin += len(places)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad, None, None
