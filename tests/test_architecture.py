@@ -106,6 +106,7 @@ def test_public_names_and_commands_are_a_contract() -> None:
         "predict",
         "report",
         "submit",
+        "bench",
         "check",
         "data",
         "recipes",

@@ -84,7 +84,7 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 # Scores of a chunk of full-size rows: few enough to stay in a processor's cache, and to launch few kernels on a GPU.
-CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
+CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}
 
 
 def row_chunks(logits: Tensor, rows: int, size: tuple[int, int]) -> list[Tensor]:
@@ -104,13 +104,14 @@ def row_chunks(logits: Tensor, rows: int, size: tuple[int, int]) -> list[Tensor]
 
 
 def resize_rows(logits: Tensor, places: Tensor, width: int) -> Tensor:
-    """Rows ``(N, C, rows, width)`` of :func:`resize_logits`: at fractional ``places`` of a map ``(N, C, h, w)``."""
+    """Rows ``(N, C, rows, width)`` of :func:`resize_logits`: at fractional ``places`` of a map ``(N, C, h, w)``.
+
+    They are channels_last whatever came: processors then work on many classes at once.
+    """
     above = places.floor().long().clamp(max=logits.shape[-2] - 1)
     below = (above + 1).clamp(max=logits.shape[-2] - 1)
-    share = (places - above).to(logits.dtype)[:, None]
+    share = (places - above).to(logits.dtype)[:, None, None]
     above, below, share = (value.to(logits.device, non_blocking=True) for value in (above, below, share))
-    rows = logits.index_select(-2, above).lerp(logits.index_select(-2, below), share)
-    if rows.shape[-1] == width:
-        return rows
-    wide = F.interpolate(rows.flatten(0, 1), size=width, mode="linear", align_corners=True)
-    return wide.unflatten(0, rows.shape[:2])
+    classes_last = logits.permute(0, 2, 3, 1)
+    rows = classes_last.index_select(1, above).lerp(classes_last.index_select(1, below), share).permute(0, 3, 1, 2)
+    return resize_logits(rows, (len(places), width))

@@ -23,6 +23,7 @@ by label-assisted distillation.
   ladseg predict runs/NAME/student.safetensors IMAGES --out DIR
   ladseg export runs/NAME/student.safetensors --to onnx
   ladseg models                        networks to choose from, and what they cost
+  ladseg bench                         what a step costs on this machine, and why
 """
 
 

@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 from ladseg.cli.commands import Commands
+from ladseg.cli.printing import print_tables
 from ladseg.cli.words import size
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, RecipeError
 
 
 def add_commands(command: Commands) -> None:
-    """check, data, recipes, models."""
+    """check, data, recipes, models, bench."""
     check = command(
         "check",
         _check,
@@ -38,6 +39,20 @@ def add_commands(command: Commands) -> None:
     models.add_argument("--size", type=size, default=(512, 1024), metavar="HxW", help="image size (default: 512x1024)")
     models.add_argument("--time", action="store_true", help="measure prediction and training step on this machine")
     models.add_argument("--markdown", action="store_true", help="print Markdown instead of a table for the terminal")
+
+    bench = command(
+        "bench",
+        _bench,
+        "measure here what training and predicting cost, beside the networks' own arithmetic",
+    )
+    bench.add_argument("names", nargs="*", metavar="NAME", help="networks (default: five light ones)")
+    bench.add_argument("--size", type=size, metavar="HxW", help="image size (default: 240x320, on a GPU 512x1024)")
+    bench.add_argument("--batch", type=int, default=2, metavar="N", help="images of a training step (default: 2)")
+    bench.add_argument("--classes", type=int, default=19, metavar="C", help="number of classes (default: 19)")
+    bench.add_argument("--parts", metavar="A,B", help="only these of steps, loop, pieces, inference, memory, scaling")
+    form = bench.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one object for machines on standard output")
+    form.add_argument("--markdown", action="store_true", help="print Markdown instead of tables for the terminal")
 
 
 def _check(known: argparse.Namespace, rest: list[str]) -> int:
@@ -104,3 +119,33 @@ def _models(known: argparse.Namespace, rest: list[str]) -> None:
         print(models_markdown(facts, times, title), end="")
     else:
         Console().print(models_table(facts, times, title))
+
+
+def _bench(known: argparse.Namespace, rest: list[str]) -> None:
+    import json
+
+    import torch
+
+    from ladseg.delivery import bench_sheets
+    from ladseg.models import build_model
+    from ladseg.studies.bench import DEFAULT_NETWORKS, PARTS, Setting, bench
+
+    parts = known.parts.split(",") if known.parts else list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        raise RecipeError(f"--parts: no part is called '{min(unknown)}'; there are {', '.join(PARTS)}")
+    if known.batch < 2:
+        raise RecipeError(f"--batch is {known.batch}; batch norm needs 2 images at least")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    shape = known.size or ((512, 1024) if device.type == "cuda" else (240, 320))
+    setting = Setting(device, tuple(known.names) or DEFAULT_NETWORKS, shape, known.batch, known.classes)
+    for name in setting.networks:
+        build_model(name, known.classes)  # a name that is wrong is told now
+    results = bench(setting, parts, say=lambda line: print(line, file=sys.stderr, flush=True))
+    if known.json:
+        print(json.dumps(results, indent=2))
+        return
+    sheets = bench_sheets(results)
+    if known.markdown:
+        print("\n".join(sheet.markdown() for sheet in sheets), end="")
+    else:
+        print_tables(sheet.terminal() for sheet in sheets)

@@ -1,5 +1,6 @@
 """What a run leaves for its user: the student's weights file and its exports, the table and the picture."""
 
+from .bench_tables import bench_sheets as bench_sheets
 from .check_page import PageSample as PageSample
 from .check_page import check_page as check_page
 from .check_table import print_check as print_check

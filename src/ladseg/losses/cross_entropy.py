@@ -43,16 +43,16 @@ class _Upsampled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
         wanted = ctx.needs_input_grad[0]
-        gradient = torch.zeros_like(logits, memory_format=torch.contiguous_format) if wanted else logits.new_empty(0)
+        gradient = torch.zeros_like(logits, memory_format=torch.channels_last) if wanted else logits.new_empty(0)
         total = logits.new_zeros(())
         begin = 0
         for places in row_chunks(logits, logits.shape[-2], (label.shape[-2], label.shape[-1])):
             low, end = int(places[0]), int(places[-1]) + 2
-            band = logits[:, :, low:end].detach().contiguous().requires_grad_(wanted)
+            band = logits[:, :, low:end].detach().contiguous(memory_format=torch.channels_last).requires_grad_(wanted)
             with torch.set_grad_enabled(wanted):
-                rows = resize_rows(band, places - low, label.shape[-1])
-                labels = label[:, begin : begin + len(places)]
-                loss = F.cross_entropy(rows, labels, ignore_index=ignore_index, reduction="sum")
+                pixels = resize_rows(band, places - low, label.shape[-1]).permute(0, 2, 3, 1).flatten(0, 2)
+                labels = label[:, begin : begin + len(places)].flatten()
+                loss = F.cross_entropy(pixels, labels, ignore_index=ignore_index, reduction="sum")
             if wanted:
                 gradient[:, :, low:end] += torch.autograd.grad(loss, band)[0]
             total += loss.detach()

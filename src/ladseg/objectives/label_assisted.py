@@ -45,7 +45,7 @@ class LabelAssisted(nn.Module):
 
     def forward(self, image: Tensor, label: Tensor, generator: Generators = None) -> SegmentationOutput:
         """One path: image ``(N, 3, H, W)`` and label ``(N, H, W)`` int64 to logits; see LabelNoise for generators."""
-        return SegmentationOutput.of(self.network(self._joined(image, label, generator)))
+        return SegmentationOutput.of(self.network(self.joined(image, label, generator)))
 
     def without_label(self, image: Tensor) -> SegmentationOutput:
         """The same with zeros for the noised label: what the network makes of the image alone."""
@@ -62,9 +62,10 @@ class LabelAssisted(nn.Module):
         consistency loss is to act on; and the running statistics move once a step, not twice. The images are equal
         in both halves, so the extra samples are far from independent. docs/results.md has the measured difference.
         """
-        both = torch.cat([self._joined(image, label, first), self._joined(image, label, second)])
+        both = torch.cat([self.joined(image, label, first), self.joined(image, label, second)])
         one, two = SegmentationOutput.of(self.network(both)).split([len(image), len(image)])
         return one, two
 
-    def _joined(self, image: Tensor, label: Tensor, generator: Generators) -> Tensor:
+    def joined(self, image: Tensor, label: Tensor, generator: Generators = None) -> Tensor:
+        """The network's input ``(N, 4, H, W)`` of one path."""
         return torch.cat([image, self.noise(label, generator).to(image.dtype)], dim=1)

@@ -1,6 +1,7 @@
 """How much memory something takes: what a GPU's allocator counts, or Linux's count of resident pages."""
 
 import ctypes
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,3 +50,10 @@ class PeakMemory:
 def _status(key: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return int(dict(line.split(":", 1) for line in lines)[key].split()[0]) * 1024
+
+
+def added_by(run: Callable[[], object], device: torch.device) -> int | None:
+    """Bytes that ``run`` needs at its peak beyond what is there before; None where the system doesn't tell."""
+    memory = PeakMemory(device, trim=True)
+    run()
+    return memory.added

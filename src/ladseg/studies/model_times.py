@@ -1,7 +1,6 @@
 """How long a network takes on this machine, to predict and to train."""
 
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -9,6 +8,7 @@ import torch
 
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import Plain
+from ladseg.studies.timing import in_turns
 from ladseg.training.precision import resolve_precision
 
 # Runs of one figure, after one to warm up; and the seconds after which fewer will do.
@@ -59,11 +59,4 @@ def prediction_seconds(network: Segmenter, size: tuple[int, int], device: torch.
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
-    seconds: list[float] = []
-    while len(seconds) <= RUNS and (len(seconds) < 2 or sum(seconds) < PATIENCE):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+    return statistics.median(in_turns({"": work}, device, RUNS, PATIENCE, fewest=1)[""])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,13 +16,10 @@ from ladseg.objectives import LabelAssisted
 from ladseg.studies.mac_counter import count_macs
 from ladseg.studies.memory import PeakMemory
 from ladseg.studies.networks import Network, segmenter
+from ladseg.studies.timing import in_turns
 from ladseg.studies.trainings import Training
 from ladseg.training import build_optimizer, resolve_precision, to_device
 from ladseg.training.optimizers import JoinedOptimizer
-
-# Rounds of the timing after one to warm up, and the seconds after which fewer will do.
-ROUNDS, PATIENCE = 15, 90.0
-FEWEST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def step_macs(training: Training, num_classes: int) -> int:
 
 
 def _macs(training: Training, count: int, num_classes: int) -> int:
-    batch = _batch(count, training.schedule.crop, num_classes)
+    batch = sample_batch(count, training.schedule.crop, num_classes)
     objective = training.objective.train()
     macs = count_macs(lambda: objective(batch)["loss"].backward())
     objective.zero_grad()
@@ -76,17 +72,9 @@ def step_times(trainings: Mapping[str, Training], num_classes: int, device: torc
         num_classes: Number of classes.
         device: Where to.
     """
-    steps = {name: _Step(training, num_classes, device) for name, training in trainings.items()}
-    for step in steps.values():
-        step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    begin = time.perf_counter()
-    for done in range(ROUNDS):
-        if done >= FEWEST_ROUNDS and time.perf_counter() - begin > PATIENCE:
-            break
-        for name, step in steps.items():
-            seconds[name].append(_seconds(step))
-    return {name: StepTime(1e3 * statistics.median(seconds[name]), _memory(step)) for name, step in steps.items()}
+    steps = {name: Step(training, num_classes, device) for name, training in trainings.items()}
+    seconds = in_turns(steps, device)
+    return {name: StepTime(1e3 * statistics.median(seconds[name]), step_memory(step)) for name, step in steps.items()}
 
 
 def autocast(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> AbstractContextManager[None]:
@@ -96,16 +84,16 @@ def autocast(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -
     return context
 
 
-class _Step:
+class Step:
     """One step of a training, on one batch over and over."""
 
     def __init__(self, training: Training, num_classes: int, device: torch.device) -> None:
         # Weights that hardly move keep the losses finite on a batch that means nothing.
         schedule = dataclasses.replace(training.schedule, lr=1e-9)
-        self.device, self.precision = device, schedule.precision
+        self.training, self.device, self.precision = training, device, schedule.precision
         self.objective = training.objective.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.objective, schedule)
-        self.batch = to_device(_batch(schedule.batch_size, schedule.crop, num_classes), device)
+        self.batch = to_device(sample_batch(schedule.batch_size, schedule.crop, num_classes), device)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
@@ -125,15 +113,7 @@ def _parts(optimizer: Optimizer | JoinedOptimizer) -> Sequence[Optimizer]:
     return optimizer.parts if isinstance(optimizer, JoinedOptimizer) else [optimizer]
 
 
-def _seconds(step: _Step) -> float:
-    begin = time.perf_counter()
-    step()
-    if step.device.type == "cuda":
-        torch.cuda.synchronize(step.device)
-    return time.perf_counter() - begin
-
-
-def _batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[str, Tensor]:
+def sample_batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     # Regions rather than noise, as methods that look at classes would find them.
     coarse = torch.randint(num_classes, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
@@ -144,7 +124,8 @@ def _batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[str, Ten
     }
 
 
-def _memory(step: _Step) -> int | None:
+def step_memory(step: Step) -> int | None:
+    """Bytes of weights, optimizer state and the most that a step needs beside them; None where unknown."""
     step.optimizer.zero_grad()
     peak = PeakMemory(step.device, trim=True)
     step()

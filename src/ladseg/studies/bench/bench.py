@@ -1,0 +1,93 @@
+"""All that is measured, as one plain object."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ladseg.studies.bench.inference import bench_inference
+from ladseg.studies.bench.loop import bench_loop
+from ladseg.studies.bench.memory import bench_batches, bench_methods
+from ladseg.studies.bench.pieces import bench_pieces
+from ladseg.studies.bench.scaling import bench_growth, bench_processes, bench_switches
+from ladseg.studies.bench.setting import Setting
+from ladseg.studies.bench.steps import bench_steps
+from ladseg.studies.environment import describe_environment
+from ladseg.studies.prepare import Say
+
+Results = dict[str, Any]
+
+
+def bench(setting: Setting, parts: Sequence[str], say: Say) -> Results:
+    """Measure.
+
+    Args:
+        setting: Networks and batches.
+        parts: Of :data:`PARTS`, what to measure.
+        say: Takes a line about what is measured.
+
+    Returns:
+        Plain data: ``environment``, ``setting`` and what the parts give. ``steps`` gives ``ratios``, by network the
+        step of ``teacher`` and ``student`` as a multiple of the plain one, and the details as ``steps``; ``loop`` gives
+        ``loop_overhead``, the share of time that the training loop adds to a bare one, and the details as ``loop``.
+    """
+    results: Results = {
+        "environment": describe_environment(),
+        "setting": {
+            "size": list(setting.size),
+            "batch_size": setting.batch_size,
+            "num_classes": setting.num_classes,
+            "device": str(setting.device),
+        },
+    }
+    for part in parts:
+        results |= PARTS[part](setting, say)
+    return results
+
+
+def _steps(setting: Setting, say: Say) -> Results:
+    details = {}
+    for network in setting.networks:
+        say(f"training steps of {network}")
+        details[network] = bench_steps(setting, network)
+    ratios = {
+        network: {name: spread["median"] for name, spread in row["ratios"].items()} for network, row in details.items()
+    }
+    return {"ratios": ratios, "steps": details}
+
+
+def _loop(setting: Setting, say: Say) -> Results:
+    say(f"the training loop beside a bare one, {setting.networks[0]}")
+    measured = bench_loop(setting)
+    return {"loop_overhead": measured["overhead"]["median"], "loop": measured}
+
+
+def _pieces(setting: Setting, say: Say) -> Results:
+    say("noise and losses")
+    return {"pieces": bench_pieces(setting)}
+
+
+def _memory(setting: Setting, say: Say) -> Results:
+    say(f"the step and its memory under every method, {setting.networks[0]}")
+    return {"methods": bench_methods(setting), "batches": bench_batches(setting)}
+
+
+def _scaling(setting: Setting, say: Say) -> Results:
+    say(f"how a step's time grows, {setting.networks[0]}")
+    growth = bench_growth(setting)
+    say("precision, layout, compilation, processes")
+    return {"growth": growth, "switches": bench_switches(setting), "processes": bench_processes(setting)}
+
+
+def _inference(setting: Setting, say: Say) -> Results:
+    say(f"prediction, {setting.networks[0]}")
+    return {"inference": bench_inference(setting)}
+
+
+# What can be measured, in the order in which it is by default.
+PARTS: dict[str, Callable[[Setting, Say], Results]] = {
+    "steps": _steps,
+    "loop": _loop,
+    "pieces": _pieces,
+    "inference": _inference,
+    "memory": _memory,
+    "scaling": _scaling,
+}

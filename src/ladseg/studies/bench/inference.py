@@ -1,0 +1,59 @@
+"""Images a second of prediction, beside the network's forward pass alone."""
+
+import statistics
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ladseg.evaluation import class_ids
+from ladseg.models import build_model
+from ladseg.outputs import resize_logits
+from ladseg.studies.bench.setting import Setting
+from ladseg.studies.memory import added_by
+from ladseg.studies.timing import in_turns, ratio
+
+CLASSES = (19, 150, 171)
+
+
+def bench_inference(setting: Setting) -> list[dict[str, Any]]:
+    """One image of the first network from normalised image to class ids.
+
+    Returns:
+        Rows of ``classes``; images a second of the ``forward`` pass alone and of ``predict``, with a class at every
+        pixel; ``ratio`` of their times; ``upsampled``, that of the whole map of logits upsampled at once; and bytes of
+        memory that either way to the classes needs, ``memory`` and ``upsampled_memory``, beside the network's logits.
+    """
+    image = torch.randn(1, 3, *setting.size, device=setting.device).contiguous(memory_format=torch.channels_last)
+    return [_row(setting, image, classes) for classes in CLASSES]
+
+
+@torch.inference_mode()
+def _row(setting: Setting, image: Tensor, classes: int) -> dict[str, Any]:
+    network = build_model(setting.networks[0], classes, aux=False, merged=True).eval()
+    network.to(setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward() -> Tensor:
+        logits: Tensor = network(image).logits
+        return logits
+
+    logits = forward()
+    runs = {
+        "forward": forward,
+        "predict": lambda: class_ids(lambda _: forward(), image),
+        "upsampled": lambda: _upsampled(forward(), setting.size),
+    }
+    seconds = in_turns(runs, setting.device, patience=15.0)
+    return {
+        "classes": classes,
+        "forward": 1 / statistics.median(seconds["forward"]),
+        "predict": 1 / statistics.median(seconds["predict"]),
+        "ratio": ratio(seconds["predict"], seconds["forward"]),
+        "upsampled": ratio(seconds["upsampled"], seconds["forward"]),
+        "memory": added_by(lambda: class_ids(lambda _: logits, image), setting.device),
+        "upsampled_memory": added_by(lambda: _upsampled(logits, setting.size), setting.device),
+    }
+
+
+def _upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return resize_logits(logits, size).argmax(1).to(torch.uint8)

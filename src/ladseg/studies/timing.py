@@ -1,0 +1,57 @@
+"""How long things take beside one another: in turns within one process, so that a drift of the machine cancels."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def in_turns(
+    variants: Mapping[str, Callable[[], object]],
+    device: torch.device,
+    rounds: int = 15,
+    patience: float = 90.0,
+    fewest: int = 3,
+) -> dict[str, list[float]]:
+    """Seconds of each variant in each round, after one round to warm up.
+
+    Args:
+        variants: What to run, by name.
+        device: Where it runs; waited for.
+        rounds: Rounds that are timed.
+        patience: Seconds after which fewer will do.
+        fewest: Rounds at least.
+    """
+    for run in variants.values():
+        _seconds(run, device)
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    begin = time.perf_counter()
+    for done in range(rounds):
+        if done >= fewest and time.perf_counter() - begin > patience:
+            break
+        for name, run in variants.items():
+            seconds[name].append(_seconds(run, device))
+    return seconds
+
+
+def ratio(of: list[float], to: list[float]) -> dict[str, float]:
+    """The median over rounds of one variant's time as a multiple of another's, and the quartiles about it."""
+    low, median, high = quartiles([a / b for a, b in zip(of, to, strict=True)])
+    return {"median": median, "low": low, "high": high}
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """A quarter, a half and three quarters of the values are below these."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    begin = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
