@@ -97,10 +97,10 @@ def _pieces(pieces: list[Results]) -> Sheet:
     for piece in pieces:
         ours = piece["forms"]["ours"]
         others = ", ".join(f"{name} {value / ours:.2f}" for name, value in piece["forms"].items() if name != "ours")
-        moved = f"{piece['bytes'] / 2**20:.1f}"
-        cells = [piece["piece"], str(piece["classes"]), f"{ours:.2f}", others, moved, f"{ours / piece['floor']:.2f}"]
+        beside = [f"{ours / piece['floor']:.2f}", f"{piece['bytes'] / 2**20:.1f}", f"{ours / piece['copying']:.2f}"]
+        cells = [piece["piece"], str(piece["classes"]), f"{ours:.2f}", others, *beside]
         rows.append([*cells, _mebibytes(piece["memory"])])
-    columns = ["piece", "classes", "ms", "other forms x", "MiB moved", "x copying them", "MiB needed"]
+    columns = ["piece", "classes", "ms", "other forms x", "x floor", "MiB moved", "x copying", "MiB needed"]
     return Sheet("Noise and losses, with gradients", columns, rows)
 
 

@@ -1,7 +1,12 @@
-"""What LAD adds to the networks' passes, piece by piece: beside plainer forms and beside the bytes it must move."""
+"""What LAD adds to the networks' passes, piece by piece.
+
+Beside plainer forms; beside the operations that no form can do without, by torch's own kernels; and beside a copy of
+the bytes that are read and written.
+"""
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +16,7 @@ from torch import Tensor
 from ladseg import LabelNoise
 from ladseg.distillers import cwd_loss
 from ladseg.losses import cross_entropy
+from ladseg.outputs import resize_rows, row_chunks
 from ladseg.studies.bench.setting import Setting
 from ladseg.studies.memory import added_by
 from ladseg.studies.timing import in_turns
@@ -27,33 +33,44 @@ def bench_pieces(setting: Setting) -> list[dict[str, Any]]:
     """Pieces at few and at many classes.
 
     Returns:
-        Rows of ``piece``, ``classes``, ``forms`` (milliseconds by name, ours first), ``bytes`` that must be moved,
-        ``floor``, milliseconds that copying as many takes here, and ``memory``, bytes that ours needs beside its input.
+        Rows of ``piece``, ``classes``, ``forms`` (milliseconds by name, ours first), ``floor``, milliseconds of what
+        can't be left out, ``bytes`` that must be moved, ``copying``, milliseconds that copying as many takes here, and
+        ``memory``, bytes that ours needs beside its input.
     """
     rows = []
     for classes in CLASSES:
         label = _label(setting, classes)
-        for piece, forms, moved in (
-            ("noise", *_noise(label, classes)),
-            ("cross-entropy", *_cross_entropy(setting, label, classes)),
-            ("cwd", *_cwd(setting, classes)),
-        ):
-            copied = torch.ones(moved // (2 * FLOAT), device=setting.device)
-            target = torch.empty_like(copied)
-            floor = {"floor": lambda target=target, copied=copied: target.copy_(copied)}
-            seconds = in_turns({**forms, **floor}, setting.device, patience=10.0)
-            times = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
-            rows.append(
-                {
-                    "piece": piece,
-                    "classes": classes,
-                    "forms": {name: times[name] for name in forms},
-                    "bytes": moved,
-                    "floor": times["floor"],
-                    "memory": added_by(forms["ours"], setting.device),
-                }
-            )
+        for name, piece in {
+            "noise": _noise(label, classes),
+            "cross-entropy": _cross_entropy(setting, label, classes),
+            "cwd": _cwd(setting, classes),
+        }.items():
+            rows.append({"piece": name, "classes": classes, **_measure(piece, setting.device)})
     return rows
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Ways to do the same, ours first; what none can do without; bytes that must be read and written."""
+
+    forms: dict[str, Work]
+    floor: Work
+    moved: int
+
+
+def _measure(piece: _Piece, device: torch.device) -> dict[str, Any]:
+    source = torch.ones(piece.moved // (2 * FLOAT), device=device)
+    target = torch.empty_like(source)
+    beside: dict[str, Work] = {"floor": piece.floor, "copying": lambda: target.copy_(source)}
+    seconds = in_turns({**piece.forms, **beside}, device, patience=10.0)
+    times = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+    return {
+        "forms": {name: times[name] for name in piece.forms},
+        "floor": times["floor"],
+        "bytes": piece.moved,
+        "copying": times["copying"],
+        "memory": added_by(piece.forms["ours"], device),
+    }
 
 
 def _label(setting: Setting, classes: int) -> Tensor:
@@ -62,8 +79,8 @@ def _label(setting: Setting, classes: int) -> Tensor:
     return torch.randint(classes, size, generator=generator).to(setting.device)
 
 
-def _noise(label: Tensor, classes: int) -> tuple[dict[str, Work], int]:
-    """Eq. 5. The label is read, one float a pixel is drawn and added: written, read, read, written."""
+def _noise(label: Tensor, classes: int) -> _Piece:
+    """Eq. 5: a number is drawn for each pixel. Label and noise are read, noise and sum are written."""
     noise = LabelNoise(classes, ALPHA)
 
     def class_loop() -> Tensor:
@@ -78,12 +95,13 @@ def _noise(label: Tensor, classes: int) -> tuple[dict[str, Work], int]:
         noised = torch.einsum("nhwc,nc->nhw", F.one_hot(label, classes).float(), weights)
         return noised + ALPHA * torch.randn_like(noised)
 
-    moved = label.numel() * (label.element_size() + 4 * FLOAT)
-    return {"ours": lambda: noise(label), "loop over classes": class_loop, "one-hot": one_hot}, moved
+    forms: dict[str, Work] = {"ours": lambda: noise(label), "loop over classes": class_loop, "one-hot": one_hot}
+    moved = label.numel() * (label.element_size() + 3 * FLOAT)
+    return _Piece(forms, lambda: torch.randn(label.shape, device=label.device), moved)
 
 
-def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> tuple[dict[str, Work], int]:
-    """Loss and gradient. Upsampled logits are written and read, their gradient is written and read."""
+def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> _Piece:
+    """Loss and gradient: upsampling, an exponential of each value, downsampling. Each map is written and read."""
     logits = _logits(setting, classes)
 
     def ours() -> None:
@@ -95,20 +113,31 @@ def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> tuple[dict[
         full = F.interpolate(logits, size=setting.size, mode="bilinear", align_corners=True)
         F.cross_entropy(full, label, ignore_index=255).backward()
 
-    return {"ours": ours, "upsampled whole": torchs}, 4 * FLOAT * classes * label.numel()
+    @torch.no_grad()
+    def floor() -> None:
+        for places in row_chunks(logits, logits.shape[-2], setting.size):
+            low, end = int(places[0]), int(places[-1]) + 2
+            band = logits[:, :, low:end].contiguous(memory_format=torch.channels_last)
+            rows = resize_rows(band, places - low, setting.size[1]).exp_()
+            shape = [*rows.shape[:3], band.shape[-1]]
+            torch.ops.aten.upsample_bilinear2d_backward(rows, list(rows.shape[2:]), shape, True)
+
+    return _Piece({"ours": ours, "upsampled whole": torchs}, floor, 4 * FLOAT * classes * label.numel())
 
 
-def _cwd(setting: Setting, classes: int) -> tuple[dict[str, Work], int]:
-    """Loss and the student's gradient. Both logits are read twice (maximum and sum, then the terms), one is written."""
+def _cwd(setting: Setting, classes: int) -> _Piece:
+    """Loss and the student's gradient: exponentials of both. Both are read twice, for sums first; one is written."""
     student, teacher = _logits(setting, classes), _logits(setting, classes).detach()
 
     def ours() -> None:
         student.grad = None
         cwd_loss(student, teacher).backward()
 
-    return {"ours": ours}, 5 * FLOAT * student.numel()
+    return _Piece({"ours": ours}, lambda: (student.detach().exp(), teacher.exp()), 5 * FLOAT * student.numel())
 
 
 def _logits(setting: Setting, classes: int) -> Tensor:
+    """As networks give them here: channels_last."""
     height, width = (-(-side // STRIDE) for side in setting.size)
-    return torch.randn(setting.batch_size, classes, height, width, device=setting.device, requires_grad=True)
+    logits = torch.randn(setting.batch_size, classes, height, width, device=setting.device)
+    return logits.contiguous(memory_format=torch.channels_last).requires_grad_()
