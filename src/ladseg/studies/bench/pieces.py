@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg import LabelNoise
 from ladseg.distillers import cwd_loss
+from ladseg.label_noise import LabelNoise
 from ladseg.losses import cross_entropy
 from ladseg.outputs import resize_rows, row_chunks
 from ladseg.studies.bench.setting import Setting
