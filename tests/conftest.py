@@ -1,5 +1,11 @@
 """What holds for every test."""
 
+import os
+
+# Workers side by side have a core each; threads of several processes on the same cores wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
