@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ladseg.data.memory import keep_freed_memory
 from ladseg.studies.bench.inference import bench_inference
 from ladseg.studies.bench.loop import bench_loop
 from ladseg.studies.bench.memory import bench_batches, bench_methods
@@ -29,6 +30,7 @@ def bench(setting: Setting, parts: Sequence[str], say: Say) -> Results:
         step of ``teacher`` and ``student`` as a multiple of the plain one, and the details as ``steps``; ``loop`` gives
         ``loop_overhead``, the share of time that the training loop adds to a bare one, and the details as ``loop``.
     """
+    keep_freed_memory()  # as the loader of a training does
     results: Results = {
         "environment": describe_environment(),
         "setting": {
