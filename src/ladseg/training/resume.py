@@ -40,6 +40,15 @@ def prepare(objective: nn.Module, accelerator: Accelerator) -> nn.Module:
     return model
 
 
+def release(model: nn.Module, accelerator: Accelerator) -> None:
+    """Undo :func:`prepare`: the objective computes as before it, and may be prepared again."""
+    objective = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    # accelerate leaves what it has marked out of autocast the next time, without a word.
+    for name in ("_is_accelerate_prepared", "forward"):
+        vars(objective).pop(name, None)
+    accelerator.free_memory()
+
+
 def resume(
     folder: Path,
     objective: nn.Module,
