@@ -144,6 +144,18 @@ def test_predict_writes_masks_overlays_and_probabilities(
         assert arrays["class_names"].tolist() == [*"abcdefghi"]
 
 
+def test_with_windows_an_image_may_be_of_any_size(
+    weights: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses twice as many
+    image = str(next((scenes / "images/val").iterdir()))
+    arguments = ["predict", str(weights), image, "--out", str(tmp_path)]
+    assert main(arguments) == 1
+    assert "exceeds limit" in capsys.readouterr().err
+    assert main([*arguments, "--window", "32x32"]) == 0
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
 def test_predict_reads_and_writes_videos(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = tmp_path / "clip.mp4"
     with av.open(str(clip), "w") as container:
