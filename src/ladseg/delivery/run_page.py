@@ -144,6 +144,7 @@ def _costs(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return [
         ("model", [row["model"] for row in rows]),
         ("steps", [f"{row['steps']:,}" for row in rows]),
+        ("precision", [row["precision"] for row in rows]),
         ("training", [_duration(row["seconds"] + row.get("first_stage_seconds", 0)) for row in rows]),
         ("peak memory", ["-" if peak is None else f"{peak / 2**30:.2f} GiB" for peak in peaks]),
         ("parameters", [f"{row['parameters']:,}" for row in rows]),
