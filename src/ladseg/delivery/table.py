@@ -81,9 +81,7 @@ def teacher_remark(results: dict[str, Any]) -> str | None:
         100 * teacher[key] for key in ("mean_iou", "mean_iou_without_label", "mean_iou_without_image")
     )
     if both - image < IGNORES_INPUT:
-        meaning = (
-            "it does not use its label yet: what the student gains comes from a teacher that was trained for longer"
-        )
+        meaning = "it does not use its label yet, so it teaches as a teacher without one would"
     elif both - label < IGNORES_INPUT:
         meaning = "it has taken the shortcut, copies the label and ignores the image: make the noise stronger"
     else:
