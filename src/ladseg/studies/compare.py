@@ -91,6 +91,8 @@ def compare(
     recipe = replace(recipe, baseline=True, seed=0)
     if (recipe.folder / "student.safetensors").exists():
         raise RecipeError(f"{recipe.folder} holds a run, not a comparison; choose another --out")
+    if teacher_weights and not teacher:
+        raise RecipeError("--teacher-weights are those of a classic teacher; name its network with --teacher")
     chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
     made = (make_method(recipe, word, chosen) for word in [NONE, *methods])
     wanted = list({method.name: method for method in made}.values())  # two words may name one

@@ -15,6 +15,8 @@ LAD, LAD_WARM = "lad", "lad-warm"
 # CWD with everything beside it, which the field's tables call CWD.
 CWD_FULL = "cwd-full"
 RIVALS = (*(name for name in DISTILLERS if name != "none"), CWD_FULL)
+# Weights that a method's authors chose for one data set, by the method's name and the set's layout.
+OWN_WEIGHTS = {("cirkd", "voc"): {"cirkd_pixel": 0.01, "cirkd_region": 0.01}}
 METHODS = (NONE, NONE_LONG, LAD, LAD_WARM, *RIVALS)
 
 
@@ -42,7 +44,7 @@ def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
         word: One of ``METHODS``. A distiller may name its teacher: ``kd+label`` is label-assisted, ``kd+self`` the
             student's own network, which sees no label and is trained for as many passes as the label-assisted one,
             ``kd+MODEL`` any other network.
-        teacher: The teacher of a distiller that names none.
+        teacher: The teacher of a distiller that names none, or its model.
 
     Raises:
         RecipeError: No such method.
@@ -54,11 +56,19 @@ def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
         return Method(name, replace(base, distill=Distill(method="none")), None)
     if name in (LAD, LAD_WARM):
         return _lad(base, name)
-    settings: Any = {"method": "cwd", "recipe": "full"} if name == CWD_FULL else {"method": name}
-    teachers = {"": teacher, "label": label_teacher(base), "self": self_teacher(base)}
-    recipe = replace(base, distill=Distill(**settings), teacher=teachers.get(own) or classic_teacher(base, own))
+    teachers = {"": teacher, teacher.model: teacher, "label": label_teacher(base), "self": self_teacher(base)}
+    recipe = replace(base, distill=_rival(base, name), teacher=teachers.get(own) or classic_teacher(base, own))
     teacher_name = _teacher_name(recipe)
     return Method(f"{name}+{teacher_name}", recipe, teacher_name)
+
+
+def _rival(base: Recipe, name: str) -> Distill:
+    """The distiller with weights of its own; what its teacher sees and which layer is read are the recipe's."""
+    shared = base.distill
+    settings: Any = {"method": "cwd", "recipe": "full"} if name == CWD_FULL else {"method": name}
+    if (name, base.data.layout) in OWN_WEIGHTS:
+        settings["term_weights"] = OWN_WEIGHTS[name, base.data.layout]
+    return Distill(layer=shared.layer, alpha=shared.alpha, class_weights=shared.class_weights, **settings)
 
 
 def lengthened(method: Method, iterations: int) -> Method:
@@ -82,14 +92,22 @@ def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> Tea
 
 
 def self_teacher(base: Recipe) -> Teacher:
-    """What is left of LAD's teacher without the label: one path of twice the steps instead of two paths."""
+    """The student's network, trained as LAD's teacher without the label: one path of twice the steps, not two paths."""
     steps = base.teacher.iterations or base.schedule.iterations
-    return replace(base.teacher, label_assisted=False, iterations=2 * steps)
+    return replace(_of_the_students_model(base), label_assisted=False, iterations=2 * steps)
 
 
 def label_teacher(base: Recipe) -> Teacher:
-    """LAD's teacher."""
-    return replace(base.teacher, label_assisted=True)
+    """LAD's teacher: the recipe's, or the student's network where the recipe has another one as a classic teacher."""
+    return replace(base.teacher if base.teacher.label_assisted else _of_the_students_model(base), label_assisted=True)
+
+
+def _of_the_students_model(base: Recipe) -> Teacher:
+    if base.teacher_is_students_model:
+        return base.teacher
+    return replace(
+        base.teacher, model=None, args=None, weights=None, output_stride=None, features=None, aux_weight=None
+    )
 
 
 def _lad(base: Recipe, name: str) -> Method:
