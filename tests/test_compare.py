@@ -409,12 +409,19 @@ def test_the_papers_figures_stand_beside_ours(tmp_path: Path, capsys: pytest.Cap
         "std": 0.0034,
         "difference": {"mean": 0.0123},
         "step_ms": 77.2,
+        "teacher": {"model": "pspnet_r18"},
     }
     ours: dict[str, Any] = {"layout": "voc", "weights": "timm", "student": "pspnet_r18"}
     ours["methods"] = [{**method, "mean_iou": {"0": 0.6512}}]
     (tmp_path / "results.json").write_text(json.dumps(ours))
     assert main(["paper", str(tmp_path)]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
     assert line.split() == ["lad", "75.4", "+2.1", "65.1", "±", "0.3", "+1.2", "1", "77"]
+    # A label-assisted teacher of another network is another row.
+    other = {**method, "teacher": {"model": "deeplabv3_r18"}, "mean_iou": {"0": 0.6512}}
+    (tmp_path / "results.json").write_text(json.dumps({**ours, "layout": "cityscapes", "methods": [other]}))
+    assert main(["paper", str(tmp_path)]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
+    assert line.split()[:3] == ["lad+deeplabv3_r18", "76.2", "+3.6"]
     assert main(["paper", str(tmp_path / "nowhere")]) == 2
     assert "is not the folder of a comparison" in capsys.readouterr().err
