@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg.cli import main
 from ladseg.data import LAYOUTS, write_demo_scenes
-from ladseg.delivery import compare_tables, paper_rows
+from ladseg.delivery import compare_tables, is_trained, paper_rows, save_student
 from ladseg.delivery.compare_plot import spread
 from ladseg.errors import RecipeError
 from ladseg.models import list_models
@@ -31,7 +31,8 @@ from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher, load_reci
 from ladseg.studies import compare, train
 from ladseg.studies.comparison import mean_with_interval
 from ladseg.studies.method_costs import count_costs, time_steps, total_macs, trainings_of
-from ladseg.studies.methods import METHODS, classic_teacher, default_teacher, lengthened, make_method
+from ladseg.studies.methods import METHODS, classic_teacher, default_teacher, from_own_weights, lengthened, make_method
+from ladseg.studies.networks import build_student
 from ladseg.studies.step_costs import step_macs, step_times
 from ladseg.studies.trainings import baseline_training, student_training, teacher_training
 from tests.test_command_line import SMALL, run_in_a_process
@@ -100,6 +101,38 @@ def test_beside_a_classic_teacher_lad_and_self_are_of_the_students_model() -> No
     # A label-assisted teacher of another model is what the recipe asks for.
     other = replace(BASE, teacher=Teacher(model="fcn@test_efficientnet"))
     assert make_method(other, "lad", default_teacher(other)).recipe == other
+
+
+def test_two_teachers_never_share_a_name() -> None:
+    """Their trainings would share a folder."""
+    for teacher in (Teacher(warm_start=False), Teacher(label_assisted=False, iterations=5), Teacher(warm_start=True)):
+        base = replace(BASE, teacher=teacher)
+        words = ("kd", "kd+self", "kd+label", "kd+deeplabv3@test_resnet")
+        made = [make_method(base, word, default_teacher(base)) for word in words]
+        assert made[1].name == "kd+self"
+        assert len({method.name for method in made}) == len({repr(method.recipe) for method in made})
+
+
+def test_a_trained_student_is_where_lad_warm_begins(tmp_path: Path) -> None:
+    network = build_student(BASE, CLASSES)
+    file = tmp_path / "mine.safetensors"
+    save_student(file, network, {})
+    assert is_trained(str(file), BASE.student.model, CLASSES)
+    assert not is_trained(str(file), BASE.student.model, CLASSES + 1)
+    assert not is_trained(str(file), "fcn@test_resnet", CLASSES)
+    assert not is_trained("timm", BASE.student.model, CLASSES)
+    assert not is_trained(None, BASE.student.model, CLASSES)
+    base = replace(BASE, student=replace(BASE.student, weights=str(file)))
+    warm = from_own_weights(make_method(base, "lad-warm", default_teacher(base)))
+    trainings = trainings_of(warm.recipe, CLASSES)
+    assert [training.key for training in trainings] == ["teacher", "student"]
+    teacher, student = (training.network for training in trainings)
+    image = torch.rand(1, 3, 32, 48)
+    expected = network.eval()(image).logits
+    assert torch.equal(student.eval()(image).logits, expected)
+    # Widened by zeros: whatever the label, it answers as the student.
+    label = torch.randint(CLASSES, (1, 32, 48))
+    torch.testing.assert_close(teacher.eval()(image, label).logits, expected)
 
 
 def test_what_the_teacher_sees_and_what_is_read_is_the_recipes() -> None:

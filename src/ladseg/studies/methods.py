@@ -56,10 +56,12 @@ def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
         return Method(name, replace(base, distill=Distill(method="none")), None)
     if name in (LAD, LAD_WARM):
         return _lad(base, name)
-    teachers = {"": teacher, teacher.model: teacher, "label": label_teacher(base), "self": self_teacher(base)}
-    recipe = replace(base, distill=_rival(base, name), teacher=teachers.get(own) or classic_teacher(base, own))
-    teacher_name = _teacher_name(recipe)
-    return Method(f"{name}+{teacher_name}", recipe, teacher_name)
+    named = {"label": label_teacher(base), "self": self_teacher(base)}
+    if teacher not in named.values():
+        named[teacher.model or base.student.model] = teacher
+    chosen = (named.get(own) or classic_teacher(base, own)) if own else teacher
+    teacher_name = _file_name(next((word for word, one in named.items() if one == chosen), own))
+    return Method(f"{name}+{teacher_name}", replace(base, distill=_rival(base, name), teacher=chosen), teacher_name)
 
 
 def _rival(base: Recipe, name: str) -> Distill:
@@ -69,6 +71,13 @@ def _rival(base: Recipe, name: str) -> Distill:
     if (name, base.data.layout) in OWN_WEIGHTS:
         settings["term_weights"] = OWN_WEIGHTS[name, base.data.layout]
     return Distill(layer=shared.layer, alpha=shared.alpha, class_weights=shared.class_weights, **settings)
+
+
+def from_own_weights(method: Method) -> Method:
+    """The same where the student is trained already: teacher and student go on from its weights as they are."""
+    teacher = replace(method.recipe.teacher, warm_start=False, weights=None)
+    distill = replace(method.recipe.distill, warm_start=False)
+    return replace(method, recipe=replace(method.recipe, teacher=teacher, distill=distill))
 
 
 def lengthened(method: Method, iterations: int) -> Method:
@@ -116,15 +125,11 @@ def _lad(base: Recipe, name: str) -> Method:
     if name == LAD_WARM:
         # Widened by zeros the teacher is the trained student; the student goes on from its own weights.
         steps = teacher.iterations or max(1, base.schedule.iterations // 2)
-        teacher = replace(teacher, warm_start=True, slice_std=0.0, iterations=steps)
+        own = replace(_of_the_students_model(base), label_assisted=True)
+        teacher = replace(own, warm_start=True, slice_std=0.0, iterations=steps)
         distill = replace(distill, warm_start=True)
     return Method(name, replace(base, teacher=teacher, distill=distill), "label" if name == LAD else "label-warm")
 
 
-def _teacher_name(recipe: Recipe) -> str:
-    if recipe.teacher.label_assisted:
-        return "label"
-    if recipe.teacher_is_students_model and recipe.teacher_starts_warm:
-        return "self"
-    model = recipe.teacher.model or recipe.student.model
+def _file_name(model: str) -> str:
     return "".join(c if c.isalnum() or c in "._@-" else "-" for c in model)
