@@ -8,14 +8,14 @@ import torch
 
 from ladseg.cli import main
 from ladseg.delivery import bench_sheets
-from ladseg.studies.bench import Setting, bench, inference, loop, pieces, scaling, steps
+from ladseg.studies.bench import Setting, bench, inference, loop, matrix_rate, pieces, scaling, steps
 from ladseg.studies.bench.scaling import bench_processes
 from ladseg.studies.timing import in_turns, ratio
 
 
 @pytest.fixture(autouse=True)
 def two_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in (steps, pieces, inference, scaling):
+    for part in (steps, matrix_rate, pieces, inference, scaling):
         monkeypatch.setattr(part, "in_turns", lambda runs, device, **_: in_turns(runs, device, rounds=2))
     for name, value in {"ROUNDS": 2, "SECONDS": 0.1, "SMALL_STEPS": 20}.items():
         monkeypatch.setattr(loop, name, value)
@@ -56,6 +56,7 @@ def test_json_of_the_steps_is_one_object(capsys: pytest.CaptureFixture[str]) -> 
     # Two paths, one of them with a channel more; one more forward pass.
     assert row["arithmetic"]["teacher"] == pytest.approx(2.0, abs=0.05)
     assert row["arithmetic"]["student"] == pytest.approx(4 / 3, abs=0.06)
+    assert results["matrix_rate"] > max(row["rate"].values()) > 0
     for name, median in row["milliseconds"].items():
         assert 0 < sum(row["items"][name].values()) < 3 * median
     assert set(row["items"]["student"]) >= {"network", "teacher's network", "noise", "distillation", "update"}

@@ -331,6 +331,9 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     difference = rows["lad"]["difference"]
     gains = [rows["lad"]["mean_iou"][s] - rows["none"]["mean_iou"][s] for s in (0, 1)]
     assert difference["mean"] == pytest.approx(sum(gains) / 2)
+    against = [rows["lad"]["mean_iou"][s] - rows["none-long"]["mean_iou"][s] for s in (0, 1)]
+    assert rows["lad"]["against_long"]["mean"] == pytest.approx(sum(against) / 2)
+    assert rows["none"]["difference"] is rows["none-long"]["against_long"] is None
     assert rows["none-long"]["macs"] == pytest.approx(rows["lad"]["macs"], rel=0.1)
     assert rows["lad"]["step_ms"] > 0
 

@@ -24,6 +24,14 @@ def test_verdict(student: float, words: str) -> None:
     assert f"{100 * (student - 0.5):+.2f} points; one seed" in sentence
 
 
+def test_what_the_choice_of_images_explains_is_not_called_better() -> None:
+    clear = results(0.52) | {"difference": {"interval": [0.01, 0.03]}}
+    assert "is better than" in verdict(clear)
+    assert "(+2.00 points, 95 % interval +1.00 to +3.00 over the validation images; one seed" in verdict(clear)
+    assert "is not clearly better than" in verdict(clear | {"difference": {"interval": [-0.01, 0.05]}})
+    assert "is not clearly worse than" in verdict(results(0.48) | {"difference": {"interval": [-0.05, 0.01]}})
+
+
 def test_verdict_without_a_control_claims_nothing() -> None:
     assert "nothing to compare it with" in verdict(results(0.5, baseline=None))
     assert "nothing was distilled" in verdict({"networks": {"baseline": {"mean_iou": 0.5}}})

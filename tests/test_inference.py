@@ -107,14 +107,18 @@ def test_scales_and_mirror_average_softmaxes(
 
 
 class Largest(TorchDispatchMode):
-    """The most elements that any tensor has had."""
+    """The most elements that any tensor, or any floating-point one, has had."""
 
     elements = 0
+
+    def __init__(self, floating: bool = False) -> None:
+        super().__init__()
+        self.floating = floating
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = function(*args, **(kwargs or {}))
         for value in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and (value.is_floating_point() or not self.floating):
                 self.elements = max(self.elements, value.numel())
         return result
 
@@ -129,6 +133,16 @@ def test_no_full_size_map_of_scores_is_ever_held(
     with Largest() as largest:
         class_ids(net, image, how)
     assert largest.elements <= image.numel() < CLASSES * height * width
+
+
+def test_windows_of_bytes_make_no_floating_copy_of_the_image(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(outputs.CHUNK, "cpu", 1 << 12)
+    image = torch.randint(0, 256, (1, 3, 2048, 96), dtype=torch.uint8)
+    for how in (Inference(), Inference((32, 32)), Inference((32, 32), scales=(0.5, 1.0), flip=True)):
+        assert torch.equal(class_ids(net, image, how), class_ids(net, image.float() / 255, how))
+    with Largest(floating=True) as largest:
+        class_ids(net, image, Inference((32, 32)))
+    assert 0 < largest.elements <= image.numel() / 10
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,8 @@ def test_a_generator_an_image_makes_the_draw_independent_of_the_batch() -> None:
         (torch.zeros(2, 4, 4), r"it must be \(N, H, W\) int64"),
         (torch.full((1, 4, 4), 7), "label has value 7 but there are 5 classes"),
         (torch.full((1, 4, 4), -2), "label has value -2 but there are 5 classes"),
+        (torch.full((1, 4, 4), 300), "label has value 300 but there are 5 classes"),
+        (torch.full((1, 4, 4), 5), "label has value 5 but there are 5 classes"),
     ],
 )
 def test_unusable_labels_are_refused(label: torch.Tensor, message: str) -> None:

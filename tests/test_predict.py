@@ -144,6 +144,27 @@ def test_predict_writes_masks_overlays_and_probabilities(
         assert arrays["class_names"].tolist() == [*"abcdefghi"]
 
 
+def test_an_output_folder_that_is_a_file_is_one_line(
+    weights: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    image = str(next((scenes / "images/val").iterdir()))
+    assert main(["predict", str(weights), image, "--out", str(tmp_path / "taken")]) == 2
+    assert "taken/masks" in capsys.readouterr().err
+
+
+def test_with_windows_an_image_may_be_of_any_size(
+    weights: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses twice as many
+    image = str(next((scenes / "images/val").iterdir()))
+    arguments = ["predict", str(weights), image, "--out", str(tmp_path)]
+    assert main(arguments) == 1
+    assert "exceeds limit" in capsys.readouterr().err
+    assert main([*arguments, "--window", "32x32"]) == 0
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
 def test_predict_reads_and_writes_videos(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = tmp_path / "clip.mp4"
     with av.open(str(clip), "w") as container:
@@ -212,5 +233,7 @@ def test_eval_gives_every_figure(
     assert other["inference"] == {"window": [32, 32], "stride": None, "scales": [1.0, 1.5], "flip": True}
     assert sum(map(sum, other["confusion"])) == sum(map(sum, measured["confusion"]))
     assert other["confusion"] != measured["confusion"]
+    assert main(["eval", str(weights)]) == 2
+    assert "--data DIR" in capsys.readouterr().err
     assert main([*where, "--stride", "8x8"]) == 2
     assert "give the window too" in capsys.readouterr().err

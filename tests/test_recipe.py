@@ -156,6 +156,12 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         load_recipe("canvid")
 
 
+def test_tensorboard_is_the_tracker_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_recipe({}).trackers == ["tensorboard"]
+    monkeypatch.setattr("ladseg.recipe.find_spec", lambda name: None)
+    assert make_recipe({}).trackers == []
+
+
 def test_every_key_is_explained() -> None:
     """--help is made of the docstrings: a key without a word of its own would show up bare."""
     for cls in [Recipe, *(f.type for f in dataclasses.fields(Recipe) if dataclasses.is_dataclass(f.type))]:

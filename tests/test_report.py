@@ -14,6 +14,7 @@ import pytest
 
 from ladseg.cli import main
 from ladseg.data import write_demo_scenes
+from ladseg.delivery import verdict
 from ladseg.delivery.comparison_page import comparison_verdict
 from ladseg.delivery.figures import curves, heat_map
 from tests.test_command_line import SMALL
@@ -25,8 +26,9 @@ PROBE = """<script>addEventListener("load", () => {
   const wide = [...document.querySelectorAll("body *")].filter(e => !e.closest(".wide, pre, svg")
     && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName);
   const broken = [...document.images].filter(i => !i.complete || !i.naturalWidth).length;
+  const scrolled = [...document.querySelectorAll(".wide")].filter(e => e.scrollWidth > e.clientWidth + 1).length;
   parent.document.title = JSON.stringify({width: innerWidth, scroll: document.documentElement.scrollWidth,
-    wide, broken});
+    wide, broken, scrolled});
 })</script>"""
 
 
@@ -72,7 +74,11 @@ def test_the_page_says_what_the_results_say(folders: dict[str, Path]) -> None:
     teacher = results["networks"]["teacher"]
     assert f"from the label alone {100 * teacher['mean_iou_without_image']:.2f}" in words
     assert f"{100 * teacher['mean_kl_between_draws']:.3g} x 10^-2 nats" in words
-    assert "ladseg train recipe.yaml" in words
+    assert f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}" in verdict(results)
+    assert html.unescape(verdict(results)) in words
+    assert "distilled by cwd from a label-assisted pspnet@test_resnet, on 8 images of 'scenes'" in words
+    assert json.loads((folders["run"] / "environment.json").read_text())["command"] in words
+    assert "ladseg train recipe.yaml --data.root <the data set's folder> --data.classes <its file of classes>" in words
 
 
 def test_confusion_is_read_off_the_same_counts(folders: dict[str, Path]) -> None:
@@ -149,6 +155,15 @@ def test_a_browser_shows_it_whole(folders: dict[str, Path], tmp_path: Path, name
     seen = json.loads(html.unescape(title[1]))
     assert seen["scroll"] <= seen["width"] == width, seen
     assert (seen["wide"], seen["broken"]) == ([], 0)
+    assert seen["scrolled"] == 0, "a table is cut"
+
+
+@needs_chromium
+def test_paper_has_the_recipe_and_no_more_pages_than_it_needs(folders: dict[str, Path], tmp_path: Path) -> None:
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    report = (folders["run"] / "report.html").as_uri()
+    subprocess.run([*command, f"--print-to-pdf={tmp_path / 'a.pdf'}", report], timeout=120, check=True)
+    assert 5 <= len(re.findall(rb"/Type ?/Page\b", (tmp_path / "a.pdf").read_bytes())) <= 9
 
 
 def test_figures_are_svg_in_the_pages_colours() -> None:
@@ -160,6 +175,8 @@ def test_figures_are_svg_in_the_pages_colours() -> None:
         assert "currentColor" in figure
     assert "var(--s4)" in lines
     assert "var(--s0)" not in lines
+    assert ">1</text>" in lines
+    assert "mathdefault" not in lines
 
 
 def row(name: str, mean: float, difference: float | None) -> dict:
@@ -175,5 +192,11 @@ def test_the_verdict_of_a_comparison_names_the_opponent() -> None:
     assert "does not make up for" in opponent
     assert "-5.00 points" in opponent
     methods[2] = row("lad", 0.7, 0.2)
+    assert "is worth more than" in comparison_verdict({"methods": methods})[1]
+    methods[2]["against_long"] = {"mean": 0.1, "low": -0.01, "high": 0.21}
+    opponent = comparison_verdict({"methods": methods})[1]
+    assert "can't be told apart from" in opponent
+    assert "+10.00 [-1.00, +21.00] points of mean mIoU (95 % by the seeds)" in opponent
+    methods[2]["against_long"]["low"] = 0.01
     assert "is worth more than" in comparison_verdict({"methods": methods})[1]
     assert comparison_verdict({"methods": [{"name": "none", "mean": None}]}) == ["No cell has finished yet."]

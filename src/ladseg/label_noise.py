@@ -5,7 +5,7 @@ one weight a pixel, so it is a table look-up ``W[Y]``: one pass over the pixels,
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from torch import Generator, Tensor, nn
@@ -70,7 +70,6 @@ class LabelNoise(nn.Module):
         """
         if label.ndim != 3 or label.dtype != torch.int64:
             raise ValueError(f"label is {tuple(label.shape)} {label.dtype}; it must be (N, H, W) int64")
-        classes = self._class_ids(label)
         if isinstance(generator, Sequence):
             if len(generator) != len(label):
                 raise ValueError(f"{len(generator)} generators for {len(label)} images")
@@ -78,26 +77,37 @@ class LabelNoise(nn.Module):
             weights, pixel_noise = (torch.cat(parts) for parts in zip(*draws, strict=True))
         else:
             weights, pixel_noise = self._draw(len(label), label, generator)
-        noised = weights.gather(1, classes.flatten(1)).view(label.shape)
+        noised = self._look_up(weights * self.scale, label)
         if self.alpha:
-            noised = noised.add_(pixel_noise, alpha=self.alpha)
+            noised = noised.add_(pixel_noise, alpha=self.alpha * self.scale)
         if self.ignore == "zero":
             noised = noised.masked_fill_(label == self.ignore_index, 0.0)
-        return noised.mul_(self.scale).unsqueeze(1)
+        return noised.unsqueeze(1)
 
-    def _class_ids(self, label: Tensor) -> Tensor:
-        """Ids 0..C, ignored pixels being class C."""
-        classes = label.masked_fill(label == self.ignore_index, self.num_classes)
+    def _look_up(self, weights: Tensor, label: Tensor) -> Tensor:
+        """Each pixel's weight ``(N, H, W)`` of ``(N, C + 1)``, the last of which is that of ignored pixels."""
+        ids, ignored = label, self.ignore_index
+        if ignored < 0:
+            ids, ignored = label.masked_fill(label == ignored, self.num_classes), self.num_classes
+        # A column for every value that a label may have saves making a map of class ids; the others tell on themselves.
+        table = weights.new_full((len(weights), max(self.num_classes, ignored) + 1), torch.nan)
+        table[:, : self.num_classes] = weights[:, :-1]
+        table[:, ignored] = weights[:, -1]
+        try:
+            noised = table.gather(1, ids.flatten(1)).view(label.shape)
+        except (RuntimeError, IndexError):
+            self._refuse(label)
         # On a GPU this look would wait for the device every step; there the data set's check has to do.
-        if label.device.type == "cpu" and label.numel():
-            low, high = torch.aminmax(classes)
-            if low < 0 or high > self.num_classes:
-                bad = int(low if low < 0 else high)
-                raise ValueError(
-                    f"label has value {bad} but there are {self.num_classes} classes and "
-                    f"ignore_index {self.ignore_index}"
-                )
-        return classes
+        if label.device.type == "cpu" and noised.sum().isnan():
+            self._refuse(label)
+        return noised
+
+    def _refuse(self, label: Tensor) -> NoReturn:
+        outside = (label != self.ignore_index) & ((label < 0) | (label >= self.num_classes))
+        raise ValueError(
+            f"label has value {int(label[outside][0])} but there are {self.num_classes} classes and "
+            f"ignore_index {self.ignore_index}"
+        )
 
     def _draw(self, images: int, label: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
         """W ``(images, C + 1)`` and Z ``(images, H, W)``; Z is empty for alpha 0."""

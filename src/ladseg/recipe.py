@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,7 @@ from ladseg.presets import PRESETS
 VALUES = ("label_map", "args", "term_weights")
 # What a further method of distillation may say; the rest of the section is about the student and teacher of them all.
 ALSO = ("method", "weight", "term_weights", "tau", "layer", "features_weight", "recipe")
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 ClassWeights = Literal["random", "fixed", "none"]
 DistillMethod = Literal[
     "none", "kd", "feature", "at", "fitnet", "cwd", "skd", "ifvd", "cirkd", "maskd", "dsd", "dist", "mgd"
@@ -201,6 +203,10 @@ class Schedule:
     save_every: int | None = 200
 
 
+def _installed_tracker() -> list[Tracker]:
+    return ["tensorboard"] if find_spec("tensorboard") else []
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A whole run: the student alone, the label-assisted teacher, the student distilled from it.
@@ -216,7 +222,8 @@ class Recipe:
         baseline: Whether to train the student without help too, with the same budget.
         seed: Fixes every random draw of the run.
         out: The run's folder; null for runs/NAME.
-        trackers: Where losses, mIoU and sample pictures are shown while it runs: tensorboard, wandb, mlflow.
+        trackers: Where losses, mIoU and sample pictures are shown while it runs: tensorboard (the default where it is
+            installed), wandb, mlflow.
     """
 
     name: str = "lad"
@@ -229,7 +236,7 @@ class Recipe:
     baseline: bool = True
     seed: int = 0
     out: str | None = None
-    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
+    trackers: list[Tracker] = field(default_factory=_installed_tracker)
 
     @property
     def teacher_is_students_model(self) -> bool:

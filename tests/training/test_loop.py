@@ -292,6 +292,24 @@ def test_bfloat16_trains_and_delivers_float32(tmp_path: Path) -> None:
     assert weights["first.weight"].dtype == torch.float32
 
 
+def test_an_objective_may_be_trained_again_in_the_same_precision(tmp_path: Path) -> None:
+    """accelerate leaves a model that it has seen before out of autocast."""
+    schedule = replace(SHORT, precision="bf16", eval_every=None)
+    objective = toy.build()
+    forward = objective.forward
+    dtypes = []
+
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        return map(toy.batch_of, range(start, schedule.iterations))
+
+    objective.network.first.register_forward_hook(lambda layer, inputs, output: dtypes.append(output.dtype))
+    for name in ("first", "second"):
+        accelerator = make_accelerator("bf16", tmp_path)
+        fit(objective, objective.network, batches, None, schedule, tmp_path / name, accelerator, seed=0, title=name)
+    assert dtypes == [torch.bfloat16] * 2 * schedule.iterations
+    assert objective.forward == forward
+
+
 def test_terminal_gets_a_bar_and_files_get_lines(tmp_path: Path) -> None:
     accelerator = make_accelerator("fp32", tmp_path)
     screen = Console(file=io.StringIO(), force_terminal=True, width=150)

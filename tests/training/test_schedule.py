@@ -1,16 +1,18 @@
 """Learning rates, moments, optimizers and precision are functions that can be checked by hand."""
 
+import copy
 import warnings
 from dataclasses import replace
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import PolynomialLR
 
 from ladseg.recipe import Schedule
-from ladseg.training import build_optimizer, is_due, poly_lr, resolve_precision
+from ladseg.training import build_optimizer, is_due, poly_lr, resolve_precision, spare_depthwise
 from ladseg.training.schedule import evaluation_is_due, log_is_due, save_is_due
 
 
@@ -113,3 +115,26 @@ def test_this_processor_answers_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert resolve_precision("auto", "cpu") in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(("groups", "dtype"), [(6, torch.float32), (2, torch.bfloat16), (1, torch.bfloat16)])
+def test_only_depthwise_convolutions_stay_in_float32(groups: int, dtype: torch.dtype) -> None:
+    layer = nn.Conv2d(6, 6, 3, groups=groups)
+    expected = layer(image := torch.randn(2, 6, 9, 9))
+    spare_depthwise(nn.Sequential(layer))
+    spare_depthwise(layer)  # again changes nothing
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(image.bfloat16()).dtype == dtype
+    torch.testing.assert_close(layer(image), expected, rtol=0, atol=0)
+    twin = copy.deepcopy(layer)
+    nn.init.zeros_(twin.weight)
+    assert not torch.equal(twin(image), expected), "a copy computes with weights of its own"
+    assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+def test_a_subclass_of_convolution_keeps_its_own_ways() -> None:
+    """timm's pads by the image's size."""
+    layer = Conv2dSame(4, 4, 3, stride=2, groups=4)
+    spare_depthwise(layer)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(1, 4, 7, 9)).shape == (1, 4, 4, 5)

@@ -36,7 +36,7 @@ def add_commands(command: Commands) -> None:
     _add_weights(predict)
     predict.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, a quoted pattern or a video")
     predict.add_argument("--out", metavar="DIR", required=True, help="where masks and overlays go")
-    predict.add_argument("--probabilities", action="store_true", help="write those of all classes too, as .npz")
+    predict.add_argument("--probabilities", action="store_true", help="write images' class probabilities too, as .npz")
     _add_inference(predict)
 
     submit = command(

@@ -44,7 +44,7 @@ def bench_sheets(results: Results) -> list[Sheet]:
     batch = f"{setting['batch_size']} images of {height}x{width}, {setting['num_classes']} classes, {setting['device']}"
     sheets: list[Sheet] = []
     if "steps" in results:
-        sheets += [_ratios(results["steps"], batch), _items(results["steps"])]
+        sheets += [_ratios(results["steps"], results["matrix_rate"], batch), _items(results["steps"])]
     if "loop" in results:
         sheets.append(_loop(results["loop"]))
     if "pieces" in results:
@@ -58,14 +58,16 @@ def bench_sheets(results: Results) -> list[Sheet]:
     return sheets
 
 
-def _ratios(steps: Results, batch: str) -> Sheet:
+def _ratios(steps: Results, matrix_rate: float, batch: str) -> Sheet:
     rows = []
     for network, row in steps.items():
         cells = [network, f"{row['milliseconds']['plain']:.0f}"]
         for name in ("teacher", "student"):
             cells += [_spread(row["ratios"][name]), f"{row['arithmetic'][name]:.2f}"]
+        cells.append(", ".join(f"{100 * rate / matrix_rate:.0f}" for rate in row["rate"].values()))
         rows.append([*cells, *(_mebibytes(row["memory"][name]) for name in ("plain", "teacher", "student"))])
-    columns = ["network", "plain ms", "teacher", "its MACs", "student", "its MACs", "MiB plain", "teacher", "student"]
+    rates = f"% of {matrix_rate / 1e9:.0f} GMAC/s"
+    columns = ["network", "plain ms", "teacher", "MACs", "student", "MACs", rates, "MiB plain", "teacher", "student"]
     return Sheet(f"Training steps as multiples of the plain one; {batch}", columns, rows)
 
 
@@ -110,15 +112,17 @@ def _inference(rows: list[Results]) -> Sheet:
             str(row["classes"]),
             f"{row['forward']:.2f}",
             f"{row['predict']:.2f}",
+            f"{row['eval']:.2f}",
             _spread(row["ratio"]),
+            _spread(row["eval_ratio"]),
             _spread(row["upsampled"]),
             _mebibytes(row["memory"]),
             _mebibytes(row["upsampled_memory"]),
         ]
         for row in rows
     ]
-    columns = ["classes", "forward /s", "predict /s", "time x forward", "upsampled whole", "MiB", "upsampled whole MiB"]
-    return Sheet("Prediction, images a second", columns, cells)
+    columns = ["classes", "forward /s", "predict /s", "eval /s", "predict x forward", "eval", "upsampled whole"]
+    return Sheet("Prediction, images a second", [*columns, "MiB", "upsampled whole MiB"], cells)
 
 
 def _methods(methods: Results) -> Sheet:

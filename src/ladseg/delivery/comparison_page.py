@@ -41,10 +41,19 @@ def comparison_verdict(comparison: dict[str, Any]) -> list[str]:
     against = difference_words(best["difference"])
     sentences = [f"{lead}; against the student alone {against} points." if against else f"{lead}."]
     if {"lad", "none-long"} <= set(rows):
-        gap = 100 * (rows["lad"]["mean"] - rows["none-long"]["mean"])
-        word = "is worth more than" if gap > 0 else "does not make up for"
-        sentences.append(
-            f"Label-assisted distillation (lad) {word} plain training with the same total compute (none-long) here: "
-            f"{gap:+.2f} points of mean mIoU."
-        )
+        sentences.append(_against_long(rows["lad"], rows["none-long"]))
     return sentences
+
+
+def _against_long(lad: dict[str, Any], longer: dict[str, Any]) -> str:
+    """A word for the difference, which an interval that holds zero takes back."""
+    paired = lad.get("against_long")
+    gap = paired["mean"] if paired else lad["mean"] - longer["mean"]
+    word = "is worth more than" if gap > 0 else "does not make up for"
+    if paired and paired["low"] is not None and paired["low"] <= 0 <= paired["high"]:
+        word = "can't be told apart from"
+    points = difference_words(paired) if paired else f"{100 * gap:+.2f}"
+    return (
+        f"Label-assisted distillation (lad) {word} plain training with the same total compute (none-long) here: "
+        f"{points} points of mean mIoU{' (95 % by the seeds)' if '[' in points else ''}."
+    )

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 # What stands in matplotlib's output for the page's colours: text, and the variables --s0, --s1, ... of its style.
 TEXT = "#010203"
@@ -62,6 +63,8 @@ def curves(
             axes.plot(*zip(*points, strict=True), label=title, color=color, linestyle=dash, marker=marker, markersize=3)
         if log and all(value > 0 for points in series.values() for _, value in points):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(_PlainNumbers())
+            axes.yaxis.set_minor_formatter(_PlainNumbers())
         axes.set_xlabel("training step")
         axes.set_ylabel(label)
         axes.grid(visible=True)
@@ -90,6 +93,13 @@ def heat_map(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
             axes.set_xticks(places, class_names, rotation=90, fontsize=7)
             axes.set_yticks(places, class_names, fontsize=7)
         return _svg(figure, name)
+
+
+class _PlainNumbers(LogFormatter):
+    """0.5 and 20 where matplotlib has powers of ten, which are hard to read on a phone."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def _empty(height: float) -> tuple[Figure, Any]:

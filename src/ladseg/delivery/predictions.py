@@ -20,6 +20,5 @@ def mask_image(ids: Tensor, colors: Colors) -> Image.Image:
 
 def overlay(image: Tensor, ids: Tensor, colors: Colors) -> np.ndarray:
     """Half the image ``(3, H, W)`` uint8, half the classes' colours: ``(H, W, 3)`` uint8."""
-    classes = color_table(colors)[ids.to("cpu").numpy()]
-    half: np.ndarray = (image.permute(1, 2, 0).numpy().astype(np.uint16) + classes + 1) // 2
-    return half.astype(np.uint8)
+    pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    return np.array(Image.blend(pixels, mask_image(ids, colors).convert("RGB"), 0.5))

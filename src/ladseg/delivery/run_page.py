@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import yaml
 
 from ladseg.delivery.figures import curves, heat_map
 from ladseg.delivery.page import file_uri, machine, render
@@ -48,13 +49,13 @@ class RunRecord:
 
 def run_page(run: RunRecord) -> str:
     """The page; it loads nothing and needs no script."""
-    results = run.results
+    results, recipe = run.results, yaml.safe_load(run.recipe)
     students = [key for key in ("baseline", "student") if key in results["networks"]]
     pair = len(students) == 2
     return render(
         "run.html",
         name=results["name"],
-        subject=_subject(results),
+        subject=_subject(results, recipe),
         verdict=verdict(results),
         uncertainty=uncertainty(results),
         val_images=results["images"]["val"],
@@ -65,6 +66,7 @@ def run_page(run: RunRecord) -> str:
         teacher=_teacher(results),
         samples=list(_samples(run)),
         legend_of_difference=any("difference" in sample["files"] for sample in run.samples),
+        noised=any("noised" in sample["files"] for sample in run.samples),
         legend=[
             {"name": name, "color": color}
             for name, color in zip(results["class_names"], results["colors"], strict=True)
@@ -72,10 +74,12 @@ def run_page(run: RunRecord) -> str:
         plots=list(_plots(run)),
         confusions=list(_confusions(run, students)),
         heat_maps=list(_heat_maps(run, students)),
+        costs=_costs(results),
         cost_notes=_cost_notes(results),
         delivered=_delivered(results),
         machine=machine(run.environment),
-        repeat="ladseg train recipe.yaml --data.root <the data set's folder> --out <another folder>",
+        command=run.environment["command"],
+        repeat=_repeat(recipe),
         recipe=run.recipe,
         environment=json.dumps(run.environment, indent=2),
     )
@@ -107,12 +111,18 @@ def _opponent(results: dict[str, Any]) -> str:
     )
 
 
-def _subject(results: dict[str, Any]) -> str:
-    images, crop = results["images"], results["crop"]
-    student = results["networks"].get("student") or results["networks"]["baseline"]
+def _subject(results: dict[str, Any], recipe: dict[str, Any]) -> str:
+    """What was trained, how and on what."""
+    images, crop, networks, data = results["images"], results["crop"], results["networks"], recipe["data"]
+    what = networks.get("student", networks.get("baseline"))["model"]
+    if "student" in networks:
+        methods = " and ".join(part["method"] for part in (recipe["distill"], *recipe["distill"]["also"]))
+        kind = "a label-assisted" if results["label_assisted"] else "a classic"
+        what += f", distilled by {methods} from {kind} {networks['teacher']['model']},"
     return (
-        f"{student['model']} on {images['train']} training images of {len(results['class_names'])} classes; crops of "
-        f"{crop[0]} x {crop[1]}, {results['iterations']:,} steps, seed {results['seed']}."
+        f"{what} on {images['train']:,} images of '{PurePath(data['root'] or results['name']).name}' (layout "
+        f"{data['layout']}, {len(results['class_names'])} classes); crops of {crop[0]} x {crop[1]}, "
+        f"{results['iterations']:,} steps, seed {results['seed']}."
     )
 
 
@@ -124,10 +134,22 @@ def _networks(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "role": role(key, results),
             "series": SERIES[key],
             "points": None if alone is None or key == "baseline" else 100 * (row["mean_iou"] - alone),
-            "time": _duration(row["seconds"] + row.get("first_stage_seconds", 0)),
-            "memory": "-" if row["peak_memory"] is None else f"{row['peak_memory'] / 2**30:.2f} GiB",
-            "gmacs": row["macs"] / 1e9,
         }
+
+
+def _costs(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """A row a cost, a column a network, so that it fits a phone."""
+    rows = list(results["networks"].values())
+    peaks = [row["peak_memory"] for row in rows]
+    return [
+        ("model", [row["model"] for row in rows]),
+        ("steps", [f"{row['steps']:,}" for row in rows]),
+        ("precision", [row["precision"] for row in rows]),
+        ("training", [_duration(row["seconds"] + row.get("first_stage_seconds", 0)) for row in rows]),
+        ("peak memory", ["-" if peak is None else f"{peak / 2**30:.2f} GiB" for peak in peaks]),
+        ("parameters", [f"{row['parameters']:,}" for row in rows]),
+        ("GMACs", [f"{row['macs'] / 1e9:.2f}" for row in rows]),
+    ]
 
 
 def _classes(results: dict[str, Any], students: list[str]) -> Iterator[dict[str, Any]]:
@@ -165,7 +187,7 @@ def _samples(run: RunRecord) -> Iterator[dict[str, Any]]:
 
 
 def _sample(run: RunRecord, sample: dict[str, Any]) -> dict[str, Any]:
-    titles = {"image": "image", "label": "label", "noised": "noised label", "difference": "where the students differ"}
+    titles = {"image": "image", "label": "label", "noised": "noised label", "difference": "where they differ"}
     titles |= {key: role(key, run.results) for key in run.results["networks"]}
     order = ["image", "label", "noised", "teacher", "baseline", "student", "difference"]
     scores = ", ".join(f"{titles[key]} {100 * value:.1f}" for key, value in sample["mean_iou"].items())
@@ -243,6 +265,12 @@ def _delivered(results: dict[str, Any]) -> str:
         f"{1e3 * prediction['seconds']:.1f} ms on this {'GPU' if prediction['device'] == 'cuda' else 'CPU'} (median, "
         "float32), as it would without help while training."
     )
+
+
+def _repeat(recipe: dict[str, Any]) -> str:
+    """The command that takes the recipe below to another machine."""
+    classes = " --data.classes <its file of classes>" if isinstance(recipe["data"]["classes"], str) else ""
+    return f"ladseg train recipe.yaml --data.root <the data set's folder>{classes} --out <another folder>"
 
 
 def _duration(seconds: float) -> str:

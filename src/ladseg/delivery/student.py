@@ -50,7 +50,7 @@ class Student(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """RGB ``(N, 3, H, W)`` of 0..1 to logits ``(N, C, H, W)``."""
-        return resize_logits(self.logits_of(self.normalized(image)), (image.shape[-2], image.shape[-1]))
+        return resize_logits(self._logits_of_rgb(image), (image.shape[-2], image.shape[-1]))
 
     def logits_of(self, image: Tensor) -> Tensor:
         """A normalised image ``(N, 3, H, W)`` to logits at the network's own stride."""
@@ -79,14 +79,18 @@ class Student(nn.Module):
             ValueError: An array or tensor of another shape, type or range.
         """
         batch, single = _batch(image)
-        ids = class_ids(self.logits_of, self.normalized(batch), how).cpu().long()
+        ids = class_ids(self._logits_of_rgb, batch, how).cpu().long()
         return ids[0] if single else ids
 
     def probabilities(self, image: Picture, how: Inference = WHOLE) -> Tensor:
         """Of each class at every pixel: ``(C, H, W)`` float32 on the CPU, or ``(N, C, H, W)``; else as ``predict``."""
         batch, single = _batch(image)
-        shares = probabilities(self.logits_of, self.normalized(batch), how).cpu()
+        shares = probabilities(self._logits_of_rgb, batch, how).cpu()
         return shares[0] if single else shares
+
+    def _logits_of_rgb(self, image: Tensor) -> Tensor:
+        """RGB of 0..1 to logits at the network's own stride."""
+        return self.logits_of(self.normalized(image))
 
 
 def load(weights: str | Path, model: str | None = None, device: torch.device | str | None = None) -> Student:
@@ -107,26 +111,26 @@ def load(weights: str | Path, model: str | None = None, device: torch.device | s
 
 
 def _batch(image: Picture) -> tuple[Tensor, bool]:
-    """``(N, 3, H, W)`` float32 of 0..1, and whether one image came."""
+    """``(N, 3, H, W)`` of uint8, or of float32 in 0..1, and whether one image came."""
     if isinstance(image, str | Path):
-        return read_image(Path(image))[None].float() / 255, True
+        return read_image(Path(image))[None], True
     if isinstance(image, Image.Image):
-        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)[None].float() / 255, True
+        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)[None], True
     if isinstance(image, np.ndarray):
         array = np.stack([image] * 3, axis=-1) if image.ndim == 2 else image
         if array.ndim != 3 or array.shape[2] != 3:
             raise ValueError(f"an array of shape {image.shape}; expected (H, W, 3) or (H, W)")
-        return _zero_to_one(torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None]), True
+        return _checked(torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None]), True
     if not isinstance(image, Tensor):
         raise ValueError(f"a {type(image).__name__}; expected a path, a Pillow image, an array or a tensor")
     if image.ndim not in (3, 4) or image.shape[-3] != 3:
         raise ValueError(f"a tensor of shape {tuple(image.shape)}; expected (3, H, W) or (N, 3, H, W)")
-    return _zero_to_one(image if image.ndim == 4 else image[None]), image.ndim == 3
+    return _checked(image if image.ndim == 4 else image[None]), image.ndim == 3
 
 
-def _zero_to_one(image: Tensor) -> Tensor:
+def _checked(image: Tensor) -> Tensor:
     if image.dtype == torch.uint8:
-        return image.float() / 255
+        return image
     if not image.is_floating_point():
         raise ValueError(f"values of type {image.dtype}; expected uint8, or floating-point in 0..1")
     low, high = image.aminmax()

@@ -43,7 +43,10 @@ def role(key: str, results: dict[str, Any]) -> str:
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """One sentence: what the distillation changed, and what one run can't say."""
+    """One sentence: what the distillation changed, how sure that is, and what one run can't say.
+
+    Better or worse is only said of a difference whose interval leaves out zero.
+    """
     networks = results["networks"]
     if "student" not in networks:
         return f"The student alone has {100 * networks['baseline']['mean_iou']:.2f} % mIoU; nothing was distilled."
@@ -54,9 +57,14 @@ def verdict(results: dict[str, Any]) -> str:
         )
     alone = 100 * networks["baseline"]["mean_iou"]
     word = "better" if student > alone else "worse" if student < alone else "neither better nor worse"
+    points = f"{student - alone:+.2f} points"
+    if results.get("difference"):
+        low, high = (100 * value for value in results["difference"]["interval"])
+        word = f"not clearly {word}" if low <= 0 <= high and student != alone else word
+        points += f", 95 % interval {low:+.2f} to {high:+.2f} over the validation images"
     return (
         f"The distilled student is {word} than the student alone: {student:.2f} against {alone:.2f} % mIoU "
-        f"({student - alone:+.2f} points; one seed, so repeat with other seeds before relying on it)."
+        f"({points}; one seed, so repeat with other seeds before relying on it)."
     )
 
 
@@ -73,9 +81,7 @@ def teacher_remark(results: dict[str, Any]) -> str | None:
         100 * teacher[key] for key in ("mean_iou", "mean_iou_without_label", "mean_iou_without_image")
     )
     if both - image < IGNORES_INPUT:
-        meaning = (
-            "it does not use its label yet: what the student gains comes from a teacher that was trained for longer"
-        )
+        meaning = "it does not use its label yet, so it teaches as a teacher without one would"
     elif both - label < IGNORES_INPUT:
         meaning = "it has taken the shortcut, copies the label and ignores the image: make the noise stronger"
     else:

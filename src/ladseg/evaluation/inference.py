@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ladseg.outputs import resize_logits, resize_rows, row_chunks
 
-# A normalised image (N, 3, H, W) to logits (N, C, h, w).
+# An image (N, 3, H, W), or a window of one, to logits (N, C, h, w).
 LogitsOf = Callable[[Tensor], Tensor]
 
 # Pixels that a side of a scaled image has at least.
@@ -63,7 +63,8 @@ def class_ids(logits_of: LogitsOf, image: Tensor, how: Inference = WHOLE) -> Ten
 
     Args:
         logits_of: The network.
-        image: ``(N, 3, H, W)``, normalised.
+        image: ``(N, 3, H, W)``, floating-point as ``logits_of`` takes it; or uint8, of which ``logits_of`` is given
+            floating-point 0..1, so that with windows no other copy of a large image is made.
         how: How to predict.
 
     Returns:
@@ -106,14 +107,21 @@ def _pass(
     """Bands of logits of the image at one scale, and how many rows they have together; None if that is one band's."""
     height, width = (max(round(side * scale), min(side, SHORTEST)) for side in image.shape[-2:])
     if (height, width) != tuple(image.shape[-2:]):
-        image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=scale < 1)
+        image = F.interpolate(
+            _floating(image), size=(height, width), mode="bilinear", align_corners=False, antialias=scale < 1
+        )
     if mirrored:
         image = image.flip(-1)
     if how.window is None:
-        return iter([logits_of(image).float()]), None
+        return iter([logits_of(_floating(image)).float()]), None
     window = (min(how.window[0], height), min(how.window[1], width))
     stride = how.stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
     return _windows(logits_of, image, window, stride), height
+
+
+def _floating(image: Tensor) -> Tensor:
+    """Values of 0..1 for uint8."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
 def _windows(logits_of: LogitsOf, image: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> Iterator[Tensor]:
@@ -125,7 +133,7 @@ def _windows(logits_of: LogitsOf, image: Tensor, window: tuple[int, int], stride
         sums = torch.zeros(0)
         for left in lefts:
             part = image[..., top : top + window[0], left : left + window[1]]
-            logits = resize_logits(logits_of(part), window)
+            logits = resize_logits(logits_of(_floating(part)), window)
             if not sums.numel():
                 sums = logits.new_zeros(*logits.shape[:2], window[0], width)
             sums[..., left : left + window[1]] += logits
@@ -133,7 +141,7 @@ def _windows(logits_of: LogitsOf, image: Tensor, window: tuple[int, int], stride
         if kept:
             sums[..., :kept, :] += total
         ready = after - top
-        counts = _cover(tops, window[0], top, after, image)[:, None] * _cover(lefts, window[1], 0, width, image)
+        counts = _cover(tops, window[0], top, after, sums)[:, None] * _cover(lefts, window[1], 0, width, sums)
         yield sums[..., :ready, :] / counts
         total = sums[..., ready:, :]
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -50,12 +49,15 @@ class _Upsampled(torch.autograd.Function):
             low, end = int(places[0]), int(places[-1]) + 2
             band = logits[:, :, low:end].detach().contiguous(memory_format=torch.channels_last).requires_grad_(wanted)
             with torch.set_grad_enabled(wanted):
-                pixels = resize_rows(band, places - low, label.shape[-1]).permute(0, 2, 3, 1).flatten(0, 2)
-                labels = label[:, begin : begin + len(places)].flatten()
-                loss = F.cross_entropy(pixels, labels, ignore_index=ignore_index, reduction="sum")
+                rows = resize_rows(band, places - low, label.shape[-1])
+            classes_last = rows.detach().permute(0, 2, 3, 1)
+            loss, slope = _pixels(
+                classes_last.flatten(0, 2), label[:, begin : begin + len(places)].flatten(), ignore_index
+            )
             if wanted:
-                gradient[:, :, low:end] += torch.autograd.grad(loss, band)[0]
-            total += loss.detach()
+                slope_of_rows = slope.view(classes_last.shape).permute(0, 3, 1, 2)
+                gradient[:, :, low:end] += torch.autograd.grad(rows, band, slope_of_rows)[0]
+            total += loss
             begin += len(places)
         ctx.save_for_backward(gradient)
         return total
@@ -65,3 +67,21 @@ class _Upsampled(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad, None, None
+
+
+def _pixels(logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """The summed loss of logits ``(P, C)``, and its gradient: each class's share, less 1 at the label.
+
+    One softmax gives both. torch's own goes over all scores once more to undo the logarithm of its log-softmax.
+    """
+    shares = logits.softmax(1)
+    valid = label != ignore_index
+    place = torch.where(valid, label, 0)[:, None]
+    own = torch.where(valid, shares.gather(1, place)[:, 0], 1.0)
+    if own.device.type == "cpu" and bool((own >= torch.finfo(own.dtype).tiny).all()):
+        loss = -own.log()
+    else:  # a share that underflows has a loss all the same; on a GPU nobody waits to learn whether one does
+        loss = logits.amax(1) - shares.amax(1).log() - logits.gather(1, place)[:, 0]
+    first = torch.arange(0, shares.numel(), shares.shape[1], device=shares.device)
+    shares.view(-1).scatter_(0, first + place[:, 0], own - 1)
+    return (loss * valid).sum(), shares.mul_(valid[:, None])

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from ladseg.errors import RecipeError
 from ladseg.recipe import Recipe
 from ladseg.studies.method_costs import Costs, starts_from_baseline, total_macs
-from ladseg.studies.methods import NONE, Method
+from ladseg.studies.methods import NONE, NONE_LONG, Method
 from ladseg.studies.networks import teacher_network
 
 # Results of a method's runs, by seed.
@@ -35,18 +35,17 @@ def summarize(
     Returns:
         ``name``, ``student``, its ``weights``, ``layout``, ``iterations``, ``seeds``, ``environment`` and ``methods``,
         a list of dicts: ``name``; ``mean_iou`` by seed, ``mean`` and ``std`` of them, 0..1; ``difference``, the paired
-        difference to ``none`` with ``mean``, ``low`` and ``high`` (95 %, Student's t); ``seconds`` and
-        ``teacher_seconds`` of the training steps, means over seeds, the latter with all that teacher or student start
-        from; ``macs``, the multiply-accumulates of all training; ``step_ms``, ``step_memory`` in bytes; ``student`` and
-        ``teacher`` with ``parameters`` and ``macs`` of one prediction, the latter with ``model`` and the ``name`` of
-        its training too. What is not known is None.
+        difference to ``none`` with ``mean``, ``low`` and ``high`` (95 %, Student's t), and ``against_long``, that to
+        ``none-long``; ``seconds`` and ``teacher_seconds`` of the training steps, means over seeds, the latter with all
+        that teacher or student start from; ``macs``, the multiply-accumulates of all training; ``step_ms``,
+        ``step_memory`` in bytes; ``student`` and ``teacher`` with ``parameters`` and ``macs`` of one prediction, the
+        latter with ``model`` and the ``name`` of its training too. What is not known is None.
     """
-    alone = {seed: _mean_iou(run) for seed, run in runs[NONE].items()}
+    alone, longer = ({seed: _mean_iou(run) for seed, run in runs.get(name, {}).items()} for name in (NONE, NONE_LONG))
     rows = []
     for method in methods:
         cost, finished = costs[method.name], runs[method.name]
         by_seed = {seed: _mean_iou(run) for seed, run in finished.items()}
-        pairs = [value - alone[seed] for seed, value in by_seed.items() if seed in alone]
         values = list(by_seed.values())
         rows.append(
             {
@@ -54,7 +53,8 @@ def summarize(
                 "mean_iou": by_seed,
                 "mean": statistics.mean(values) if values else None,
                 "std": statistics.stdev(values) if len(values) > 1 else None,
-                "difference": mean_with_interval(pairs) if pairs and method.name != NONE else None,
+                "difference": None if method.name == NONE else _paired(by_seed, alone),
+                "against_long": None if method.name == NONE_LONG else _paired(by_seed, longer),
                 "seconds": _mean(_delivered(run)["seconds"] for run in finished.values()),
                 "teacher_seconds": _mean(_seconds_before(method, run) for run in finished.values()),
                 "macs": total_macs(method, cost),
@@ -98,6 +98,12 @@ def mean_with_interval(values: Sequence[float]) -> dict[str, float | None]:
         return {"mean": mean, "low": None, "high": None}
     half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * statistics.stdev(values) / math.sqrt(count)
     return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def _paired(by_seed: Mapping[int, float], others: Mapping[int, float]) -> dict[str, float | None] | None:
+    """The difference to another method's runs of equal seeds; None without any."""
+    pairs = [value - others[seed] for seed, value in by_seed.items() if seed in others]
+    return mean_with_interval(pairs) if pairs else None
 
 
 def _delivered(run: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +26,15 @@ def describe_environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git_commit": _git_commit(),
-        "command": " ".join(sys.argv),
+        "command": _command(sys.argv),
     }
+
+
+def _command(words: Sequence[str]) -> str:
+    """As it can be typed again, wherever ladseg is installed."""
+    program = Path(words[0])
+    is_ladseg = program.name == "ladseg" or (program.name, program.parent.name) == ("__main__.py", "ladseg")
+    return shlex.join(["ladseg" if is_ladseg else words[0], *words[1:]])
 
 
 def _processor() -> str:

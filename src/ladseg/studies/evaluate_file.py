@@ -73,6 +73,8 @@ def data_for(header: dict[str, Any], overrides: list[str]) -> Data:
     # Files from before layouts were recorded.
     plain = {"classes": trained_on["class_names"], **{key: trained_on[key] for key in ("ignore_index", "label_map")}}
     data = make_recipe({"data": trained_on.get("recipe", plain)}, overrides).data
+    if not data.root:
+        raise DataError("a weights file does not know where data are: --data DIR")
     if not data.classes and get_layout(data.layout).spec is None:
         return replace(data, classes=trained_on["class_names"])
     return data

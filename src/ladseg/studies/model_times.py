@@ -9,7 +9,7 @@ import torch
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import Plain
 from ladseg.studies.timing import in_turns
-from ladseg.training.precision import resolve_precision
+from ladseg.training import resolve_precision, spare_depthwise
 
 # Runs of one figure, after one to warm up; and the seconds after which fewer will do.
 RUNS = 20
@@ -29,6 +29,7 @@ def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: i
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective = Plain(build_model(name, num_classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    spare_depthwise(objective)
     image = torch.randn(batch_size, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
     batch = {"image": image, "label": torch.randint(num_classes, (batch_size, *size), device=device)}
 

@@ -1,7 +1,7 @@
 """Predict images and videos with a delivered network, and write what it sees in them."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,8 @@ def predict(
 
 
 def _predict_image(student: Student, item: Input, out: Path, how: Inference, shares: bool) -> None:
-    image = read_image(item.path)
+    with _any_size() if how.window else nullcontext():
+        image = read_image(item.path)
     if shares:
         chances = student.probabilities(image, how)
         ids = chances.argmax(0)
@@ -75,7 +76,7 @@ def _predict_image(student: Student, item: Input, out: Path, how: Inference, sha
             lambda temporary: np.savez_compressed(temporary, probabilities=halves, class_names=names),
         )
     else:
-        ids = student.predict(image, how)
+        ids = student.predict(image, how).to(torch.uint8)  # an eighth, beside a large image
     write_atomically(_file(out, MASKS, item, ".png"), mask_image(ids, student.colors).save)
     blended = Image.fromarray(overlay(image, ids, student.colors))
     write_atomically(_file(out, OVERLAYS, item, ".jpg"), lambda temporary: blended.save(temporary, quality=90))
@@ -100,6 +101,16 @@ def _predict_video(student: Student, item: Input, out: Path, how: Inference) -> 
                 raise FileError(item.path, "a video without frames", "remove it")
 
     write_atomically(_file(out, OVERLAYS, item, ".mp4"), write)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Without Pillow's limit of 179 million pixels, which is there for images that a stranger made to fill memory."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _file(out: Path, kind: str, item: Input, suffix: str) -> Path:

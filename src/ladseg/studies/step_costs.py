@@ -18,7 +18,7 @@ from ladseg.studies.memory import PeakMemory
 from ladseg.studies.networks import Network, segmenter
 from ladseg.studies.timing import in_turns
 from ladseg.studies.trainings import Training
-from ladseg.training import build_optimizer, resolve_precision, to_device
+from ladseg.training import build_optimizer, resolve_precision, spare_depthwise, to_device
 from ladseg.training.optimizers import JoinedOptimizer
 
 
@@ -92,6 +92,7 @@ class Step:
         schedule = dataclasses.replace(training.schedule, lr=1e-9)
         self.training, self.device, self.precision = training, device, schedule.precision
         self.objective = training.objective.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        spare_depthwise(self.objective)
         self.optimizer = build_optimizer(self.objective, schedule)
         self.batch = to_device(sample_batch(schedule.batch_size, schedule.crop, num_classes), device)
 

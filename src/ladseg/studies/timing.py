@@ -1,5 +1,6 @@
 """How long things take beside one another: in turns within one process, so that a drift of the machine cancels."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ def in_turns(
     rounds: int = 15,
     patience: float = 90.0,
     fewest: int = 3,
+    shortest: float = 0.0,
 ) -> dict[str, list[float]]:
     """Seconds of each variant in each round, after one round to warm up.
 
@@ -22,16 +24,19 @@ def in_turns(
         rounds: Rounds that are timed.
         patience: Seconds after which fewer will do.
         fewest: Rounds at least.
+        shortest: Seconds that are timed at once at least: what is done sooner is done several times, and divided.
     """
-    for run in variants.values():
+    times = {}
+    for name, run in variants.items():
         _seconds(run, device)
+        times[name] = max(1, math.ceil(shortest / _seconds(run, device))) if shortest else 1
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     begin = time.perf_counter()
     for done in range(rounds):
         if done >= fewest and time.perf_counter() - begin > patience:
             break
         for name, run in variants.items():
-            seconds[name].append(_seconds(run, device))
+            seconds[name].append(_seconds(run, device, times[name]))
     return seconds
 
 
@@ -49,9 +54,10 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, median, high
 
 
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
+def _seconds(run: Callable[[], object], device: torch.device, times: int = 1) -> float:
     begin = time.perf_counter()
-    run()
+    for _ in range(times):
+        run()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - begin
+    return (time.perf_counter() - begin) / times

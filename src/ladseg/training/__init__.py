@@ -4,6 +4,7 @@ from .accelerators import make_accelerator as make_accelerator
 from .loop import fit as fit
 from .optimizers import build_optimizer as build_optimizer
 from .precision import resolve_precision as resolve_precision
+from .precision import spare_depthwise as spare_depthwise
 from .result import FitResult as FitResult
 from .result import load_result as load_result
 from .schedule import is_due as is_due

@@ -19,7 +19,7 @@ from ladseg.training.identity import refuse_other_identity, training_identity
 from ladseg.training.logs import RunLog
 from ladseg.training.optimizers import build_optimizer
 from ladseg.training.result import FitResult, load_result, save_result
-from ladseg.training.resume import last_good_checkpoint, prepare, resume
+from ladseg.training.resume import last_good_checkpoint, prepare, release, resume
 from ladseg.training.schedule import evaluation_is_due, log_is_due, poly_lr, save_is_due
 from ladseg.training.step import seed_dropout, to_device, train_step
 from ladseg.training.terms import TermWatch
@@ -165,8 +165,7 @@ def _train(
     )
     if accelerator.is_main_process:
         save_result(folder, result, identity)
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    accelerator.free_memory()
+    release(model, accelerator)
     accelerator.wait_for_everyone()
     return result
 

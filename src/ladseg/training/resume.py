@@ -19,12 +19,15 @@ from ladseg.training.checkpoints import (
 )
 from ladseg.training.identity import refuse_other_identity
 from ladseg.training.optimizers import JoinedOptimizer
+from ladseg.training.precision import spare_depthwise
 from ladseg.training.sync_batch_norm import convert_sync_batch_norm
 
 
 def prepare(objective: nn.Module, accelerator: Accelerator) -> nn.Module:
     """The objective on its device, in channels_last, under autocast, joined to the other processes."""
     objective.to(memory_format=torch.channels_last)
+    if accelerator.mixed_precision == "bf16":
+        spare_depthwise(objective)
     if accelerator.num_processes > 1:
         for name, child in objective.named_children():
             if name not in frozen_children(objective):
@@ -35,6 +38,15 @@ def prepare(objective: nn.Module, accelerator: Accelerator) -> nn.Module:
         # The constructor's argument of this name warns since torch 2.15; the attribute is in every version.
         model.broadcast_buffers = False
     return model
+
+
+def release(model: nn.Module, accelerator: Accelerator) -> None:
+    """Undo :func:`prepare`: the objective computes as before it, and may be prepared again."""
+    objective = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    # accelerate leaves what it has marked out of autocast the next time, without a word.
+    for name in ("_is_accelerate_prepared", "forward"):
+        vars(objective).pop(name, None)
+    accelerator.free_memory()
 
 
 def resume(

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ladseg.data.memory import keep_freed_memory
 from ladseg.studies.bench.inference import bench_inference
 from ladseg.studies.bench.loop import bench_loop
+from ladseg.studies.bench.matrix_rate import matrix_rate
 from ladseg.studies.bench.memory import bench_batches, bench_methods
 from ladseg.studies.bench.pieces import bench_pieces
 from ladseg.studies.bench.scaling import bench_growth, bench_processes, bench_switches
@@ -26,9 +28,11 @@ def bench(setting: Setting, parts: Sequence[str], say: Say) -> Results:
 
     Returns:
         Plain data: ``environment``, ``setting`` and what the parts give. ``steps`` gives ``ratios``, by network the
-        step of ``teacher`` and ``student`` as a multiple of the plain one, and the details as ``steps``; ``loop`` gives
+        step of ``teacher`` and ``student`` as a multiple of the plain one, the details as ``steps``, and as
+        ``matrix_rate`` the multiply-accumulates a second of this machine's matrix products; ``loop`` gives
         ``loop_overhead``, the share of time that the training loop adds to a bare one, and the details as ``loop``.
     """
+    keep_freed_memory()  # as the loader of a training does
     results: Results = {
         "environment": describe_environment(),
         "setting": {
@@ -44,6 +48,7 @@ def bench(setting: Setting, parts: Sequence[str], say: Say) -> Results:
 
 
 def _steps(setting: Setting, say: Say) -> Results:
+    rate = matrix_rate(setting)
     details = {}
     for network in setting.networks:
         say(f"training steps of {network}")
@@ -51,7 +56,7 @@ def _steps(setting: Setting, say: Say) -> Results:
     ratios = {
         network: {name: spread["median"] for name, spread in row["ratios"].items()} for network, row in details.items()
     }
-    return {"ratios": ratios, "steps": details}
+    return {"ratios": ratios, "matrix_rate": rate, "steps": details}
 
 
 def _loop(setting: Setting, say: Say) -> Results:

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ladseg.evaluation import class_ids
+from ladseg.evaluation import by_argmax, class_ids, evaluate
 from ladseg.models import build_model
 from ladseg.outputs import resize_logits
 from ladseg.studies.bench.setting import Setting
 from ladseg.studies.memory import added_by
+from ladseg.studies.step_costs import sample_batch
 from ladseg.studies.timing import in_turns, ratio
 
 CLASSES = (19, 150, 171)
@@ -20,9 +21,10 @@ def bench_inference(setting: Setting) -> list[dict[str, Any]]:
     """One image of the first network from normalised image to class ids.
 
     Returns:
-        Rows of ``classes``; images a second of the ``forward`` pass alone and of ``predict``, with a class at every
-        pixel; ``ratio`` of their times; ``upsampled``, that of the whole map of logits upsampled at once; and bytes of
-        memory that either way to the classes needs, ``memory`` and ``upsampled_memory``, beside the network's logits.
+        Rows of ``classes``; images a second of the ``forward`` pass alone, of ``predict``, with a class at every
+        pixel, and of ``eval``, which counts those that are right too; ``ratio`` and ``eval_ratio`` of their times to
+        the forward pass's; ``upsampled``, that of the whole map of logits upsampled at once; and bytes of memory that
+        either way to the classes needs, ``memory`` and ``upsampled_memory``, beside the network's logits.
     """
     image = torch.randn(1, 3, *setting.size, device=setting.device).contiguous(memory_format=torch.channels_last)
     return [_row(setting, image, classes) for classes in CLASSES]
@@ -38,9 +40,12 @@ def _row(setting: Setting, image: Tensor, classes: int) -> dict[str, Any]:
         return logits
 
     logits = forward()
+    label = sample_batch(1, setting.size, classes)["label"].to(setting.device)
+    labelled = [{"image": image, "label": label, "index": torch.tensor([0])}]
     runs = {
         "forward": forward,
         "predict": lambda: class_ids(lambda _: forward(), image),
+        "eval": lambda: evaluate(by_argmax(lambda _: forward()), labelled, classes, setting.device),
         "upsampled": lambda: _upsampled(forward(), setting.size),
     }
     seconds = in_turns(runs, setting.device, patience=15.0)
@@ -48,7 +53,9 @@ def _row(setting: Setting, image: Tensor, classes: int) -> dict[str, Any]:
         "classes": classes,
         "forward": 1 / statistics.median(seconds["forward"]),
         "predict": 1 / statistics.median(seconds["predict"]),
+        "eval": 1 / statistics.median(seconds["eval"]),
         "ratio": ratio(seconds["predict"], seconds["forward"]),
+        "eval_ratio": ratio(seconds["eval"], seconds["forward"]),
         "upsampled": ratio(seconds["upsampled"], seconds["forward"]),
         "memory": added_by(lambda: class_ids(lambda _: logits, image), setting.device),
         "upsampled_memory": added_by(lambda: _upsampled(logits, setting.size), setting.device),

@@ -25,7 +25,8 @@ def bench_steps(setting: Setting, network: str) -> dict[str, Any]:
     Returns:
         ``ratios``: the steps of ``teacher`` and ``student`` as multiples of the plain one, ``median``, ``low`` and
         ``high`` (quartiles over rounds); ``arithmetic``: the same of multiply-accumulates; ``milliseconds`` of all
-        three; ``items``: milliseconds of what each step is made of; ``memory``: bytes that each step needs.
+        three; ``rate``: multiply-accumulates a second of each; ``items``: milliseconds of what each step is made of;
+        ``memory``: bytes that each step needs.
     """
     trainings = setting.trainings(network)
     macs = {name: step_macs(training, setting.num_classes) for name, training in trainings.items()}
@@ -38,6 +39,7 @@ def bench_steps(setting: Setting, network: str) -> dict[str, Any]:
         "ratios": {name: ratio(seconds[name], seconds["plain"]) for name in helped},
         "arithmetic": {name: macs[name] / macs["plain"] for name in helped},
         "milliseconds": {name: median[name] for name in steps},
+        "rate": {name: 1e3 * macs[name] / median[name] for name in steps},
         "items": {name: {key.split("/")[1]: median[key] for key in parts if key.startswith(name)} for name in steps},
         "memory": {name: step_memory(step) for name, step in steps.items()},
     }
