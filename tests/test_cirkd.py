@@ -127,6 +127,16 @@ def test_memories_hold_pixels_and_means_of_the_teacher() -> None:
     assert torch.equal(relations.pixels.vectors, before)
 
 
+def rows_and_counts() -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Eight rows of both networks; what counts lies unevenly in their halves."""
+    source = torch.Generator().manual_seed(0)
+    rows = [F.normalize(torch.randn(8, 3, generator=source), dim=1) for _ in range(2)]
+    return rows, torch.tensor([True, True, True, True, False, True, False, False])
+
+
+KEYS = [F.normalize(torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(1)), dim=2)] * 2
+
+
 def halves(folder: Path) -> None:
     """One process's half of the comparison below."""
     dist.init_process_group("gloo")
@@ -140,7 +150,10 @@ def halves(folder: Path) -> None:
     mine["cirkd_batch"].backward()
     relations = distiller.parts[1]
     queues = {name: value for name, value in relations.named_buffers() if "vectors" in name or "cursor" in name}
-    torch.save({"loss": mine["cirkd_batch"].detach(), "gradient": leaf.grad, **queues}, folder / f"{rank}.pt")
+    rows, counts = rows_and_counts()
+    counted = relation_loss(*(x[4 * rank : 4 * rank + 4] for x in rows), *KEYS, counts=counts[4 * rank : 4 * rank + 4])
+    losses = {"loss": mine["cirkd_batch"].detach(), "gradient": leaf.grad, "counted": counted}
+    torch.save({**losses, **queues}, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -156,8 +169,10 @@ def test_two_processes_relate_and_remember_as_one(tmp_path: Path) -> None:
     # Losses and gradients are means over processes, as DDP takes them.
     torch.testing.assert_close((first["loss"] + second["loss"]) / 2, terms["cirkd_batch"].detach())
     torch.testing.assert_close((first["gradient"] + second["gradient"]) / 2, leaf.grad)
+    rows, counts = rows_and_counts()
+    torch.testing.assert_close((first["counted"] + second["counted"]) / 2, relation_loss(*rows, *KEYS, counts=counts))
     relations = distiller.parts[1]
-    for name in first.keys() - {"loss", "gradient"}:
+    for name in first.keys() - {"loss", "gradient", "counted"}:
         assert torch.equal(first[name], second[name]), name
     assert torch.equal(first["pixels.cursor"], relations.pixels.cursor)
     assert torch.equal(first["regions.vectors"], relations.regions.vectors)

@@ -1,5 +1,6 @@
 """Comparisons: what the methods have in common, what they cost, and what comes out."""
 
+import io
 import json
 import math
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from safetensors.torch import load_file
 from scipy import stats
 from torch import nn
@@ -21,15 +23,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg.cli import main
 from ladseg.data import LAYOUTS, write_demo_scenes
-from ladseg.delivery import paper_rows
+from ladseg.delivery import compare_tables, is_trained, paper_rows, save_student
 from ladseg.delivery.compare_plot import spread
 from ladseg.errors import RecipeError
 from ladseg.models import list_models
 from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher, load_recipe
 from ladseg.studies import compare, train
 from ladseg.studies.comparison import mean_with_interval
-from ladseg.studies.method_costs import count_costs, total_macs, trainings_of
-from ladseg.studies.methods import METHODS, classic_teacher, default_teacher, lengthened, make_method
+from ladseg.studies.method_costs import count_costs, time_steps, total_macs, trainings_of
+from ladseg.studies.methods import METHODS, classic_teacher, default_teacher, from_own_weights, lengthened, make_method
+from ladseg.studies.networks import build_student
 from ladseg.studies.step_costs import step_macs, step_times
 from ladseg.studies.trainings import baseline_training, student_training, teacher_training
 from tests.test_command_line import SMALL, run_in_a_process
@@ -75,6 +78,70 @@ def test_a_distiller_names_its_teacher() -> None:
     other = make_method(BASE, "kd+fcn@test_resnet", classic)
     assert (other.recipe.teacher.model, other.recipe.teacher.label_assisted) == ("fcn@test_resnet", False)
     assert make_method(BASE, "cwd-full", classic).recipe.distill == Distill(method="cwd", recipe="full")
+
+
+def test_a_teacher_by_its_model_is_the_one_of_the_command_line() -> None:
+    """With its weights: two teachers of one name would be trained into one folder."""
+    classic = classic_teacher(BASE, "deeplabv3@test_resnet", "w.safetensors")
+    assert make_method(BASE, "kd+deeplabv3@test_resnet", classic) == make_method(BASE, "kd", classic)
+    with pytest.raises(RecipeError, match="--teacher-weights are those of a classic teacher; name its network"):
+        compare(BASE, ["kd"], [0], teacher_weights="w.safetensors")
+
+
+def test_beside_a_classic_teacher_lad_and_self_are_of_the_students_model() -> None:
+    base = replace(
+        BASE, teacher=Teacher(label_assisted=False, model="fcn@test_efficientnet", weights="w", iterations=3)
+    )
+    chosen = default_teacher(base)
+    assert make_method(base, "kd", chosen).name == "kd+fcn@test_efficientnet"
+    assert make_method(base, "lad", chosen).recipe.teacher == Teacher(iterations=3)
+    assert make_method(base, "kd+label", chosen).recipe.teacher == Teacher(iterations=3)
+    own = make_method(base, "kd+self", chosen)
+    assert (own.name, own.recipe.teacher) == ("kd+self", Teacher(label_assisted=False, iterations=6))
+    # A label-assisted teacher of another model is what the recipe asks for.
+    other = replace(BASE, teacher=Teacher(model="fcn@test_efficientnet"))
+    assert make_method(other, "lad", default_teacher(other)).recipe == other
+
+
+def test_two_teachers_never_share_a_name() -> None:
+    """Their trainings would share a folder."""
+    for teacher in (Teacher(warm_start=False), Teacher(label_assisted=False, iterations=5), Teacher(warm_start=True)):
+        base = replace(BASE, teacher=teacher)
+        words = ("kd", "kd+self", "kd+label", "kd+deeplabv3@test_resnet")
+        made = [make_method(base, word, default_teacher(base)) for word in words]
+        assert made[1].name == "kd+self"
+        assert len({method.name for method in made}) == len({repr(method.recipe) for method in made})
+
+
+def test_a_trained_student_is_where_lad_warm_begins(tmp_path: Path) -> None:
+    network = build_student(BASE, CLASSES)
+    file = tmp_path / "mine.safetensors"
+    save_student(file, network, {})
+    assert is_trained(str(file), BASE.student.model, CLASSES)
+    assert not is_trained(str(file), BASE.student.model, CLASSES + 1)
+    assert not is_trained(str(file), "fcn@test_resnet", CLASSES)
+    assert not is_trained("timm", BASE.student.model, CLASSES)
+    assert not is_trained(None, BASE.student.model, CLASSES)
+    base = replace(BASE, student=replace(BASE.student, weights=str(file)))
+    warm = from_own_weights(make_method(base, "lad-warm", default_teacher(base)))
+    trainings = trainings_of(warm.recipe, CLASSES)
+    assert [training.key for training in trainings] == ["teacher", "student"]
+    teacher, student = (training.network for training in trainings)
+    image = torch.rand(1, 3, 32, 48)
+    expected = network.eval()(image).logits
+    assert torch.equal(student.eval()(image).logits, expected)
+    # Widened by zeros: whatever the label, it answers as the student.
+    label = torch.randint(CLASSES, (1, 32, 48))
+    torch.testing.assert_close(teacher.eval()(image, label).logits, expected)
+
+
+def test_what_the_teacher_sees_and_what_is_read_is_the_recipes() -> None:
+    asked = Distill(layer="backbone", alpha=0.02, class_weights="fixed", weight=5.0, tau=2.0)
+    rival = make_method(replace(BASE, distill=asked), "kd+label", default_teacher(BASE)).recipe.distill
+    assert rival == Distill(method="kd", layer="backbone", alpha=0.02, class_weights="fixed")
+    voc = replace(BASE, data=replace(BASE.data, layout="voc"))
+    weights = make_method(voc, "cirkd", default_teacher(voc)).recipe.distill.term_weights
+    assert weights == {"cirkd_pixel": 0.01, "cirkd_region": 0.01}
 
 
 def test_lad_warm_starts_both_from_the_trained_student() -> None:
@@ -170,6 +237,44 @@ def test_total_compute_is_steps_times_macs_of_all_that_was_trained(tmp_path: Pat
     assert costs["lad"].teacher.parameters - costs["lad"].student.parameters == 16 * 3 * 3
 
 
+def test_costs_of_another_recipe_are_counted_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    method = make_method(BASE, "lad", default_teacher(BASE))
+    first = count_costs([method], CLASSES, tmp_path, said.append)
+    assert count_costs([method], CLASSES, tmp_path, said.append) == first
+    assert len(said) == 1
+    wider = replace(method.recipe, schedule=replace(BASE.schedule, crop=(32, 64)))
+    second = count_costs([replace(method, recipe=wider)], CLASSES, tmp_path, said.append)
+    assert second["lad"].step_macs["student"] > first["lad"].step_macs["student"]
+
+
+@pytest.mark.parametrize("word", ["kd", "maskd", "dsd"])
+def test_a_teacher_costs_what_it_predicts_for(word: str, tmp_path: Path) -> None:
+    """Whatever a distiller asks of it beside; and what a first stage has learned is not learned again."""
+    method = make_method(BASE, f"{word}+fcn@test_resnet", default_teacher(BASE))
+    cost = count_costs([method], CLASSES, tmp_path, lambda line: None)[method.name]
+    teacher = teacher_training(method.recipe, CLASSES, None).network.eval()
+    forward = forward_macs(lambda: teacher(torch.zeros(1, 3, *BASE.schedule.crop)), list(teacher.modules()))
+    assert cost.teacher is not None
+    assert cost.teacher.macs == sum(forward.values())
+    student = trainings_of(method.recipe, CLASSES)[-1].objective
+    assert not any(p.requires_grad for p in student.distiller.parameters())
+
+
+def test_methods_that_do_not_fit_a_device_together_are_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr("ladseg.studies.method_costs.step_times", full)
+    methods = [make_method(BASE, "none", default_teacher(BASE))]
+    costs = count_costs(methods, CLASSES, tmp_path, lambda line: None)
+    said: list[str] = []
+    assert time_steps(methods, costs, CLASSES, tmp_path, torch.device("cpu"), said.append) == costs
+    assert "their steps are not timed" in said[-1]
+
+
 def test_steps_are_timed_in_turns() -> None:
     teacher = teacher_training(BASE, CLASSES, None)
     trainings = {
@@ -239,6 +344,31 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     monkeypatch.setattr(sys.modules["ladseg.studies.compare"], "train", None)
     again = compare(recipe, methods, [0, 1], say=lambda line: None)
     assert {**again, "environment": None} == {**results, "environment": None}
+
+
+def test_tables_of_the_terminal_cut_no_figure() -> None:
+    """In 80 columns, with the names that a real comparison has."""
+    row = {
+        "mean_iou": {"0": 0.7, "1": 0.71},
+        "mean": 0.7712,
+        "std": 0.0123,
+        "difference": {"mean": 0.0123, "low": -0.1234, "high": 0.1234},
+        "seconds": 123456.0,
+        "teacher_seconds": 1234567.0,
+        "macs": 1.23e17,
+        "step_ms": 1295.3,
+        "step_memory": 23_456_000_000,
+        "student": {"parameters": 13_607_974, "macs": 517_495_000_000},
+        "teacher": {"name": "deeplabv3_r101", "parameters": 61_118_950, "macs": 2_063_346_000_000},
+    }
+    rows = [{**row, "name": name} for name in ("none", "feature+deeplabv3_r101", "cwd-full+deeplabv3_r101")]
+    console = Console(width=80, file=io.StringIO())
+    for table in compare_tables({"name": "x", "student": "y", "iterations": 9, "methods": rows}):
+        console.print(table)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in printed
+    for figure in ("77.12 ± 1.23", "+1.23 [-12.34, +12.34]", "2063.35", "1234567", "23456", "Student's t"):
+        assert figure in printed
 
 
 @pytest.mark.slow
@@ -315,12 +445,19 @@ def test_the_papers_figures_stand_beside_ours(tmp_path: Path, capsys: pytest.Cap
         "std": 0.0034,
         "difference": {"mean": 0.0123},
         "step_ms": 77.2,
+        "teacher": {"model": "pspnet_r18"},
     }
     ours: dict[str, Any] = {"layout": "voc", "weights": "timm", "student": "pspnet_r18"}
     ours["methods"] = [{**method, "mean_iou": {"0": 0.6512}}]
     (tmp_path / "results.json").write_text(json.dumps(ours))
     assert main(["paper", str(tmp_path)]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
     assert line.split() == ["lad", "75.4", "+2.1", "65.1", "±", "0.3", "+1.2", "1", "77"]
+    # A label-assisted teacher of another network is another row.
+    other = {**method, "teacher": {"model": "deeplabv3_r18"}, "mean_iou": {"0": 0.6512}}
+    (tmp_path / "results.json").write_text(json.dumps({**ours, "layout": "cityscapes", "methods": [other]}))
+    assert main(["paper", str(tmp_path)]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
+    assert line.split()[:3] == ["lad+deeplabv3_r18", "76.2", "+3.6"]
     assert main(["paper", str(tmp_path / "nowhere")]) == 2
     assert "is not the folder of a comparison" in capsys.readouterr().err

@@ -1,10 +1,13 @@
 """Distillation losses against their formulas with loops, and their laws."""
 
+from statistics import fmean
+
 import pytest
 import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from ladseg import SegmentationOutput
 from ladseg.distillers import (
@@ -19,12 +22,14 @@ from ladseg.distillers import (
     pairwise_loss,
 )
 from ladseg.distillers.adversary import WEIGHTS as ADVERSARY
-from ladseg.distillers.adversary import Adversary
+from ladseg.distillers.adversary import Adversary, SelfAttention
 from ladseg.distillers.dsd import csd_loss, psd_loss
 from ladseg.distillers.maskd import ReceptiveTokens, masked_loss
 from ladseg.distillers.match import Projector
+from ladseg.distillers.several import Several
 from ladseg.errors import ModelError, RecipeError
-from ladseg.objectives import FirstStageObjective
+from ladseg.models import build_model
+from ladseg.objectives import FirstStageObjective, StudentObjective
 from ladseg.recipe import Distill, dump_recipe, make_recipe
 from tests.reference import distillation, equations
 
@@ -170,14 +175,15 @@ def test_nothing_is_left_to_learn_from_an_equal_teacher(method: str) -> None:
     assert all(value.item() == pytest.approx(0.0, abs=1e-5) for value in compared)
 
 
-@pytest.mark.parametrize("method", sorted(set(DISTILLERS) - {"none"}))
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_extreme_outputs_in_low_precision_stay_finite(method: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("method", [*sorted(set(DISTILLERS) - {"none"}), "cwd-full"])
+@pytest.mark.parametrize(("dtype", "size"), [(torch.bfloat16, 100), (torch.float16, 100), (torch.bfloat16, 10_000)])
+def test_extreme_outputs_in_low_precision_stay_finite(method: str, dtype: torch.dtype, size: float) -> None:
     # As the objective hands them over: in float32, whatever they were computed in.
     student, teacher = (
-        output.map(lambda value: (100 * value).to(dtype).float().requires_grad_()) for output in outputs()
+        output.map(lambda value: (size * value).to(dtype).float().requires_grad_()) for output in outputs()
     )
-    distiller = build_distiller(Distill(method=method), student, teacher)  # type: ignore[arg-type]
+    distill = Distill(recipe="full") if method == "cwd-full" else Distill(method=method)  # type: ignore[arg-type]
+    distiller = build_distiller(distill, student, teacher)
     for value in distiller(student, teacher, LABEL).values():
         leaves = (student.logits, student.features["head"])
         for gradient in torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True):
@@ -311,6 +317,46 @@ def test_gradients_by_gradcheck(name: str) -> None:
     assert torch.autograd.gradcheck(lambda s: DIFFERENTIABLE[name](s, teacher), student.requires_grad_())
 
 
+@pytest.mark.parametrize("method", [*sorted(set(DISTILLERS) - {"none"}), "cwd-full"])
+def test_gradients_of_whole_distillers_by_gradcheck(method: str) -> None:
+    """Projectors, generated maps, memories, the student's side of the adversary: all that reaches the student."""
+    student, teacher = (output.map(Tensor.double) for output in outputs(widths=(3, 4), size=(3, 2)))
+    distill = Distill(recipe="full") if method == "cwd-full" else Distill(method=method)  # type: ignore[arg-type]
+    # In eval mode batch norms and memories stay as they are between two calls.
+    distiller = build_distiller(distill, student, teacher).double().eval()
+
+    def loss(logits: Tensor, head: Tensor, backbone: Tensor) -> Tensor:
+        torch.manual_seed(0)  # the same mask, and the same memories
+        output = SegmentationOutput(logits, {"head": head, "backbone": backbone})
+        terms = distiller(output, teacher, LABEL)
+        # Weights bring the terms to one size, which numerical gradients need.
+        return sum(distiller.terms[name] * term for name, term in terms.items() if name != "discriminator")
+
+    leaves = [student.logits, student.features["head"], student.features["backbone"]]
+    assert torch.autograd.gradcheck(loss, [leaf.requires_grad_() for leaf in leaves], fast_mode=True)
+
+
+def test_the_adversary_equals_its_formula() -> None:
+    """The discriminator layer by layer in float64, with exact singular values; the hinge loss from its scores."""
+    torch.manual_seed(0)
+    adversary = Adversary(3)
+    network = adversary.discriminator
+    for layer in network.layers:
+        if isinstance(layer, SelfAttention):
+            torch.nn.init.constant_(layer.gamma, 0.7)
+        elif hasattr(layer, "parametrizations"):
+            for _ in range(300):  # each look is one more step of the power iteration
+                _ = layer.weight
+    student, teacher = (torch.randn(2, 3, 64, 80) + shift for shift in (0.0, 0.5))
+    with torch.no_grad():
+        terms = adversary(student, teacher)
+        fake, real = (distillation.discriminator(x, network.norm, network.layers) for x in (student, teacher))
+    assert fake.shape == (2, 1, 1, 2)
+    assert terms["adversarial"].item() == pytest.approx(-fake.mean().item(), rel=1e-3)
+    hinge = [max(0.0, 1 - r) for r in real.flatten().tolist()], [max(0.0, 1 + f) for f in fake.flatten().tolist()]
+    assert terms["discriminator"].item() == pytest.approx(sum(map(fmean, hinge)), rel=1e-3)
+
+
 @pytest.mark.parametrize("size", [(5, 7), (45, 45), (64, 128), (70, 64)])
 def test_the_adversary_plays_both_sides_at_any_crop(size: tuple[int, int]) -> None:
     """The student's term has no gradient for the discriminator, the discriminator's none for the networks."""
@@ -367,6 +413,65 @@ def test_dist_sees_neither_scale_nor_shift_of_probabilities() -> None:
     torch.testing.assert_close(_correlation(torch.ones(2, 5), torch.ones(2, 5)), torch.ones(2))
 
 
+@pytest.mark.parametrize("size", [(4, 6), (5, 3), (1, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_mgd_equals_its_formula(size: tuple[int, int], seed: int) -> None:
+    student, teacher = outputs(seed, (3, 6), size)
+    distiller = build_distiller(Distill(method="mgd"), student, teacher)
+    torch.manual_seed(seed)
+    loss = distiller(student, teacher, LABEL)["mgd"]
+    torch.manual_seed(seed)
+    kept = torch.rand(2, 1, *size) >= 0.75
+    projected = distillation.convolution(
+        student.features["head"], distiller.projector.map.weight, distiller.projector.map.bias
+    )
+    first, _, second = distiller.generation
+    expected = distillation.mgd(projected, teacher.features["head"], kept, first, second)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def with_aux(heads: int = 1) -> list[SegmentationOutput]:
+    """Of a student and a teacher with auxiliary heads."""
+    source = torch.Generator().manual_seed(7)
+    aux = [[3 * torch.randn(2, 4, 5, 7, generator=source) for _ in range(heads)] for _ in range(2)]
+    return [SegmentationOutput(o.logits, o.features, tuple(a)) for o, a in zip(outputs(), aux, strict=True)]
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_masks_of_the_main_logits_on_auxiliary_ones_too(heads: int) -> None:
+    student, teacher = with_aux(heads)
+    distiller = build_distiller(Distill(method="maskd"), student, teacher)
+    tokens = distiller.tokens.tokens
+    expected = distillation.maskd(student.logits, teacher.logits, tokens)
+    for ours, theirs in zip(student.aux, teacher.aux, strict=True):
+        expected += 0.4 * distillation.maskd(ours, theirs, tokens, teacher.logits)
+    assert distiller(student, teacher, LABEL)["maskd"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_double_similarity_begins_with_auxiliary_logits_where_both_have_them() -> None:
+    student, teacher = with_aux()
+    distiller = build_distiller(Distill(method="dsd"), student, teacher)
+    ours, theirs = ([o.aux[0], o.features["head"], o.logits] for o in (student, teacher))
+    loss = distiller(student, teacher, LABEL)["dsd_pixel"].item()
+    assert loss == pytest.approx(distillation.psd(ours, theirs), rel=1e-4)
+    lacking = SegmentationOutput(teacher.logits, teacher.features)
+    ours, theirs = ([o.features["backbone"], o.features["head"], o.logits] for o in (student, teacher))
+    loss = distiller(student, lacking, LABEL)["dsd_pixel"].item()
+    assert loss == pytest.approx(distillation.psd(ours, theirs), rel=1e-4)
+
+
+@pytest.mark.parametrize("model", ["pspnet@test_resnet", "stdc1", "ocrnet_w18s"])
+@pytest.mark.parametrize(("method", "reads"), [("maskd", True), ("dsd", True), ("kd", False)])
+def test_a_frozen_teacher_gives_what_its_distiller_reads(model: str, method: str, reads: bool) -> None:
+    student, teacher = (build_model(model, 4) for _ in range(2))
+    distiller = build_distiller(Distill(method=method), student.trial_output(), teacher.trial_output())  # type: ignore[arg-type]
+    objective = StudentObjective(student, teacher, Several([distiller])).train()
+    image = torch.randn(2, 3, 64, 64)
+    output = objective.teach(image, torch.zeros(2, 64, 64, dtype=torch.int64), {})
+    assert len(output.aux) == (len(student.train()(image).aux) if reads else 0)
+    assert output.boundary is None
+
+
 def test_mgd_masks_three_quarters_and_draws_anew() -> None:
     """With a generation that hands its input on, the loss is (T - M S)^2 summed: positions masked show as T^2."""
     student, teacher = outputs(size=(40, 50))
@@ -390,6 +495,18 @@ def test_the_layer_is_chosen_and_must_be_there(method: str) -> None:
         ModelError, match=r"distill.layer 'head': the network gives no such feature map \(it gives backbone"
     ):
         build_distiller(Distill(method=method), student, wide)(student, wide, LABEL)  # type: ignore[arg-type]
+
+
+def test_any_term_has_a_weight_of_its_own() -> None:
+    student, teacher = outputs()
+    distill = Distill(method="cirkd", weight=2.0, term_weights={"cirkd_pixel": 0.01, "kd": 0.5})
+    weights = build_distiller(distill, student, teacher).terms
+    assert weights == {"cirkd_batch": 2.0, "cirkd_pixel": 0.01, "cirkd_region": 0.1, "kd": 0.5}
+    with pytest.raises(RecipeError, match="'cirkd_pixels' is no term of cirkd, which gives cirkd_batch, cirkd_pixel,"):
+        build_distiller(Distill(method="cirkd", term_weights={"cirkd_pixels": 1.0}), student, teacher)
+    # A discriminator's weights are one dict for all: it stays as it is.
+    build_distiller(Distill(method="skd", term_weights={"adversarial": 0.0}), student, teacher)
+    assert ADVERSARY["adversarial"] == 1e-3
 
 
 def test_several_at_once_with_weights_of_their_own() -> None:

@@ -72,6 +72,32 @@ def test_the_paper_preset_does_not_follow_our_defaults() -> None:
     }
 
 
+@pytest.mark.parametrize("preset", ["paper", "released-code"])
+def test_another_method_than_the_presets_keeps_weight_and_temperature_of_its_own(preset: str) -> None:
+    distill = make_recipe({"preset": preset, "distill": {"method": "kd"}}).distill
+    assert (distill.weight, distill.tau) == (None, None)
+    assert distill.alpha == make_recipe({"preset": preset}).distill.alpha
+    assert make_recipe({"preset": preset}, ["--distill.method", "kd", "--distill.weight", "7"]).distill.weight == 7
+    assert make_recipe({"preset": preset, "distill": {"method": "cwd"}}).distill.weight == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--distill", "[{method: cwd, weight: 3}, {method: feature, weight: 1e-1}]"],
+        ["--distill=[{method: cwd, weight: 3}, {method: feature, weight: 1e-1}]"],
+        ["--distill.weight", "3", "--distill.also", "[{method: feature, weight: 1e-1}]"],
+    ],
+)
+def test_several_methods_on_the_command_line(words: list[str]) -> None:
+    expected = make_recipe({"distill": [{"method": "cwd", "weight": 3}, {"method": "feature", "weight": 0.1}]})
+    assert make_recipe({}, words) == expected
+    # What the file says of the same section stays, but for its list.
+    file = {"distill": [{"method": "kd", "alpha": 0.5}, {"method": "at"}]}
+    changed = make_recipe(file, ["--distill", "[{method: cwd}, {method: dist}]"]).distill
+    assert (changed.method, changed.also, changed.alpha) == ("cwd", [{"method": "dist"}], 0.5)
+
+
 def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("schedule: {lr: 1e-3, weight_decay: 5e-4}")
     assert load_recipe(tmp_path / "r.yaml").schedule.lr == 0.001
@@ -93,6 +119,13 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ({"preset": "papre"}, [], "preset 'papre' is not one of ladseg, paper, released-code"),
         ({}, ["--schedule.lr", "-1"], "schedule.lr is -1.0; it must be above 0"),
         ({"distill": {"method": "cdw"}}, [], "cdw"),
+        ({"distill": {"tau": 0}}, [], "distill.tau is 0.0; it must be above 0"),
+        ({"distill": [{"method": "cwd"}, {"method": "kd", "tau": -1}]}, [], "distill.tau is -1.0; it must be above 0"),
+        ({"distill": [{"method": "cwd"}, {"method": "kd", "weight": "x"}]}, [], "distill.weight"),
+        ({"distill": [{"method": "cwd"}, {"weight": 2}]}, [], "a further method of distill names no method"),
+        ({"distill": {"term_weights": {"cwd": -3}}}, [], "a weight of distill is -3.0; it must be 0 or more"),
+        ({}, ["--distill", "[cwd]"], "distill is a list, but not of sections such as {method: cwd, weight: 3}"),
+        ({}, ["--distill", "[{method: cwd"], "command line: --distill: not valid YAML"),
         ({"baseline": False, "teacher": {"warm_start": True}}, [], "set baseline: true"),
         (
             {"teacher": {"warm_start": True, "model": "deeplabv3_r18"}},

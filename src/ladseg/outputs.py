@@ -18,7 +18,8 @@ class SegmentationOutput:
             upsamples.
         features: Named feature maps ``(N, D, h', w')`` for feature distillers. ``"head"`` is the map
             before the classifier, ``"backbone"`` the last one of the backbone or what a recipe's ``features`` names.
-        aux: Scores ``(N, C, h'', w'')`` of training-only heads, main head excluded. Empty in ``eval`` mode.
+        aux: Scores ``(N, C, h'', w'')`` of training-only heads, main head excluded. Empty in ``eval`` mode, unless a
+            distiller asks a teacher for them.
         boundary: Scores ``(N, 1, h', w')`` of a training-only head that tells class boundaries; None without one.
     """
 

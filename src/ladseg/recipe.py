@@ -6,12 +6,13 @@ one that does.
 """
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -20,9 +21,9 @@ from ladseg.errors import RecipeError, nearest
 from ladseg.presets import PRESETS
 
 # Keys whose mappings are values, not sections: they are replaced as a whole.
-VALUES = ("label_map", "args")
+VALUES = ("label_map", "args", "term_weights")
 # What a further method of distillation may say; the rest of the section is about the student and teacher of them all.
-ALSO = ("method", "weight", "tau", "layer", "features_weight", "recipe")
+ALSO = ("method", "weight", "term_weights", "tau", "layer", "features_weight", "recipe")
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 ClassWeights = Literal["random", "fixed", "none"]
 DistillMethod = Literal[
@@ -141,7 +142,8 @@ class Distill:
     Args:
         method: cwd (channel-wise distillation), kd (per-pixel distillation), feature, at, fitnet, skd, ifvd, cirkd,
             maskd, dsd, dist, mgd or none; docs/methods.md says what each does.
-        weight: Weight beta of the method's loss; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
+        weight: Weight beta of the method's first term; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
+        term_weights: Weights of any of the method's terms by name, such as {cirkd_pixel: 0.01}; null takes its own.
         tau: Temperature; null takes the method's own (cwd 4, kd 1, dist 1).
         layer: The feature map that feature methods read; head is the one before the classifier, backbone the last one
             of the backbone or what the network's features names.
@@ -155,6 +157,7 @@ class Distill:
 
     method: DistillMethod = "cwd"
     weight: float | None = None
+    term_weights: dict[str, float] | None = None
     tau: float | None = None
     layer: Literal["head", "backbone"] = "head"
     features_weight: float | None = None
@@ -282,10 +285,7 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
         text = path.read_text(encoding="utf-8")
     else:
         text = recipe_text(str(source))
-    try:
-        values = yaml.load(text, _Loader) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = _read_yaml(text, str(source)) or {}
     if not isinstance(values, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of keys such as data, student and schedule")
     return make_recipe(values, overrides, str(source))
@@ -296,16 +296,30 @@ def make_recipe(values: dict[str, Any], overrides: list[str] | None = None, sour
     values = _with_one_distill(values, source)
     _refuse_unknown_keys(values, Recipe, source)
     values = _merged(values, _parse_overrides(overrides or []))
-    preset = values.get("preset", "ladseg")
-    if preset not in PRESETS:
-        raise RecipeError(f"{source}: preset '{preset}' is not one of {', '.join(PRESETS)}")
-    try:
-        parsed = recipe_parser().parse_object(_merged(PRESETS[preset], values)).as_dict()
-    except ArgumentError as error:
-        raise RecipeError(f"{source}: {_one_line(error)}") from None
+    parsed = _parsed(_merged(_preset(values, source), values), source)
+    parsed["distill"]["also"] = [_further_method(settings, source) for settings in parsed["distill"]["also"]]
     recipe = _instance(Recipe, parsed)
     _refuse_inconsistent(recipe, source)
     return recipe
+
+
+def _preset(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """What the preset says that these values name; of distillation nothing that is about another method than theirs."""
+    name = values.get("preset", "ladseg")
+    if name not in PRESETS:
+        raise RecipeError(f"{source}: preset '{name}' is not one of {', '.join(PRESETS)}")
+    preset, distill = PRESETS[name], PRESETS[name].get("distill", {})
+    if values.get("distill", {}).get("method", distill.get("method")) == distill.get("method"):
+        return preset
+    return {**preset, "distill": {key: value for key, value in distill.items() if key not in ALSO}}
+
+
+def _parsed(values: dict[str, Any], source: str) -> dict[str, Any]:
+    try:
+        parsed: dict[str, Any] = recipe_parser().parse_object(values).as_dict()
+    except ArgumentError as error:
+        raise RecipeError(f"{source}: {_one_line(error)}") from None
+    return parsed
 
 
 def _with_one_distill(values: dict[str, Any], source: str) -> dict[str, Any]:
@@ -316,6 +330,21 @@ def _with_one_distill(values: dict[str, Any], source: str) -> dict[str, Any]:
     if not methods or not all(isinstance(method, dict) for method in methods):
         raise RecipeError(f"{source}: distill is a list, but not of sections such as {{method: cwd, weight: 3}}")
     return {**values, "distill": {**methods[0], "also": [*methods[0].get("also", []), *methods[1:]]}}
+
+
+def _further_method(settings: dict[str, Any], source: str) -> dict[str, Any]:
+    """A section of ``also``, its values checked as those of the first method are."""
+    for key in settings:
+        if key not in ALSO:
+            raise RecipeError(f"{source}: unknown key '{key}' of a further method of distill{nearest(key, [*ALSO])}")
+    if "method" not in settings:
+        raise RecipeError(f"{source}: a further method of distill names no method")
+    if settings["method"] not in get_args(DistillMethod):
+        raise RecipeError(
+            f"{source}: distill.method '{settings['method']}' is not one of {', '.join(get_args(DistillMethod))}"
+        )
+    parsed = _parsed({"distill": settings}, source)["distill"]
+    return {key: parsed[key] for key in settings}
 
 
 def recipe_parser(**options: Any) -> ArgumentParser:
@@ -343,6 +372,13 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _read_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: not valid YAML: {_one_line(error)}") from None
+
+
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Nested mappings joined; where both name a key, ``over`` wins. ``label_map`` and ``args`` are values."""
     result = dict(under)
@@ -357,10 +393,22 @@ def _parse_overrides(words: list[str]) -> dict[str, Any]:
         if word.startswith("--"):
             _refuse_unknown_path(word[2:].split("=")[0])
     try:
-        parsed = recipe_parser().parse_args(words, defaults=False)
+        parsed: dict[str, Any] = recipe_parser().parse_args(_without_lists(words), defaults=False).as_dict()
     except ArgumentError as error:
         raise RecipeError(f"command line: {_one_line(error)}") from None
-    return parsed.as_dict()
+    return parsed
+
+
+def _without_lists(words: list[str]) -> list[str]:
+    """``--distill`` with a list of methods as the one section that the parser takes."""
+    result: list[str] = []
+    for word in words:
+        text = word.removeprefix("--distill=")
+        if text.startswith("[") and (text != word or result[-1:] == ["--distill"]):
+            values = _with_one_distill({"distill": _read_yaml(text, "command line: --distill")}, "command line")
+            word = word.removesuffix(text) + json.dumps(values["distill"])
+        result.append(word)
+    return result
 
 
 def _sections() -> dict[str, type]:
@@ -410,12 +458,13 @@ def _refuse_inconsistent(recipe: Recipe, source: str) -> None:
     }.items():
         if value <= 0:
             raise RecipeError(f"{source}: schedule.{key} is {value}; it must be above 0")
-    for settings in recipe.distill.also:
-        for key in settings:
-            if key not in ALSO:
-                raise RecipeError(
-                    f"{source}: unknown key '{key}' of a further method of distill{nearest(key, [*ALSO])}"
-                )
+    for settings in (dataclasses.asdict(recipe.distill), *recipe.distill.also):
+        tau, weight = settings.get("tau"), settings.get("weight")
+        if tau is not None and tau <= 0:
+            raise RecipeError(f"{source}: distill.tau is {tau}; it must be above 0")
+        for value in (weight, *(settings.get("term_weights") or {}).values()):
+            if value is not None and value < 0:
+                raise RecipeError(f"{source}: a weight of distill is {value}; it must be 0 or more")
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
         if warm and not recipe.baseline:
             raise RecipeError(f"{source}: {section}.warm_start starts from the plain student; set baseline: true")

@@ -3,7 +3,8 @@
 import math
 import statistics
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from tests.reference.equations import softmax
 
@@ -173,10 +174,14 @@ def masks(logits: Tensor, tokens: Tensor) -> list[list[list[float]]]:
     return found
 
 
-def maskd(student: Tensor, teacher: Tensor, tokens: Tensor) -> float:
-    """MasKD: half the mean over images, masks and classes of masked squared errors over the mask's size."""
+def maskd(student: Tensor, teacher: Tensor, tokens: Tensor, seen: Tensor | None = None) -> float:
+    """MasKD: half the mean over images, masks and classes of masked squared errors over the mask's size.
+
+    Masks are of the teacher's logits, or of ``seen``.
+    """
     terms = []
-    for s, t, regions in zip(student.double(), teacher.double(), masks(teacher, tokens), strict=True):
+    of_masks = masks(teacher if seen is None else seen, tokens)
+    for s, t, regions in zip(student.double(), teacher.double(), of_masks, strict=True):
         for mask in regions:
             for a, b in zip(s.flatten(1).tolist(), t.flatten(1).tolist(), strict=True):
                 errors = [(m * x - m * y) ** 2 for m, x, y in zip(mask, a, b, strict=True)]
@@ -194,3 +199,54 @@ def dice(logits: Tensor, tokens: Tensor) -> float:
                     product = sum(x * y for x, y in zip(a, b, strict=True))
                     found.append(2 * product / (sum(x * x for x in a) + sum(y * y for y in b)))
     return statistics.fmean(found)
+
+
+def convolution(image: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    """The sum over a kernel's places of what it sees there, in float64."""
+    image, weight = image.double(), weight.double()
+    height, width = image.shape[2] + 2 * padding, image.shape[3] + 2 * padding
+    padded = torch.zeros(*image.shape[:2], height, width, dtype=torch.float64)
+    padded[:, :, padding : height - padding, padding : width - padding] = image
+    rows, columns = weight.shape[2:]
+    total: Tensor | float = 0.0
+    for y in range(rows):
+        for x in range(columns):
+            seen = padded[:, :, y : height - rows + y + 1 : stride, x : width - columns + x + 1 : stride]
+            total = total + torch.einsum("oi,nihw->nohw", weight[:, :, y, x], seen)
+    return total + bias.double()[:, None, None]
+
+
+def mgd(student: Tensor, teacher: Tensor, kept: Tensor, first: nn.Conv2d, second: nn.Conv2d) -> float:
+    """MGD, Eq. 4 and 5: the sum over channels and positions of squared errors of what is generated, mean over images.
+
+    ``student`` has the teacher's width; ``kept`` ``(N, 1, h, w)`` is 0 where it is masked out.
+    """
+    hidden = convolution(student * kept, first.weight, first.bias, padding=1).clamp(min=0)
+    generated = convolution(hidden, second.weight, second.bias, padding=1)
+    errors = (generated - teacher.double()).square().flatten(1).tolist()
+    return statistics.fmean(sum(image) for image in errors)
+
+
+def discriminator(scores: Tensor, norm: nn.BatchNorm2d, layers: nn.Sequential) -> Tensor:
+    """Batch norm; convolutions of spectral norm one, stride 2; self-attention; a last convolution. In float64.
+
+    ``layers`` gives the weights; what each does is written out here.
+    """
+    x = scores.double()
+    mean, spread = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
+    x = (x - mean) / (spread + norm.eps).sqrt() * norm.weight.double()[:, None, None]
+    x = x + norm.bias.double()[:, None, None]
+    for layer in layers[:-1]:
+        if isinstance(layer, nn.Conv2d):
+            raw = layer.parametrizations.weight.original.double()
+            x = convolution(x, raw / torch.linalg.matrix_norm(raw.flatten(1), 2), layer.bias, stride=2, padding=1)
+        elif isinstance(layer, nn.LeakyReLU):
+            x = torch.where(x > 0, x, 0.1 * x)
+        else:
+            query, key, value = (
+                convolution(x, part.weight, part.bias).flatten(2) for part in (layer.query, layer.key, layer.value)
+            )
+            weights = (query.transpose(1, 2) @ key).exp()  # of each position to all
+            weights = weights / weights.sum(2, keepdim=True)
+            x = x + layer.gamma.double() * (value @ weights.transpose(1, 2)).view_as(x)
+    return convolution(x, layers[-1].weight, layers[-1].bias)

@@ -146,6 +146,8 @@ def test_another_recipe_is_refused(finished: bool, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="teacher a, and now it is b"):
         train_line(tmp_path, fingerprint={"teacher": "b"})
     train_line(tmp_path, replace(SHORT, save_every=1), fingerprint={"teacher": "a"})
+    # A key that the program did not have then, at null.
+    train_line(tmp_path, fingerprint={"teacher": "a", "distill": None})
 
 
 def test_non_finite_term_stops_with_its_name_and_step(tmp_path: Path) -> None:

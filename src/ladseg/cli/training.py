@@ -125,7 +125,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
     folder = Path(known.out or f"runs/{recipe.name}-compare")
     results = compare(
         replace(recipe, out=str(folder)),
-        known.methods.split(","),
+        [word.strip() for word in known.methods.split(",")],
         known.seeds,
         known.teacher,
         known.teacher_weights,

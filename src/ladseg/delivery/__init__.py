@@ -33,5 +33,6 @@ from .table import teacher_remark as teacher_remark
 from .table import verdict as verdict
 from .video import VideoWriter as VideoWriter
 from .video import open_video as open_video
+from .weights import is_trained as is_trained
 from .weights import load_student as load_student
 from .weights import save_student as save_student

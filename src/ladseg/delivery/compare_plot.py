@@ -27,7 +27,7 @@ def save_compare_plot(path: Path, comparison: dict[str, Any]) -> None:
     plain = sorted(point for row, point in zip(rows, points, strict=True) if row["teacher"] is None)
     axes.plot(*zip(*plain, strict=True), color="0.6", linestyle="--", zorder=1)
     for row, (x, y) in zip(rows, points, strict=True):
-        axes.errorbar(x, y, 100 * (row["std"] or 0), fmt="o", color=_color(row), capsize=3)
+        axes.errorbar(x, y, 100 * (row["std"] or 0), fmt="o", color=_color(row), capsize=3, elinewidth=0.8, alpha=0.8)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("total training compute, teacher included (student alone = 1)")
@@ -51,12 +51,20 @@ def _label(axes: Any, rows: Sequence[dict[str, Any]], points: Sequence[tuple[flo
         axes.annotate(
             f"{rows[index]['name']}  {points[index][1]:.1f}",
             points[index],
-            xytext=(1.03, height),
+            xytext=(1.06, height),
             textcoords="axes fraction",
             verticalalignment="center",
             fontsize=8,
             color=_color(rows[index]),
-            arrowprops={"arrowstyle": "-", "color": "0.8", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+            # From the middle of the name's left side, so that no line runs through a name.
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "0.8",
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 3,
+                "relpos": (0, 0.5),
+            },
             annotation_clip=False,
         )
 

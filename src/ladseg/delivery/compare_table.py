@@ -24,7 +24,7 @@ class Sheet:
 
 
 ACCURACY = ("method", "mIoU %", "n", "against none (95 %)", "MACs", "x none")
-COST = ("method", "M", "GMACs", "teacher s", "student s", "step ms", "x none", "MB")
+COST = ("method", "teacher M", "teacher GMACs", "teacher s", "student s", "step ms", "x none", "MB")
 
 
 def sheets(comparison: dict[str, Any]) -> list[Sheet]:
@@ -42,15 +42,20 @@ def sheets(comparison: dict[str, Any]) -> list[Sheet]:
 
 
 def compare_tables(comparison: dict[str, Any]) -> list[Table]:
-    """The sheets for the terminal."""
+    """The sheets for the terminal, and what their columns mean.
+
+    Where it is narrow the names of methods are folded, never a figure cut.
+    """
     tables = []
     for sheet in sheets(comparison):
         table = Table(title=sheet.title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
-        for head in sheet.heads:
-            table.add_column(head, justify="left" if head == "method" else "right", no_wrap=True)
+        table.add_column(sheet.heads[0], overflow="fold")
+        for head in sheet.heads[1:]:
+            table.add_column(head.replace(" ", "\n", 1), justify="right", no_wrap=True)
         for row in sheet.rows:
             table.add_row(*row)
         tables.append(table)
+    tables[-1].caption, tables[-1].caption_justify, tables[-1].caption_style = LEGEND, "left", "none"
     return tables
 
 
@@ -77,7 +82,7 @@ def compare_latex(comparison: dict[str, Any]) -> str:
 LEGEND = (
     "mIoU: best evaluation on val, mean ± standard deviation over n seeds. Against none: mean difference of equal "
     "seeds and its 95 % interval by Student's t. MACs: multiply-accumulates, forward and backward, of everything that "
-    "was trained for this student. M, GMACs: the teacher's millions of parameters, multiply-accumulates for one "
+    "was trained for this student. Teacher M, GMACs: its millions of parameters, multiply-accumulates for one "
     "crop. Teacher s: seconds of training before the student's own. Step ms: the student's training step without data "
     "(D_time), all methods in turns in one process. MB: weights, optimizer and the most that a step needs beside them."
 )

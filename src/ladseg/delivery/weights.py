@@ -62,6 +62,26 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
         ModelError: No such file, not one of ours, or one of a network of other code that the caller did not name.
     """
     path = Path(path)
+    header = read_header(path)
+    if ":" in header["model"] and model != header["model"]:
+        raise ModelError(
+            f"{path}: its network is '{header['model']}', code that is not ladseg's; if you trust it, "
+            f"add --model {header['model']}"
+        )
+    origin: dict[str, Any] = {
+        "name": header["model"],
+        **{key: header[key] for key in ("output_stride", "args") if key in header},
+    }
+    network = _delivered(origin, header["num_classes"])
+    try:
+        network.core.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ModelError(f"{path}: does not fit '{header['model']}': {' '.join(str(error).split())[:300]}") from None
+    return network.eval(), header
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What the file of a delivered network says of it; errors as for :func:`load_student`."""
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file")
     try:
@@ -74,19 +94,19 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
             f"{path}: safetensors without ladseg's metadata, so its network is unknown; "
             "give the student.safetensors of a run"
         )
-    header = json.loads(metadata["ladseg"])
-    if ":" in header["model"] and model != header["model"]:
-        raise ModelError(
-            f"{path}: its network is '{header['model']}', code that is not ladseg's; if you trust it, "
-            f"add --model {header['model']}"
-        )
-    origin = {"name": header["model"], **{key: header[key] for key in ("output_stride", "args") if key in header}}
-    network = _delivered(origin, header["num_classes"])
+    header: dict[str, Any] = json.loads(metadata["ladseg"])
+    return header
+
+
+def is_trained(weights: str | None, model: str, num_classes: int) -> bool:
+    """Whether a recipe's weights are those of a network of this model that was delivered for as many classes."""
+    if weights is None:
+        return False
     try:
-        network.core.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise ModelError(f"{path}: does not fit '{header['model']}': {' '.join(str(error).split())[:300]}") from None
-    return network.eval(), header
+        header = read_header(Path(weights))
+    except ModelError:
+        return False
+    return (header["model"], header["num_classes"]) == (model, num_classes)
 
 
 def _delivered(origin: dict[str, Any], num_classes: int) -> Segmenter:

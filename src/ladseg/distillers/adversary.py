@@ -89,7 +89,7 @@ class Discriminator(nn.Module):
         if (height, width) != tuple(logits.shape[-2:]):
             logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
         scores: Tensor = self.layers(self.norm(logits))
-        return scores.float()
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 class SelfAttention(nn.Module):

@@ -11,7 +11,12 @@ class Distiller(nn.Module):
     Args:
         terms: Weight of each term that a forward pass gives, the one that the method is named for first. The loop
             refuses to train without one of them.
+
+    Attributes:
+        reads_aux: Whether it reads the class scores of the teacher's training-only heads, which run for it then.
     """
+
+    reads_aux = False
 
     def __init__(self, terms: dict[str, float]) -> None:
         super().__init__()

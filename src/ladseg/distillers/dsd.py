@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ladseg.distillers.at import attention
 from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import feature_of, match_logits, match_sizes
+from ladseg.distillers.match import both_aux, feature_of, match_logits, match_sizes
 from ladseg.outputs import SegmentationOutput, resize_logits
 
 
@@ -57,19 +57,22 @@ def _overlaps(logits: Tensor, tau: float) -> Tensor:
 
 
 class DSD(Distiller):
-    """:func:`psd_loss` over backbone, head and logits with weight 1000, and :func:`csd_loss` with weight 10.
+    """:func:`psd_loss` over auxiliary logits, head and logits with weight 1000; :func:`csd_loss` with weight 10.
 
-    The comparisons took the auxiliary head's logits for the first map; not every network has such a head, and a teacher
-    in eval mode does not run it, so it is the backbone's last map here.
+    Where one of the networks has no auxiliary head, the backbones' last maps stand in for its logits.
     """
+
+    reads_aux = True
 
     def __init__(self) -> None:
         super().__init__({"dsd_pixel": 1000.0, "dsd_category": 10.0})
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        pixel = psd_loss(_maps(student), _maps(teacher))
+        aux = both_aux(student, teacher)
+        first = aux[0] if aux else (feature_of(student, "backbone"), feature_of(teacher, "backbone"))
+        ours, theirs = (
+            [start, feature_of(output, "head"), output.logits]
+            for start, output in zip(first, (student, teacher), strict=True)
+        )
+        pixel = psd_loss(ours, theirs)
         return {"dsd_pixel": pixel, "dsd_category": csd_loss(student.logits, teacher.logits)}
-
-
-def _maps(output: SegmentationOutput) -> list[Tensor]:
-    return [feature_of(output, "backbone"), feature_of(output, "head"), output.logits]

@@ -4,10 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import match_logits
-from ladseg.outputs import SegmentationOutput
+from ladseg.distillers.match import both_aux, match_logits
+from ladseg.outputs import SegmentationOutput, resize_logits
 
 TOKENS = 8
+# What auxiliary logits count beside the main ones.
+AUX_SHARE = 0.4
 
 
 class ReceptiveTokens(nn.Module):
@@ -47,16 +49,20 @@ def dice(masks: Tensor) -> Tensor:
     return others / (len(masks) * count * (count - 1))
 
 
-def masked_loss(student_logits: Tensor, teacher_logits: Tensor, tokens: ReceptiveTokens) -> Tensor:
+def masked_loss(
+    student_logits: Tensor, teacher_logits: Tensor, tokens: ReceptiveTokens, seen: Tensor | None = None
+) -> Tensor:
     """``1/2 mean_{n,k,c} sum_p M_k(p)^2 (S_c(p) - T_c(p))^2 / sum_p M_k(p)``, with the masks of the teacher's logits.
 
     Args:
         student_logits: ``(N, C, h, w)``.
         teacher_logits: ``(N, C, h', w')``; the larger map is resized to the smaller.
         tokens: From the first stage.
+        seen: The main logits ``(N, C, h'', w'')`` that masks are of, where ``teacher_logits`` are auxiliary ones.
     """
     student, teacher = match_logits(student_logits, teacher_logits)
-    masks = tokens.masks(teacher).to(student.dtype).flatten(2)  # (N, K, P)
+    seen = teacher if seen is None else resize_logits(seen, (teacher.shape[2], teacher.shape[3]))
+    masks = tokens.masks(seen).to(student.dtype).flatten(2)  # (N, K, P)
     errors = (student - teacher).square().flatten(2)  # (N, C, P)
     sums = torch.einsum("nkp,ncp->nkc", masks.square(), errors)
     return 0.5 * (sums / (masks.sum(2, keepdim=True) + 1e-5)).mean()
@@ -65,12 +71,14 @@ def masked_loss(student_logits: Tensor, teacher_logits: Tensor, tokens: Receptiv
 class MasKD(Distiller):
     """:func:`masked_loss` of the logits, after a first stage that learns the tokens.
 
-    The comparisons added 0.4 times the same of the auxiliary logits; a teacher in eval mode has none, so it is left
-    out.
+    As in the comparisons 0.4 times the same of auxiliary logits is added, under the masks of the main ones, where both
+    networks have as many auxiliary heads.
 
     Args:
         classes: Number of classes.
     """
+
+    reads_aux = True
 
     def __init__(self, classes: int) -> None:
         super().__init__({"maskd": 1.0})
@@ -80,4 +88,7 @@ class MasKD(Distiller):
         return self.tokens
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        return {"maskd": masked_loss(student.logits, teacher.logits, self.tokens)}
+        loss = masked_loss(student.logits, teacher.logits, self.tokens)
+        for ours, theirs in both_aux(student, teacher):
+            loss = loss + AUX_SHARE * masked_loss(ours, theirs, self.tokens, teacher.logits)
+        return {"maskd": loss}

@@ -26,6 +26,13 @@ def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return resize_logits(student, (height, width)), resize_logits(teacher, (height, width))
 
 
+def both_aux(student: SegmentationOutput, teacher: SegmentationOutput) -> list[tuple[Tensor, Tensor]]:
+    """The class scores of the networks' auxiliary heads in pairs; none where they don't have as many."""
+    if len(student.aux) != len(teacher.aux):
+        return []
+    return list(zip(student.aux, teacher.aux, strict=True))
+
+
 def feature_of(output: SegmentationOutput, layer: str) -> Tensor:
     """The feature map of that name.
 

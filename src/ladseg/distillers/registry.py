@@ -53,7 +53,7 @@ def build_distiller(distill: Distill, student: SegmentationOutput, teacher: Segm
         teacher: Any output of the teacher.
 
     Raises:
-        RecipeError: No such method, or two that give one term.
+        RecipeError: No such method, or two that give one term, or a weight of a term that there is not.
         ModelError: A network does not give the feature map that a method reads.
     """
     parts = []
@@ -61,9 +61,15 @@ def build_distiller(distill: Distill, student: SegmentationOutput, teacher: Segm
         if one.method not in DISTILLERS:
             raise RecipeError(f"distill.method '{one.method}' is not one of {', '.join(DISTILLERS)}")
         part = DISTILLERS[one.method](one, student, teacher)
+        named = dict(one.term_weights or {})
         if one.weight is not None and part.terms:
-            own = next(iter(part.terms))  # what a method is named for; KD beside it keeps its weight
-            part.terms = {**part.terms, own: one.weight}
+            # What a method is named for; KD beside it keeps its weight.
+            named = {next(iter(part.terms)): one.weight} | named
+        for term in named.keys() - part.terms:
+            raise RecipeError(
+                f"distill.term_weights: '{term}' is no term of {one.method}, which gives {', '.join(part.terms)}"
+            )
+        part.terms = part.terms | named
         parts.append(part)
     return parts[0] if len(parts) == 1 else Several(parts)
 

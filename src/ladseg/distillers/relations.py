@@ -26,7 +26,8 @@ def relation_loss(
         student_keys: ``(M, P, C)``: M groups of what the rows are compared with.
         teacher_keys: ``(M, P, C')``.
         temperature: Of the similarities.
-        counts: ``(R,)``, whether a row counts; None if all do.
+        counts: ``(R,)``, whether a row counts; None if all do. The mean is over the rows of all processes then, so that
+            gradients that are averaged over processes equal those of one.
     """
     groups, places = student_keys.shape[:2]
     rows = max(1, AT_ONCE // (groups * places))
@@ -37,7 +38,11 @@ def relation_loss(
         total = total + (
             _divergence(*inputs) if len(student) <= rows else checkpoint(_divergence, *inputs, use_reentrant=False)
         )
-    return total / (weights.sum().clamp_min(1.0) * groups)
+    count = weights.sum()
+    if counts is not None and _processes() > 1:
+        dist.all_reduce(count)
+        count = count / _processes()
+    return total / (count.clamp_min(1.0) * groups)
 
 
 def _divergence(
@@ -50,10 +55,14 @@ def _divergence(
 
 def of_all_processes(values: Tensor) -> Tensor:
     """The values of all processes in turn, ``(world * N, ...)``; gradients go back to where they are from."""
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if _processes() == 1:
         return values
     gathered: Tensor = _Gather.apply(values)
     return gathered
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class _Gather(torch.autograd.Function):

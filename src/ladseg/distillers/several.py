@@ -22,6 +22,7 @@ class Several(Distiller):
     def __init__(self, parts: Sequence[Distiller]) -> None:
         super().__init__({})
         self.parts = nn.ModuleList(parts)
+        self.reads_aux = any(part.reads_aux for part in parts)
         for part in parts:
             twice = self.terms.keys() & part.terms.keys()
             if twice:

@@ -39,7 +39,7 @@ class Adapted(Segmenter):
 
     def segment(self, image: Tensor) -> SegmentationOutput:
         output = SegmentationOutput.of(self.module(image))
-        return output if self.training else SegmentationOutput(output.logits, output.features)
+        return output if self.gives_aux else SegmentationOutput(output.logits, output.features)
 
 
 def adapt(

@@ -50,5 +50,5 @@ class OCRNet(Segmenter):
         joined = torch.cat([first, *upsampled], dim=1)
         _, guess = self.guess(joined)
         features, logits = self.head(joined, guess)
-        aux = (guess,) if self.training and self.aux else ()
+        aux = (guess,) if self.gives_aux and self.aux else ()
         return SegmentationOutput(logits, {"backbone": joined, "head": features}, aux)

@@ -29,9 +29,12 @@ class Segmenter(nn.Module):
         origin: The arguments of :func:`ladseg.build_model` that build this structure again, ``name`` first.
         aux_weight: Weight of the training-only heads' loss, as the network's reference recipe has it.
         training_only: Names of the submodules that take no part in prediction.
+        aux_in_eval: Whether to give the class scores of training-only heads in eval mode too, as a frozen teacher's
+            distiller may ask.
     """
 
     aux_weight = 0.4
+    aux_in_eval = False
     training_only: tuple[str, ...] = ()
 
     def __init__(
@@ -59,6 +62,11 @@ class Segmenter(nn.Module):
     def core(self) -> nn.Module:
         """The module whose weights are delivered and whose paths a user names: this one, or the adapted one."""
         return self
+
+    @property
+    def gives_aux(self) -> bool:
+        """Whether training-only heads run now."""
+        return self.training or self.aux_in_eval
 
     @property
     def in_channels(self) -> int:
@@ -127,7 +135,7 @@ class EncoderDecoder(Segmenter):
     Args:
         backbone: Image to a list of feature maps, last one deepest.
         head: On the last map.
-        aux_head: On the second-last map, in training only; None for none.
+        aux_head: On the second-last map, where :attr:`gives_aux`; None for none.
         num_classes: This and the rest as for :class:`Segmenter`.
         input_mean: See there.
         input_std: See there.
@@ -154,7 +162,7 @@ class EncoderDecoder(Segmenter):
     def segment(self, image: Tensor) -> SegmentationOutput:
         maps = self.backbone(image)
         features, logits = self.head(maps[-1])
-        aux = (self.aux_head(maps[-2])[1],) if self.training and self.aux_head is not None else ()
+        aux = (self.aux_head(maps[-2])[1],) if self.gives_aux and self.aux_head is not None else ()
         return SegmentationOutput(logits, {"backbone": maps[-1], "head": features}, aux)
 
 

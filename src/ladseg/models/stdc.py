@@ -153,10 +153,11 @@ class STDC(Segmenter):
         context8, context16 = self._context(maps)
         features, logits = self.head(self.fuse(maps[0], context8))
         named = {"backbone": maps[-1], "head": features}
-        if not self.training or self.context_heads is None or self.boundary_head is None:
+        if not self.gives_aux or self.context_heads is None or self.boundary_head is None:
             return SegmentationOutput(logits, named)
         aux = tuple(head(x)[1] for head, x in zip(self.context_heads, (context8, context16), strict=True))
-        return SegmentationOutput(logits, named, aux, self.boundary_head(maps[0])[1])
+        boundary = self.boundary_head(maps[0])[1] if self.training else None
+        return SegmentationOutput(logits, named, aux, boundary)
 
     def _context(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What strides 32 and 16 and the whole image tell, at the sizes of strides 8 and 16."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.distillers import Distiller
+from ladseg.models import Segmenter
 from ladseg.objectives.supervision import supervised_terms, weighted
 from ladseg.objectives.teaching import FrozenTeacherObjective
 from ladseg.outputs import SegmentationOutput
@@ -31,6 +32,9 @@ class StudentObjective(FrozenTeacherObjective):
         teacher_input: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__(teacher, teacher_input)
+        for part in teacher.modules():
+            if isinstance(part, Segmenter):
+                part.aux_in_eval = distiller.reads_aux
         self.student = student
         self.distiller = distiller
         self.weight = weight

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ladseg.delivery import is_trained
 from ladseg.errors import RecipeError
 from ladseg.recipe import Recipe
 from ladseg.studies.comparison import summarize
@@ -13,11 +14,13 @@ from ladseg.studies.environment import describe_environment
 from ladseg.studies.method_costs import count_costs, time_steps, total_macs
 from ladseg.studies.methods import (
     LAD,
+    LAD_WARM,
     NONE,
     NONE_LONG,
     Method,
     classic_teacher,
     default_teacher,
+    from_own_weights,
     lengthened,
     make_method,
 )
@@ -91,6 +94,8 @@ def compare(
     recipe = replace(recipe, baseline=True, seed=0)
     if (recipe.folder / "student.safetensors").exists():
         raise RecipeError(f"{recipe.folder} holds a run, not a comparison; choose another --out")
+    if teacher_weights and not teacher:
+        raise RecipeError("--teacher-weights are those of a classic teacher; name its network with --teacher")
     chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
     made = (make_method(recipe, word, chosen) for word in [NONE, *methods])
     wanted = list({method.name: method for method in made}.values())  # two words may name one
@@ -105,6 +110,8 @@ def compare(
     classes = sets[0].spec.num_classes
     for method in wanted:
         check_networks(method.recipe, classes)
+    if is_trained(recipe.student.weights, recipe.student.model, classes):
+        wanted = [from_own_weights(method) if method.name == LAD_WARM else method for method in wanted]
     wanted = _with_steps_of_lad(wanted, make_method(recipe, LAD, chosen), classes, recipe.folder, say)
     cells = [Cell(method, seed, recipe.folder / f"seed-{seed}" / method.name) for seed in seeds for method in wanted]
     _train([cell for cell in cells if picked is None or cell.key in picked], sets, say)

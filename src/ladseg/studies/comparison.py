@@ -13,6 +13,7 @@ from ladseg.errors import RecipeError
 from ladseg.recipe import Recipe
 from ladseg.studies.method_costs import Costs, starts_from_baseline, total_macs
 from ladseg.studies.methods import NONE, NONE_LONG, Method
+from ladseg.studies.networks import teacher_network
 
 # Results of a method's runs, by seed.
 Runs = Mapping[int, dict[str, Any]]
@@ -37,8 +38,8 @@ def summarize(
         difference to ``none`` with ``mean``, ``low`` and ``high`` (95 %, Student's t), and ``against_long``, that to
         ``none-long``; ``seconds`` and ``teacher_seconds`` of the training steps, means over seeds, the latter with all
         that teacher or student start from; ``macs``, the multiply-accumulates of all training; ``step_ms``,
-        ``step_memory`` in bytes; ``student`` and ``teacher`` with ``parameters`` and ``macs`` of one prediction. What
-        is not known is None.
+        ``step_memory`` in bytes; ``student`` and ``teacher`` with ``parameters`` and ``macs`` of one prediction, the
+        latter with ``model`` and the ``name`` of its training too. What is not known is None.
     """
     alone, longer = ({seed: _mean_iou(run) for seed, run in runs.get(name, {}).items()} for name in (NONE, NONE_LONG))
     rows = []
@@ -60,7 +61,8 @@ def summarize(
                 "step_ms": cost.time and cost.time.milliseconds,
                 "step_memory": cost.time and cost.time.memory,
                 "student": vars(cost.student),
-                "teacher": cost.teacher and {"name": method.teacher, **vars(cost.teacher)},
+                "teacher": cost.teacher
+                and {"name": method.teacher, "model": teacher_network(method.recipe).model, **vars(cost.teacher)},
             }
         )
     seeds = sorted({seed for finished in runs.values() for seed in finished})

@@ -1,5 +1,6 @@
 """What the methods of a comparison cost: counted once, and timed in turns."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -46,12 +47,14 @@ class MethodCost:
         step_macs: Multiply-accumulates of one step of each training that its student depends on.
         student: The network that is delivered.
         teacher: The network that it learns from; None without one.
+        recipe: Tells apart what it was counted for.
         time: The student's training step; None if it has not been measured.
     """
 
     step_macs: dict[str, int]
     student: NetworkCost
     teacher: NetworkCost | None
+    recipe: str
     time: StepTime | None = None
 
 
@@ -69,7 +72,8 @@ def count_costs(methods: Sequence[Method], num_classes: int, folder: Path, say: 
     """
     costs = _read(folder)
     for method in methods:
-        if method.name not in costs:
+        known = costs.get(method.name)
+        if known is None or known.recipe != _identity(method.recipe, num_classes):
             say(f"counting a training step of {method.name}")
             costs[method.name] = _count(method, num_classes)
             _write(costs, folder)
@@ -83,7 +87,11 @@ def time_steps(
     if any(costs[method.name].time is None for method in methods):
         say(f"timing a training step of {len(methods)} methods in turns")
         steps = {method.name: trainings_of(method.recipe, num_classes)[-1] for method in methods}
-        times = step_times(steps, num_classes, device)
+        try:
+            times = step_times(steps, num_classes, device)
+        except torch.cuda.OutOfMemoryError:
+            say(f"the networks of {len(methods)} methods don't fit {device} together: their steps are not timed")
+            return costs
         costs = {name: replace(cost, time=times.get(name)) for name, cost in costs.items()}
         _write(costs, folder)
     return costs
@@ -117,24 +125,34 @@ def trainings_of(recipe: Recipe, num_classes: int) -> list[Training]:
     teacher = teacher_training(recipe, num_classes, None)
     assert isinstance(teacher.network, Network)
     student = student_training(recipe, num_classes, None, teacher.network)
-    first_stage = first_stage_training(recipe, student)
     before = [*([baseline] if starts_from_baseline(recipe) else []), teacher]
-    return [*before, *([first_stage] if first_stage is not None else []), student]
+    first_stage = first_stage_training(recipe, student)
+    if first_stage is None:
+        return [*before, student]
+    # It has unfrozen its part of that student, whose own step would be counted as training it too.
+    return [*before, first_stage, student_training(recipe, num_classes, None, teacher.network)]
 
 
 def _count(method: Method, num_classes: int) -> MethodCost:
     trainings = trainings_of(method.recipe, num_classes)
-    # The student's objective freezes its teacher: the teacher's own steps are counted on another copy.
-    counted = {training.key: step_macs(training, num_classes) for training in trainings if training.key != "teacher"}
+    # The student's objective freezes its teacher, and may ask it for more than a prediction: another copy is counted.
+    trainings = [teacher_training(method.recipe, num_classes, None) if t.key == "teacher" else t for t in trainings]
+    counted = {training.key: step_macs(training, num_classes) for training in trainings}
     networks = {t.key: t.network for t in trainings if isinstance(t.network, Network)}
-    if "teacher" in networks:
-        counted["teacher"] = step_macs(teacher_training(method.recipe, num_classes, None), num_classes)
     crop = method.recipe.schedule.crop
     return MethodCost(
         counted,
         _network_cost(networks[trainings[-1].key], crop),
         _network_cost(networks["teacher"], crop) if "teacher" in networks else None,
+        _identity(method.recipe, num_classes),
     )
+
+
+def _identity(recipe: Recipe, num_classes: int) -> str:
+    schedule = recipe.schedule
+    parts = [asdict(section) for section in (recipe.student, recipe.teacher, recipe.distill)]
+    step = [schedule.batch_size, schedule.crop, schedule.optimizer, schedule.precision]
+    return hashlib.sha256(json.dumps([*parts, *step, num_classes], sort_keys=True).encode()).hexdigest()
 
 
 def _network_cost(network: Network, size: tuple[int, int]) -> NetworkCost:
@@ -156,6 +174,7 @@ def _read(folder: Path) -> Costs:
             values["step_macs"],
             NetworkCost(**values["student"]),
             NetworkCost(**teacher) if teacher else None,
+            values.get("recipe", ""),
             StepTime(**time) if time else None,
         )
     return costs

@@ -15,6 +15,8 @@ LAD, LAD_WARM = "lad", "lad-warm"
 # CWD with everything beside it, which the field's tables call CWD.
 CWD_FULL = "cwd-full"
 RIVALS = (*(name for name in DISTILLERS if name != "none"), CWD_FULL)
+# Weights that a method's authors chose for one data set, by the method's name and the set's layout.
+OWN_WEIGHTS = {("cirkd", "voc"): {"cirkd_pixel": 0.01, "cirkd_region": 0.01}}
 METHODS = (NONE, NONE_LONG, LAD, LAD_WARM, *RIVALS)
 
 
@@ -42,7 +44,7 @@ def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
         word: One of ``METHODS``. A distiller may name its teacher: ``kd+label`` is label-assisted, ``kd+self`` the
             student's own network, which sees no label and is trained for as many passes as the label-assisted one,
             ``kd+MODEL`` any other network.
-        teacher: The teacher of a distiller that names none.
+        teacher: The teacher of a distiller that names none, or its model.
 
     Raises:
         RecipeError: No such method.
@@ -54,11 +56,28 @@ def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
         return Method(name, replace(base, distill=Distill(method="none")), None)
     if name in (LAD, LAD_WARM):
         return _lad(base, name)
+    named = {"label": label_teacher(base), "self": self_teacher(base)}
+    if teacher not in named.values():
+        named[teacher.model or base.student.model] = teacher
+    chosen = (named.get(own) or classic_teacher(base, own)) if own else teacher
+    teacher_name = _file_name(next((word for word, one in named.items() if one == chosen), own))
+    return Method(f"{name}+{teacher_name}", replace(base, distill=_rival(base, name), teacher=chosen), teacher_name)
+
+
+def _rival(base: Recipe, name: str) -> Distill:
+    """The distiller with weights of its own; what its teacher sees and which layer is read are the recipe's."""
+    shared = base.distill
     settings: Any = {"method": "cwd", "recipe": "full"} if name == CWD_FULL else {"method": name}
-    teachers = {"": teacher, "label": label_teacher(base), "self": self_teacher(base)}
-    recipe = replace(base, distill=Distill(**settings), teacher=teachers.get(own) or classic_teacher(base, own))
-    teacher_name = _teacher_name(recipe)
-    return Method(f"{name}+{teacher_name}", recipe, teacher_name)
+    if (name, base.data.layout) in OWN_WEIGHTS:
+        settings["term_weights"] = OWN_WEIGHTS[name, base.data.layout]
+    return Distill(layer=shared.layer, alpha=shared.alpha, class_weights=shared.class_weights, **settings)
+
+
+def from_own_weights(method: Method) -> Method:
+    """The same where the student is trained already: teacher and student go on from its weights as they are."""
+    teacher = replace(method.recipe.teacher, warm_start=False, weights=None)
+    distill = replace(method.recipe.distill, warm_start=False)
+    return replace(method, recipe=replace(method.recipe, teacher=teacher, distill=distill))
 
 
 def lengthened(method: Method, iterations: int) -> Method:
@@ -82,14 +101,22 @@ def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> Tea
 
 
 def self_teacher(base: Recipe) -> Teacher:
-    """What is left of LAD's teacher without the label: one path of twice the steps instead of two paths."""
+    """The student's network, trained as LAD's teacher without the label: one path of twice the steps, not two paths."""
     steps = base.teacher.iterations or base.schedule.iterations
-    return replace(base.teacher, label_assisted=False, iterations=2 * steps)
+    return replace(_of_the_students_model(base), label_assisted=False, iterations=2 * steps)
 
 
 def label_teacher(base: Recipe) -> Teacher:
-    """LAD's teacher."""
-    return replace(base.teacher, label_assisted=True)
+    """LAD's teacher: the recipe's, or the student's network where the recipe has another one as a classic teacher."""
+    return replace(base.teacher if base.teacher.label_assisted else _of_the_students_model(base), label_assisted=True)
+
+
+def _of_the_students_model(base: Recipe) -> Teacher:
+    if base.teacher_is_students_model:
+        return base.teacher
+    return replace(
+        base.teacher, model=None, args=None, weights=None, output_stride=None, features=None, aux_weight=None
+    )
 
 
 def _lad(base: Recipe, name: str) -> Method:
@@ -98,15 +125,11 @@ def _lad(base: Recipe, name: str) -> Method:
     if name == LAD_WARM:
         # Widened by zeros the teacher is the trained student; the student goes on from its own weights.
         steps = teacher.iterations or max(1, base.schedule.iterations // 2)
-        teacher = replace(teacher, warm_start=True, slice_std=0.0, iterations=steps)
+        own = replace(_of_the_students_model(base), label_assisted=True)
+        teacher = replace(own, warm_start=True, slice_std=0.0, iterations=steps)
         distill = replace(distill, warm_start=True)
     return Method(name, replace(base, teacher=teacher, distill=distill), "label" if name == LAD else "label-warm")
 
 
-def _teacher_name(recipe: Recipe) -> str:
-    if recipe.teacher.label_assisted:
-        return "label"
-    if recipe.teacher_is_students_model and recipe.teacher_starts_warm:
-        return "self"
-    model = recipe.teacher.model or recipe.student.model
+def _file_name(model: str) -> str:
     return "".join(c if c.isalnum() or c in "._@-" else "-" for c in model)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ladseg.errors import TrainingError
 from ladseg.recipe import Schedule
@@ -33,9 +34,17 @@ def refuse_other_identity(folder: Path, there: str, now: str) -> None:
     """
     if there == now:
         return
-    old, new = json.loads(there), json.loads(now)
+    # A key that came into the program later does not tell trainings apart where it is left at null.
+    old, new = _named(json.loads(there)), _named(json.loads(now))
+    if old == new:
+        return
     key = next(k for k in sorted(old | new) if old.get(k) != new.get(k))
     raise TrainingError(
         f"{folder}: holds a training with {key} {old.get(key)}, and now it is {new.get(key)}; "
         "go back to that value, choose another folder, or delete this one"
     )
+
+
+def _named(value: Any) -> Any:
+    """JSON's values without the keys that hold null."""
+    return {k: _named(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value

@@ -1,0 +1,124 @@
+"""Every method with either kind of teacher: trained, stopped, resumed and delivered by the loop."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ladseg.recipe import Recipe, Schedule, Student, Teacher
+from ladseg.seeds import generator_for
+from ladseg.studies.methods import RIVALS, default_teacher, make_method
+from ladseg.studies.networks import Network
+from ladseg.studies.trainings import Training, student_training, teacher_training
+from ladseg.training import fit, make_accelerator
+
+CLASSES = 9
+STEPS = 2
+BASE = Recipe(
+    student=Student(model="pspnet@test_resnet"),
+    teacher=Teacher(iterations=3),
+    schedule=Schedule(iterations=STEPS, batch_size=2, crop=(32, 48), precision="fp32", eval_every=STEPS, save_every=1),
+)
+LABELLED, CLASSIC = "label", "fcn@test_efficientnet"
+
+
+class Killed(Exception):
+    """As it were."""
+
+
+@pytest.fixture(autouse=True)
+def _own_accelerator() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def student_of(method: str, teacher: str, optimizer: str) -> Training:
+    """Student, teacher and distiller as they start; the teacher untrained."""
+    recipe = make_method(BASE, f"{method}+{teacher}", default_teacher(BASE)).recipe
+    recipe = replace(recipe, schedule=replace(recipe.schedule, optimizer=optimizer))  # type: ignore[arg-type]
+    network = teacher_training(recipe, CLASSES, None).network
+    assert isinstance(network, Network)
+    return student_training(recipe, CLASSES, None, network)
+
+
+def train(training: Training, folder: Path, killed_at: int | None = None) -> None:
+    def batches(start: int) -> Iterator[dict[str, Tensor]]:
+        for step in range(start, STEPS):
+            if step == killed_at:
+                raise Killed
+            generator = generator_for("batch", step)
+            label = torch.randint(CLASSES, (2, 4, 6), generator=generator).repeat_interleave(8, 1)
+            label[:, :3] = 255
+            yield {
+                "image": torch.randn(2, 3, 32, 48, generator=generator),
+                "label": label.repeat_interleave(8, 2).to(torch.uint8),
+                "seed": torch.arange(2) + step,
+            }
+
+    accelerator = make_accelerator("fp32", folder)
+    fit(
+        training.objective,
+        training.network,
+        batches,
+        None,
+        training.schedule,
+        folder,
+        accelerator,
+        seed=0,
+        title="student",
+    )
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_a_stopped_training_ends_as_an_unbroken_one(method: str, tmp_path: Path) -> None:
+    optimizer = "adamw" if method in ("ifvd", "mgd") else "sgd"
+    train(student_of(method, LABELLED, optimizer), tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(student_of(method, LABELLED, optimizer), tmp_path / "broken", killed_at=1)
+    train(student_of(method, LABELLED, optimizer), tmp_path / "broken")
+    whole, broken = (last_checkpoint(tmp_path / run) for run in ("whole", "broken"))
+    for key in ("objective", "optimizer"):
+        assert_equal(whole[key], broken[key])
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_what_a_distiller_trains_is_kept_and_not_delivered(method: str, tmp_path: Path) -> None:
+    """With a classic teacher of another network and other widths."""
+    training = student_of(method, CLASSIC, "sgd")
+    distiller = training.objective.distiller
+    before = {name: value.clone() for name, value in distiller.state_dict().items()}
+    train(training, tmp_path)
+    kept = last_checkpoint(tmp_path)["objective"]
+    assert {name.split(".")[0] for name in kept} == {"student", *(["distiller"] if before else [])}
+    assert all(torch.equal(kept[f"distiller.{name}"], value) for name, value in distiller.state_dict().items())
+    for name, parameter in distiller.named_parameters():
+        # Biases may have no gradient: the sides of a hinge loss cancel, and a softmax does not see a key's.
+        if parameter.ndim > 1 or not parameter.requires_grad:
+            assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
+    assert load_file(tmp_path / "weights.safetensors").keys() == training.network.state_dict().keys()
+
+
+def last_checkpoint(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / f"checkpoints/step_{STEPS:06d}.pt", weights_only=True)
+    return content
+
+
+def assert_equal(one: object, two: object) -> None:
+    """Bit for bit, whatever holds the tensors."""
+    if isinstance(one, Tensor):
+        assert torch.equal(one, two)  # type: ignore[arg-type]
+    elif isinstance(one, dict):
+        assert one.keys() == two.keys()  # type: ignore[attr-defined]
+        for key, value in one.items():
+            assert_equal(value, two[key])  # type: ignore[index]
+    elif isinstance(one, list | tuple):
+        for a, b in zip(one, two, strict=True):  # type: ignore[call-overload]
+            assert_equal(a, b)
+    else:
+        assert one == two
