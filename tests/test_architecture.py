@@ -15,6 +15,7 @@ LEVELS = {
     "files": 0,
     "presets": 0,
     "recipe": 0,
+    "recipe_files": 0,
     "progress": 0,
     "label_noise": 1,
     "data": 1,

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from ladseg.cli import main
 from ladseg.data import write_demo_scenes
 from ladseg.delivery import load_student
-from ladseg.recipe import load_recipe, recipe_names
+from ladseg.recipe_files import load_recipe, recipe_names
 
 SMALL = {
     "student.model": "pspnet@test_resnet",

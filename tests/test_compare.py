@@ -27,7 +27,8 @@ from ladseg.delivery import compare_tables, is_trained, paper_rows, save_student
 from ladseg.delivery.compare_plot import spread
 from ladseg.errors import RecipeError
 from ladseg.models import list_models
-from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher, load_recipe
+from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher
+from ladseg.recipe_files import load_recipe
 from ladseg.studies import compare, train
 from ladseg.studies.comparison import mean_with_interval
 from ladseg.studies.method_costs import count_costs, time_steps, total_macs, trainings_of

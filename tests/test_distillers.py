@@ -30,7 +30,8 @@ from ladseg.distillers.several import Several
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models import build_model
 from ladseg.objectives import FirstStageObjective, StudentObjective
-from ladseg.recipe import Distill, dump_recipe, make_recipe
+from ladseg.recipe import Distill
+from ladseg.recipe_files import dump_recipe, make_recipe
 from tests.reference import distillation, equations
 
 LOSSES = {"cwd": (cwd_loss, equations.cwd), "kd": (kd_loss, equations.kd)}

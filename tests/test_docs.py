@@ -19,7 +19,8 @@ import ladseg
 from ladseg.cli import make_parser
 from ladseg.data import LAYOUTS
 from ladseg.delivery import export_student, save_student
-from ladseg.recipe import Recipe, make_recipe
+from ladseg.recipe import Recipe
+from ladseg.recipe_files import make_recipe
 from tests.test_architecture import PUBLIC
 
 ROOT = Path(__file__).parents[1]

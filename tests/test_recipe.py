@@ -7,7 +7,8 @@ import pytest
 
 from ladseg.errors import RecipeError
 from ladseg.presets import PRESETS
-from ladseg.recipe import Recipe, dump_recipe, load_recipe, make_recipe, recipe_names
+from ladseg.recipe import Recipe
+from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe, recipe_names
 
 CONTRACT = """
 name: camvid-lad

@@ -17,6 +17,6 @@ from .objectives import StudentObjective as StudentObjective
 from .objectives import TeacherObjective as TeacherObjective
 from .outputs import SegmentationOutput as SegmentationOutput
 from .recipe import Recipe as Recipe
-from .recipe import load_recipe as load_recipe
+from .recipe_files import load_recipe as load_recipe
 
 __version__ = "0.1.0"

@@ -10,7 +10,8 @@ from PIL import Image
 
 from ladseg.cli import main
 from ladseg.data import LAYOUTS
-from ladseg.recipe import Data, load_recipe
+from ladseg.recipe import Data
+from ladseg.recipe_files import load_recipe
 from tests.data.miniatures import cityscapes, voc
 
 

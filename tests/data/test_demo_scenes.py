@@ -7,7 +7,8 @@ from PIL import Image
 
 from ladseg.data import check_dataset, open_dataset, write_demo_scenes
 from ladseg.data.demo_scenes import CLASSES, VOID, draw_scene
-from ladseg.recipe import Data, load_recipe
+from ladseg.recipe import Data
+from ladseg.recipe_files import load_recipe
 
 
 def test_scenes_are_written_once_and_pass_the_check(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from ladseg.cli import main
 from ladseg.data import LAYOUTS, check_dataset, detect, find_split, open_dataset, survey, train_loader
 from ladseg.data.layouts.cityscapes import CITIES, PUBLISHED
 from ladseg.errors import DataError
-from ladseg.recipe import Data, load_recipe, recipe_names
+from ladseg.recipe import Data
+from ladseg.recipe_files import load_recipe, recipe_names
 from tests.data.miniatures import BANDS, MINIATURES, SIZE, Miniature, cityscapes, coco_stuff_10k, grey, voc
 
 

@@ -85,7 +85,7 @@ def _data(known: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _recipes(known: argparse.Namespace, rest: list[str]) -> None:
-    from ladseg.recipe import recipe_names, recipe_text
+    from ladseg.recipe_files import recipe_names, recipe_text
 
     if known.name:
         print(recipe_text(known.name), end="")

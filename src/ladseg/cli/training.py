@@ -10,7 +10,7 @@ from ladseg.cli.words import cell, seeds
 
 def add_commands(command: Commands) -> None:
     """demo, train, compare, report, paper."""
-    from ladseg.recipe import recipe_parser
+    from ladseg.recipe_files import recipe_parser
 
     options = recipe_parser(prog="ladseg", add_help=False, usage=argparse.SUPPRESS).format_help()
     keys_help = "Every key of a recipe can be set here too:\n" + options
@@ -68,7 +68,7 @@ def add_commands(command: Commands) -> None:
 
 def _demo(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.data import write_demo_scenes
-    from ladseg.recipe import load_recipe
+    from ladseg.recipe_files import load_recipe
 
     root = Path(known.out) / "data"
     overrides = [
@@ -87,7 +87,7 @@ def _demo(known: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _train(known: argparse.Namespace, rest: list[str]) -> None:
-    from ladseg.recipe import load_recipe
+    from ladseg.recipe_files import load_recipe
 
     _run(load_recipe(known.recipe, rest))
 
@@ -116,7 +116,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.data import write_demo_scenes
     from ladseg.delivery import compare_latex, compare_markdown, compare_tables, save_compare_plot
     from ladseg.files import write_text
-    from ladseg.recipe import load_recipe
+    from ladseg.recipe_files import load_recipe
     from ladseg.studies import compare, is_main_process, write_report, write_results
 
     recipe = load_recipe(known.recipe, rest)

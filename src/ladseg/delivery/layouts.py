@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from ladseg.data.layouts.layout import Layout
-from ladseg.recipe import load_recipe
+from ladseg.recipe_files import load_recipe
 
 
 def layouts_list(layouts: Iterable[Layout]) -> str:

@@ -12,7 +12,8 @@ from ladseg.data import Report, SegmentationDataset, detect, find_split, survey
 from ladseg.data.check import SHOWN
 from ladseg.delivery import PageSample, check_page
 from ladseg.errors import DataError, RecipeError, printable
-from ladseg.recipe import Data, load_recipe, make_recipe, recipe_names
+from ladseg.recipe import Data
+from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
 
 # Pairs of each split on the page.
 SAMPLES = 6

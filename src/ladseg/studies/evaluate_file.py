@@ -11,7 +11,8 @@ from ladseg.delivery import load
 from ladseg.errors import DataError
 from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids, evaluate
 from ladseg.progress import progress
-from ladseg.recipe import Data, make_recipe
+from ladseg.recipe import Data
+from ladseg.recipe_files import make_recipe
 
 
 def evaluate_file(

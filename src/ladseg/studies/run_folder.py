@@ -7,7 +7,8 @@ from typing import Any
 
 from ladseg.errors import RecipeError
 from ladseg.files import write_text
-from ladseg.recipe import VALUES, Recipe, dump_recipe, load_recipe
+from ladseg.recipe import VALUES, Recipe
+from ladseg.recipe_files import dump_recipe, load_recipe
 from ladseg.studies.environment import describe_environment
 
 # What may change between a run's start and its resumption, because no result depends on it.
