@@ -115,6 +115,25 @@ def test_cross_entropy_of_low_precision_gives_its_gradient_in_it() -> None:
     assert logits.grad.flatten().tolist() == [1.0, -1.0]
 
 
+@pytest.mark.parametrize("value", [11, 12, 200, -1])
+def test_cross_entropy_refuses_labels_outside_the_classes(value: int) -> None:
+    with pytest.raises(ValueError, match=f"label has value {value} but there are 11 classes"):
+        cross_entropy(torch.randn(1, 11, 4, 4), torch.full((1, 8, 8), value))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 11, 15, 16, 17])
+def test_cross_entropy_of_any_number_of_classes(classes: int) -> None:
+    logits = (30 * torch.randn(2, classes, 5, 6)).requires_grad_()
+    label = torch.randint(0, classes, (2, 13, 11))
+    label[1, 3] = 255
+    expected = upsampled_cross_entropy(logits, label)
+    (gradient,) = torch.autograd.grad(expected, logits)
+    found = cross_entropy(logits, label)
+    found.backward()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(logits.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_cross_entropy_holds_no_full_size_map() -> None:
     """Of 171 classes, whose map takes 171 MiB here."""
     logits = torch.randn(1, 171, 64, 64, requires_grad=True)
