@@ -78,7 +78,7 @@ def test_tables_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting(CPU, ("fcn@test_resnet",), (32, 48), num_classes=5)
     results = bench(setting, ["pieces", "inference", "scaling"], said.append)
     assert len(said) == 4
-    assert [row["piece"] for row in results["pieces"]] == ["noise", "cross-entropy", "cwd"] * 2
+    assert [row["piece"] for row in results["pieces"]] == ["noise", "cross-entropy", "cwd"] * 3
     assert results["switches"]["torch.compile"] == "division by zero"
     assert {name: len(row["milliseconds"]) for name, row in results["growth"].items()} == dict.fromkeys(
         ("pixels", "classes", "batch"), 3

@@ -85,34 +85,70 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 # Scores of a chunk of full-size rows: few enough to stay in a processor's cache, and to launch few kernels on a GPU.
-CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}
+CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
-def row_chunks(logits: Tensor, rows: int, size: tuple[int, int]) -> list[Tensor]:
-    """Where the rows of :func:`resize_logits` lie between those of a map, in chunks that are worth one operation each.
+@dataclass(frozen=True)
+class RowChunk:
+    """Some rows of a map of full size, between those of a small map.
+
+    Attributes:
+        rows: Which rows they are.
+        source: The small map's rows that they are made of.
+        weights: How much each of ``source`` counts in each of ``rows``, of sum 1: ``(rows, source)``.
+    """
+
+    rows: slice
+    source: slice
+    weights: Tensor
+
+
+def row_chunks(logits: Tensor, rows: int, size: tuple[int, int]) -> list[RowChunk]:
+    """The rows of :func:`resize_logits`, from top to bottom in chunks that are worth one operation each.
 
     Args:
         logits: ``(N, C, h, w)``, or a band of rows of such a map.
         rows: Rows h of the whole map.
         size: Height and width of the result.
-
-    Returns:
-        Float64 ``(chunk,)`` each, from 0 to h - 1, on the CPU: nobody waits for a device to know them.
     """
     places = torch.arange(size[0], dtype=torch.float64) * ((rows - 1) / max(size[0] - 1, 1))
-    chunk = CHUNK.get(logits.device.type, CHUNK["cuda"]) // (len(logits) * logits.shape[1] * size[1])
-    return list(places.split(max(1, chunk)))
+    several = max(1, CHUNK.get(logits.device.type, CHUNK["cuda"]) // (len(logits) * logits.shape[1] * size[1]))
+    chunks = []
+    for begin in range(0, size[0], several):
+        here = places[begin : begin + several]
+        source = range(int(here[0]), min(int(here[-1]) + 2, rows))
+        weights = (1 - (here[:, None] - torch.arange(source.start, source.stop)).abs()).clamp(min=0)
+        weights = weights.to(logits.device, logits.dtype, non_blocking=True)
+        chunks.append(RowChunk(slice(begin, begin + len(here)), slice(source.start, source.stop), weights))
+    return chunks
 
 
-def resize_rows(logits: Tensor, places: Tensor, width: int) -> Tensor:
-    """Rows ``(N, C, rows, width)`` of :func:`resize_logits`: at fractional ``places`` of a map ``(N, C, h, w)``.
+def resize_rows(band: Tensor, weights: Tensor, width: int) -> Tensor:
+    """A chunk ``(N, C, rows, width)`` of :func:`resize_logits`, of the small map's rows ``(N, C, source, w)``.
 
-    They are channels_last whatever came: processors then work on many classes at once.
+    They are widened, and one matrix product makes the others of them. The result is channels_last whatever came:
+    processors then work on many classes at once. No gradient flows.
     """
-    above = places.floor().long().clamp(max=logits.shape[-2] - 1)
-    below = (above + 1).clamp(max=logits.shape[-2] - 1)
-    share = (places - above).to(logits.dtype)[:, None, None]
-    above, below, share = (value.to(logits.device, non_blocking=True) for value in (above, below, share))
-    classes_last = logits.permute(0, 2, 3, 1)
-    rows = classes_last.index_select(1, above).lerp(classes_last.index_select(1, below), share).permute(0, 3, 1, 2)
-    return resize_logits(rows, (len(places), width))
+    wide = resize_logits(band, (band.shape[-2], width)).permute(0, 2, 3, 1)
+    rows = mix_rows(weights, wide.flatten(2))
+    return rows.unflatten(2, wide.shape[2:]).permute(0, 3, 1, 2)
+
+
+def mix_rows(weights: Tensor, rows: Tensor) -> Tensor:
+    """``weights @ rows`` of every image: ``(k, source)`` and ``(N, source, values)`` to ``(N, k, values)``.
+
+    In the precision that comes, whatever autocast does. No gradient flows.
+    """
+    mixed: Tensor = torch.ops.ladseg.mix_rows(weights, rows)
+    return mixed
+
+
+def _mix_rows(weights: Tensor, rows: Tensor) -> Tensor:
+    with torch.autocast(rows.device.type, enabled=False):
+        return torch.bmm(weights.to(rows.dtype).expand(len(rows), -1, -1), rows)
+
+
+# An operation of its own, as torch's interpolation is one: what counts products does not take it for a network's.
+_OPERATIONS = torch.library.Library("ladseg", "DEF")
+_OPERATIONS.define("mix_rows(Tensor weights, Tensor rows) -> Tensor")
+_OPERATIONS.impl("mix_rows", _mix_rows, "CompositeExplicitAutograd")

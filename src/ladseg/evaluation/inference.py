@@ -168,9 +168,9 @@ def _full_size(bands: Iterator[Tensor], height: int | None, size: tuple[int, int
     """
     held = next(bands)
     first, total = 0, height or held.shape[-2]  # the row that ``held`` starts with
-    for places in row_chunks(held, total, size):
-        low, high = int(places[0]), min(int(places[-1]) + 1, total - 1)
-        while first + held.shape[-2] <= high:
+    for chunk in row_chunks(held, total, size):
+        low, high = chunk.source.start, chunk.source.stop
+        while first + held.shape[-2] < high:
             held = torch.cat([held[..., max(0, low - first) :, :], next(bands)], dim=-2)
             first = max(first, low)
-        yield resize_rows(held, places - first, size[1])
+        yield resize_rows(held[..., low - first : high - first, :], chunk.weights, size[1])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ladseg.outputs import resize_rows, row_chunks
+from ladseg.outputs import mix_rows, resize_logits, row_chunks
 
 # Float32 values of the widest register (AVX-512).
 VECTOR = 16
@@ -17,8 +17,8 @@ VECTOR = 16
 def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
     """Mean over the pixels that count, after bilinear upsampling of the logits to the label's size.
 
-    Upsampling and loss are taken together, a few rows at a time: no map of full-size logits is ever held. The gradient
-    is made on the way; it can't be differentiated again.
+    Rows are widened, and then upsampling and loss are taken together, a few rows at a time: no map of full-size logits
+    is ever held. The gradient is made on the way; it can't be differentiated again.
 
     The mean is over the valid pixels of the whole batch, on all processes: gradients that are averaged over
     processes then equal those of one process with the joint batch, however unevenly ignored pixels fall.
@@ -35,12 +35,11 @@ def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Ten
         ValueError: On a processor, a label outside the classes. On a GPU it would have to be waited for.
     """
     valid = label != ignore_index
-    if label.device.type == "cpu":
-        outside = valid & ((label < 0) | (label >= logits.shape[1]))
-        if outside.any():
-            raise ValueError(f"label has value {int(label[outside][0])} but there are {logits.shape[1]} classes")
+    target = torch.where(valid, label, 0)
+    if target.device.type == "cpu":
+        _refuse_others(target, logits.shape[1])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total: Tensor = _Upsampled.apply(logits, label, ignore_index)
+    total: Tensor = _Upsampled.apply(logits, target, valid)
     count = valid.sum().to(torch.float32)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)
@@ -48,31 +47,36 @@ def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Ten
     return total / count.clamp(min=1.0)
 
 
+def _refuse_others(target: Tensor, classes: int) -> None:
+    lowest, highest = (int(value) for value in target.aminmax())
+    if lowest < 0 or highest >= classes:
+        raise ValueError(f"label has value {lowest if lowest < 0 else highest} but there are {classes} classes")
+
+
 class _Upsampled(torch.autograd.Function):
-    """Sum over pixels of the cross-entropy of upsampled logits ``(N, C, h, w)``."""
+    """Sum over valid pixels of the cross-entropy of upsampled logits ``(N, C, h, w)``."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
-        wanted, classes = ctx.needs_input_grad[0], logits.shape[1]
-        logits = _full_vector(logits)
-        gradient = torch.zeros_like(logits, memory_format=torch.channels_last) if wanted else logits.new_empty(0)
+    def forward(ctx: Any, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        wanted, (_, *size) = ctx.needs_input_grad[0], target.shape
+        with torch.set_grad_enabled(wanted):
+            given = logits.detach().contiguous(memory_format=torch.channels_last).requires_grad_(wanted)
+            wide = resize_logits(_full_vector(given), (logits.shape[-2], size[1]))
+        classes_last = wide.detach().permute(0, 2, 3, 1)
+        band = classes_last.flatten(2)
+        slope = torch.zeros_like(band) if wanted else None
         total = logits.new_zeros(())
-        begin = 0
-        for places in row_chunks(logits, logits.shape[-2], (label.shape[-2], label.shape[-1])):
-            low, end = int(places[0]), int(places[-1]) + 2
-            band = logits[:, :, low:end].detach().contiguous(memory_format=torch.channels_last).requires_grad_(wanted)
-            with torch.set_grad_enabled(wanted):
-                rows = resize_rows(band, places - low, label.shape[-1])
-            classes_last = rows.detach().permute(0, 2, 3, 1)
-            loss, slope = _pixels(
-                classes_last.flatten(0, 2), label[:, begin : begin + len(places)].flatten(), ignore_index
+        for chunk in row_chunks(wide, logits.shape[-2], (size[0], size[1])):
+            scores = mix_rows(chunk.weights, band[:, chunk.source])
+            loss, slopes = _pixels(
+                scores.view(-1, wide.shape[1]), target[:, chunk.rows].flatten(), valid[:, chunk.rows].flatten()
             )
-            if wanted:
-                slope_of_rows = slope.view(classes_last.shape).permute(0, 3, 1, 2)
-                gradient[:, :, low:end] += torch.autograd.grad(rows, band, slope_of_rows)[0]
+            if slope is not None:
+                slope[:, chunk.source] += mix_rows(chunk.weights.T, slopes.view_as(scores))
             total += loss
-            begin += len(places)
-        ctx.save_for_backward(gradient[:, :classes] if wanted else gradient)
+        if slope is not None:
+            slope = slope.view(classes_last.shape).permute(0, 3, 1, 2)
+            ctx.save_for_backward(torch.autograd.grad(wide, given, slope)[0])
         return total
 
     @staticmethod
@@ -94,19 +98,19 @@ def _full_vector(logits: Tensor) -> Tensor:
     return F.pad(logits, (0, 0, 0, 0, 0, missing), value=lowest)
 
 
-def _pixels(logits: Tensor, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """The summed loss of logits ``(P, C)``, and its gradient: each class's share, less 1 at the label.
+def _pixels(scores: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed loss of scores ``(P, C)``, and its gradient: each class's share, less 1 at the target.
 
     One softmax gives both. torch's own goes over all scores once more to undo the logarithm of its log-softmax.
     """
-    shares = logits.softmax(1)
-    valid = label != ignore_index
-    place = torch.where(valid, label, 0)[:, None]
-    own = torch.where(valid, shares.gather(1, place)[:, 0], 1.0)
-    if own.device.type == "cpu" and bool((own >= torch.finfo(own.dtype).tiny).all()):
+    shares, place = scores.softmax(1), target[:, None]
+    own = shares.gather(1, place)[:, 0]
+    on_cpu = own.device.type == "cpu"
+    if on_cpu and own.amin() >= torch.finfo(own.dtype).tiny:
         loss = -own.log()
     else:  # a share that underflows has a loss all the same; on a GPU nobody waits to learn whether one does
-        loss = logits.amax(1) - shares.amax(1).log() - logits.gather(1, place)[:, 0]
-    first = torch.arange(0, shares.numel(), shares.shape[1], device=shares.device)
-    shares.view(-1).scatter_(0, first + place[:, 0], own - 1)
-    return (loss * valid).sum(), shares.mul_(valid[:, None])
+        loss = scores.amax(1) - shares.amax(1).log() - scores.gather(1, place)[:, 0]
+    shares.scatter_(1, place, (own - 1)[:, None])
+    if not (on_cpu and valid.all()):
+        loss, shares = loss * valid, shares.mul_(valid[:, None])
+    return loss.sum(), shares

@@ -16,17 +16,19 @@ from torch import Tensor
 from ladseg.distillers import cwd_loss
 from ladseg.label_noise import LabelNoise
 from ladseg.losses import cross_entropy
-from ladseg.outputs import resize_rows, row_chunks
+from ladseg.losses.cross_entropy import VECTOR
+from ladseg.outputs import mix_rows, resize_logits, row_chunks
 from ladseg.studies.bench.setting import Setting
 from ladseg.studies.memory import added_by
 from ladseg.studies.timing import in_turns
 
 Work = Callable[[], object]
-CLASSES = (19, 171)
+CLASSES = (11, 19, 171)
 # Pixels of the image for one position of the logits, along a side.
 STRIDE = 8
 FLOAT = 4
 ALPHA = 0.01
+TAU = 4.0
 
 
 def bench_pieces(setting: Setting) -> list[dict[str, Any]]:
@@ -116,15 +118,18 @@ def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> _Piece:
         full = F.interpolate(logits, size=setting.size, mode="bilinear", align_corners=True)
         F.cross_entropy(full, label, ignore_index=255).backward()
 
-    @torch.no_grad()
+    full = _logits(setting, max(classes, VECTOR)).detach()  # torch's softmax of fewer takes longer
+
     def floor() -> None:
-        for places in row_chunks(logits, logits.shape[-2], setting.size):
-            low, end = int(places[0]), int(places[-1]) + 2
-            band = logits[:, :, low:end].contiguous(memory_format=torch.channels_last)
-            rows = resize_rows(band, places - low, setting.size[1])
-            rows = rows.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2)
-            shape = [*rows.shape[:3], band.shape[-1]]
-            torch.ops.aten.upsample_bilinear2d_backward(rows, list(rows.shape[2:]), shape, True)
+        wide = resize_logits(full, (full.shape[-2], setting.size[1])).permute(0, 2, 3, 1)
+        band = wide.flatten(2)
+        slope = torch.zeros_like(band)
+        for chunk in row_chunks(full, full.shape[-2], setting.size):
+            scores = mix_rows(chunk.weights, band[:, chunk.source])
+            shares = scores.view(-1, full.shape[1]).softmax(-1)
+            slope[:, chunk.source] += mix_rows(chunk.weights.T, shares.view_as(scores))
+        slope = slope.view(wide.shape).permute(0, 3, 1, 2)
+        torch.ops.aten.upsample_bilinear2d_backward(slope, list(slope.shape[2:]), list(full.shape), True)
 
     return _Piece({"ours": ours, "upsampled whole": torchs}, floor, 4 * FLOAT * classes * label.numel())
 
@@ -140,11 +145,32 @@ def _cwd(setting: Setting, classes: int) -> _Piece:
         student.grad = None
         cwd_loss(student, teacher).backward()
 
-    def floor() -> None:
-        one, other = (logits.flatten(2).softmax(-1) for logits in (student.detach(), teacher))
-        one.sub_(other)
+    def log_softmaxes() -> None:
+        student.grad = None
+        one, other = (F.log_softmax(logits.flatten(2) / TAU, dim=-1) for logits in (student, teacher))
+        (F.kl_div(one, other, reduction="sum", log_target=True) * (TAU**2 / len(one) / classes)).backward()
 
-    return _Piece({"ours": ours}, floor, 5 * FLOAT * student.numel())
+    def floor() -> None:
+        student.grad = None
+        _SlopeAlone.apply(student, teacher).backward()
+
+    return _Piece({"ours": ours, "log-softmaxes": log_softmaxes}, floor, 5 * FLOAT * student.numel())
+
+
+class _SlopeAlone(torch.autograd.Function):
+    """CWD's gradient for a loss of 0: a loss has to come to torch's autograd so."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        one, other = ((logits.permute(0, 2, 3, 1).flatten(1, 2) / TAU).softmax(1) for logits in (student, teacher))
+        ctx.save_for_backward(one.sub_(other))
+        ctx.shape = student.permute(0, 2, 3, 1).shape
+        return student.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return (slope * grad).view(ctx.shape).permute(0, 3, 1, 2), None
 
 
 def _logits(setting: Setting, classes: int) -> Tensor:
