@@ -84,6 +84,8 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=True)
 
 
+# Float32 values of a processor's widest register (AVX-512).
+VECTOR = 16
 # Scores of a chunk of full-size rows: few enough to stay in a processor's cache, and to launch few kernels on a GPU.
 CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
 

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from ladseg.distillers.base import Distiller
 from ladseg.distillers.match import match_logits
-from ladseg.outputs import SegmentationOutput
+from ladseg.outputs import VECTOR, SegmentationOutput
 
 
 def cwd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 4.0) -> Tensor:
@@ -44,37 +44,56 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, tau: float) -> Tensor:
         images, channels, height, width = student.shape
-        # Channels last, as networks give them: torch's softmax then takes several channels at once.
-        student, teacher = (logits.permute(0, 2, 3, 1).flatten(1, 2) / tau for logits in (student, teacher))
-        own, wanted = student.softmax(1), teacher.softmax(1)
-        log_ratio = _first_log_ratio(student, teacher, own, wanted)
+        dim = _positions(student)
+        student, teacher = (_scaled(logits, dim, tau) for logits in (student, teacher))
+        own, wanted = student.softmax(dim), teacher.softmax(dim)
+        log_ratio = _first_log_ratio(student, teacher, own, wanted, dim)
         gap = teacher.sub_(student)
-        gap -= gap[:, :1].clone()
-        mean = (wanted * gap).sum(1)
+        gap -= gap.narrow(dim, 0, 1).clone()
+        mean = (wanted * gap).sum(dim, keepdim=True)
         to_student, to_teacher = ctx.needs_input_grad[:2]
-        slope = wanted * gap.sub_(mean[:, None]) if to_teacher else None
+        slope = wanted * gap.sub_(mean) if to_teacher else None
         ctx.save_for_backward(own.sub_(wanted) if to_student else None, slope)
-        ctx.scale, ctx.shape = tau / (images * channels), (images, height, width, channels)
+        ctx.scale, ctx.size, ctx.dim = tau / (images * channels), (height, width), dim
         return (mean + log_ratio).sum() * (tau * ctx.scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         factor = grad * ctx.scale
+        slopes = (None if slope is None else slope * factor for slope in ctx.saved_tensors)
         student, teacher = (
-            None if slope is None else (slope * factor).view(ctx.shape).permute(0, 3, 1, 2)
-            for slope in ctx.saved_tensors
+            None if slope is None else slope.movedim(ctx.dim, 2).unflatten(2, ctx.size) for slope in slopes
         )
         return student, teacher, None
 
 
-def _first_log_ratio(student: Tensor, teacher: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
-    """The logarithm ``(N, C)`` of the teacher's over the student's share of the first position."""
-    tiny = torch.finfo(own.dtype).tiny
-    if own.device.type == "cpu" and torch.minimum(own[:, 0], wanted[:, 0]).amin() >= tiny:
-        return (wanted[:, 0] / own[:, 0]).log()
+def _positions(logits: Tensor) -> int:
+    """The dimension that positions take: 1 with classes after them, or 2 with classes before.
+
+    torch's softmax takes many classes at once that lie side by side; one by one, if they don't fill a vector.
+    """
+    side_by_side = logits.is_contiguous(memory_format=torch.channels_last) and not logits.is_contiguous()
+    return 1 if side_by_side and logits.shape[1] >= VECTOR else 2
+
+
+def _scaled(logits: Tensor, dim: int, tau: float) -> Tensor:
+    """Over tau, ``(N, P, C)`` or ``(N, C, P)``, in memory of their own."""
+    if dim == 1:
+        return logits.permute(0, 2, 3, 1).flatten(1, 2) / tau
+    return logits.contiguous().flatten(2) / tau
+
+
+def _first_log_ratio(student: Tensor, teacher: Tensor, own: Tensor, wanted: Tensor, dim: int) -> Tensor:
+    """The logarithm of the teacher's over the student's share of the first position, which is kept as the only one."""
+    one, other = own.narrow(dim, 0, 1), wanted.narrow(dim, 0, 1)
+    if own.device.type == "cpu" and torch.minimum(one, other).amin() >= torch.finfo(own.dtype).tiny:
+        return (other / one).log()
     # A share that underflows has a logarithm all the same; on a GPU nobody waits to learn whether one does.
-    one, other = (x[:, 0] - x.amax(1) + shares.amax(1).log() for x, shares in ((student, own), (teacher, wanted)))
+    one, other = (
+        logits.narrow(dim, 0, 1) - logits.amax(dim, keepdim=True) + shares.amax(dim, keepdim=True).log()
+        for logits, shares in ((student, own), (teacher, wanted))
+    )
     return other - one
 
 

@@ -8,10 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ladseg.outputs import mix_rows, resize_logits, row_chunks
-
-# Float32 values of the widest register (AVX-512).
-VECTOR = 16
+from ladseg.outputs import VECTOR, mix_rows, resize_logits, row_chunks
 
 
 def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:

@@ -16,8 +16,7 @@ from torch import Tensor
 from ladseg.distillers import cwd_loss
 from ladseg.label_noise import LabelNoise
 from ladseg.losses import cross_entropy
-from ladseg.losses.cross_entropy import VECTOR
-from ladseg.outputs import mix_rows, resize_logits, row_chunks
+from ladseg.outputs import VECTOR, mix_rows, resize_logits, row_chunks
 from ladseg.studies.bench.setting import Setting
 from ladseg.studies.memory import added_by
 from ladseg.studies.timing import in_turns
@@ -162,15 +161,18 @@ class _SlopeAlone(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        one, other = ((logits.permute(0, 2, 3, 1).flatten(1, 2) / TAU).softmax(1) for logits in (student, teacher))
+        many = student.shape[1] >= VECTOR  # torch's softmax takes as many side by side, but fewer one by one
+        maps = (logits.flatten(2).mT if many else logits.contiguous().flatten(2) for logits in (student, teacher))
+        one, other = ((logits / TAU).softmax(1 if many else 2) for logits in maps)
         ctx.save_for_backward(one.sub_(other))
-        ctx.shape = student.permute(0, 2, 3, 1).shape
+        ctx.many, ctx.size = many, student.shape[2:]
         return student.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
-        return (slope * grad).view(ctx.shape).permute(0, 3, 1, 2), None
+        slope = slope * grad
+        return (slope.mT if ctx.many else slope).unflatten(2, ctx.size), None
 
 
 def _logits(setting: Setting, classes: int) -> Tensor:
