@@ -49,12 +49,12 @@ class _Divergence(torch.autograd.Function):
         own, wanted = student.softmax(dim), teacher.softmax(dim)
         log_ratio = _first_log_ratio(student, teacher, own, wanted, dim)
         gap = teacher.sub_(student)
-        gap -= gap.narrow(dim, 0, 1).clone()
+        gap = gap - gap.narrow(dim, 0, 1)
         mean = (wanted * gap).sum(dim, keepdim=True)
         to_student, to_teacher = ctx.needs_input_grad[:2]
         slope = wanted * gap.sub_(mean) if to_teacher else None
         ctx.save_for_backward(own.sub_(wanted) if to_student else None, slope)
-        ctx.scale, ctx.size, ctx.dim = tau / (images * channels), (height, width), dim
+        ctx.scale, ctx.shape, ctx.dim = tau / (images * channels), (images, channels, height, width), dim
         return (mean + log_ratio).sum() * (tau * ctx.scale)
 
     @staticmethod
@@ -62,9 +62,7 @@ class _Divergence(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         factor = grad * ctx.scale
         slopes = (None if slope is None else slope * factor for slope in ctx.saved_tensors)
-        student, teacher = (
-            None if slope is None else slope.movedim(ctx.dim, 2).unflatten(2, ctx.size) for slope in slopes
-        )
+        student, teacher = (None if slope is None else slope.movedim(ctx.dim, 2).view(ctx.shape) for slope in slopes)
         return student, teacher, None
 
 
