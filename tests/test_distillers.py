@@ -106,45 +106,6 @@ def test_the_larger_map_is_resized_to_the_smaller(name: str) -> None:
     torch.testing.assert_close(loss(large, small), loss(reduced, small))
 
 
-def by_torch(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
-    """CWD by torch's own divergence, in float64."""
-    one, other = ((logits.double().flatten(2) / tau).log_softmax(-1) for logits in (student, teacher))
-    return torch.nn.functional.kl_div(one, other, reduction="sum", log_target=True) * tau**2 / one[..., 0].numel()
-
-
-@pytest.mark.parametrize("tau", [1.0, 4.0])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("lowered", [(), ("student",), ("teacher",), ("student", "teacher")])
-def test_cwd_where_the_first_share_underflows(
-    lowered: tuple[str, ...], layout: torch.memory_format, tau: float
-) -> None:
-    student, teacher = (logits.contiguous(memory_format=layout) for logits in pair(shape=(2, 5, 6, 7)))
-    for name, logits in (("student", student), ("teacher", teacher)):
-        if name in lowered:
-            logits[..., 0, 0] -= 1000
-    student.requires_grad_()
-    teacher.requires_grad_()
-    expected, found = by_torch(student, teacher, tau), cwd_loss(student, teacher, tau)
-    steps = 3e-4  # float32 of 1,000 goes by 6e-5
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=steps)
-    gradients = (torch.autograd.grad(3 * loss, [student, teacher]) for loss in (found, expected))
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=steps)
-
-
-def test_cwd_where_one_argument_asks_for_its_gradient() -> None:
-    for asks in (0, 1):
-        both = list(pair(shape=(2, 5, 6, 7)))
-        both[asks].requires_grad_()
-        found, expected = (torch.autograd.grad(loss(*both, 4.0), both[asks])[0] for loss in (cwd_loss, by_torch))
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-
-
-def test_cwd_of_channels_far_apart_keeps_its_figures() -> None:
-    student, teacher = pair(shape=(2, 5, 30, 40))
-    student += 100 * torch.randn(2, 5, 1, 1)
-    torch.testing.assert_close(cwd_loss(student, teacher).double(), by_torch(student, teacher, 4.0), rtol=1e-4, atol=0)
-
-
 def test_other_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="images and classes must be the same"):
         cwd_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, 4))
