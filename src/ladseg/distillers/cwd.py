@@ -37,8 +37,9 @@ def cwd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 4.0) -
 class _Divergence(torch.autograd.Function):
     """:func:`cwd_loss` of maps of one size.
 
-    With ``d`` for ``(T - S) / tau``, a channel's divergence is ``sum_p phi(T) (d - d_0) + log(phi_0(T) / phi_0(S))``,
-    position 0 standing for any: softmaxes are all it takes, of which the gradients are made too.
+    A channel's divergence is ``sum_p phi(T) (T - S) / tau`` less what the logarithm of the teacher's sum of
+    exponentials has over the student's. That one is an element's value less the logarithm of its share, so softmaxes
+    are all it takes, of which the gradients are made too.
     """
 
     @staticmethod
@@ -47,22 +48,26 @@ class _Divergence(torch.autograd.Function):
         dim = _positions(student)
         student, teacher = (_scaled(logits, dim, tau) for logits in (student, teacher))
         own, wanted = student.softmax(dim), teacher.softmax(dim)
-        log_ratio = _first_log_ratio(student, teacher, own, wanted, dim)
-        gap = teacher.sub_(student)
-        gap = gap - gap.narrow(dim, 0, 1)
+        gap = teacher - student
+        first, first_wanted = own.narrow(dim, 0, 1), wanted.narrow(dim, 0, 1)
+        if _log_is_exact(first, first_wanted):
+            excess = gap.narrow(dim, 0, 1) - (first_wanted / first).log()
+        else:
+            excess = _log_sum(teacher, wanted, dim) - _log_sum(student, own, dim)
+        del student, teacher  # their memory is the next map's
         mean = (wanted * gap).sum(dim, keepdim=True)
         to_student, to_teacher = ctx.needs_input_grad[:2]
         slope = wanted * gap.sub_(mean) if to_teacher else None
         ctx.save_for_backward(own.sub_(wanted) if to_student else None, slope)
         ctx.scale, ctx.shape, ctx.dim = tau / (images * channels), (images, channels, height, width), dim
-        return (mean + log_ratio).sum() * (tau * ctx.scale)
+        return (mean - excess).sum() * (tau * ctx.scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         factor = grad * ctx.scale
         slopes = (None if slope is None else slope * factor for slope in ctx.saved_tensors)
-        student, teacher = (None if slope is None else slope.movedim(ctx.dim, 2).view(ctx.shape) for slope in slopes)
+        student, teacher = (None if slope is None else slope.transpose(ctx.dim, 2).view(ctx.shape) for slope in slopes)
         return student, teacher, None
 
 
@@ -82,17 +87,14 @@ def _scaled(logits: Tensor, dim: int, tau: float) -> Tensor:
     return logits.contiguous().flatten(2) / tau
 
 
-def _first_log_ratio(student: Tensor, teacher: Tensor, own: Tensor, wanted: Tensor, dim: int) -> Tensor:
-    """The logarithm of the teacher's over the student's share of the first position, which is kept as the only one."""
-    one, other = own.narrow(dim, 0, 1), wanted.narrow(dim, 0, 1)
-    if own.device.type == "cpu" and torch.minimum(one, other).amin() >= torch.finfo(own.dtype).tiny:
-        return (other / one).log()
-    # A share that underflows has a logarithm all the same; on a GPU nobody waits to learn whether one does.
-    one, other = (
-        logits.narrow(dim, 0, 1) - logits.amax(dim, keepdim=True) + shares.amax(dim, keepdim=True).log()
-        for logits, shares in ((student, own), (teacher, wanted))
-    )
-    return other - one
+def _log_is_exact(*shares: Tensor) -> bool:
+    """Whether none has underflowed; on a GPU nobody waits to learn it."""
+    return shares[0].device.type == "cpu" and torch.minimum(*shares).amin().item() >= torch.finfo(shares[0].dtype).tiny
+
+
+def _log_sum(logits: Tensor, shares: Tensor, dim: int) -> Tensor:
+    """The logarithm of the sum of exponentials, by the largest share, which does not underflow."""
+    return logits.amax(dim, keepdim=True) - shares.amax(dim, keepdim=True).log()
 
 
 class CWD(Distiller):

@@ -1,5 +1,7 @@
 """Bring the outputs of two networks to one size and width."""
 
+import math
+
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
@@ -22,7 +24,7 @@ def match_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor
 
 def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Maps ``(N, C, h, w)`` and ``(N, C', h', w')`` in float32, the larger one resized to the smaller's size."""
-    height, width = min(student.shape[-2:], teacher.shape[-2:], key=lambda size: size[0] * size[1])
+    height, width = min(student.shape[-2:], teacher.shape[-2:], key=math.prod)
     return resize_logits(student, (height, width)), resize_logits(teacher, (height, width))
 
 
