@@ -113,15 +113,16 @@ def row_chunks(logits: Tensor, rows: int, size: tuple[int, int]) -> list[RowChun
         rows: Rows h of the whole map.
         size: Height and width of the result.
     """
-    places = torch.arange(size[0], dtype=torch.float64) * ((rows - 1) / max(size[0] - 1, 1))
+    step = (rows - 1) / max(size[0] - 1, 1)
     several = max(1, CHUNK.get(logits.device.type, CHUNK["cuda"]) // (len(logits) * logits.shape[1] * size[1]))
     chunks = []
     for begin in range(0, size[0], several):
-        here = places[begin : begin + several]
-        source = range(int(here[0]), min(int(here[-1]) + 2, rows))
-        weights = (1 - (here[:, None] - torch.arange(source.start, source.stop)).abs()).clamp(min=0)
+        end = min(begin + several, size[0])
+        source = slice(int(begin * step), min(int((end - 1) * step) + 2, rows))
+        places = torch.arange(begin, end, dtype=torch.float64) * step
+        weights = (1 - (places[:, None] - torch.arange(source.start, source.stop)).abs()).clamp(min=0)
         weights = weights.to(logits.device, logits.dtype, non_blocking=True)
-        chunks.append(RowChunk(slice(begin, begin + len(here)), slice(source.start, source.stop), weights))
+        chunks.append(RowChunk(slice(begin, end), source, weights))
     return chunks
 
 
@@ -141,13 +142,13 @@ def mix_rows(weights: Tensor, rows: Tensor) -> Tensor:
 
     In the precision that comes, whatever autocast does. No gradient flows.
     """
-    mixed: Tensor = torch.ops.ladseg.mix_rows(weights, rows)
+    with torch.autocast(rows.device.type, enabled=False):
+        mixed: Tensor = torch.ops.ladseg.mix_rows(weights, rows)
     return mixed
 
 
 def _mix_rows(weights: Tensor, rows: Tensor) -> Tensor:
-    with torch.autocast(rows.device.type, enabled=False):
-        return torch.bmm(weights.to(rows.dtype).expand(len(rows), -1, -1), rows)
+    return torch.bmm(weights.to(rows.dtype).expand(len(rows), -1, -1), rows)
 
 
 # An operation of its own, as torch's interpolation is one: what counts products does not take it for a network's.

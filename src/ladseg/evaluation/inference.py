@@ -147,10 +147,9 @@ def _windows(logits_of: LogitsOf, image: Tensor, window: tuple[int, int], stride
 
 
 def _cover(starts: list[int], length: int, begin: int, end: int, like: Tensor) -> Tensor:
-    """How many windows cover each of the positions from ``begin`` to ``end``."""
-    places = torch.arange(begin, end, device=like.device)[:, None]
-    first = torch.tensor(starts, device=like.device)
-    return ((places >= first) & (places < first + length)).sum(1)
+    """How many windows cover each of the positions from ``begin`` to ``end``, on the device of ``like``."""
+    places, first = torch.arange(begin, end)[:, None], torch.tensor(starts)
+    return ((places >= first) & (places < first + length)).sum(1).to(like.device, non_blocking=True)
 
 
 def _starts(side: int, window: int, stride: int) -> list[int]:

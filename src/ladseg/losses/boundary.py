@@ -6,7 +6,6 @@ from torch import Tensor
 
 from ladseg.outputs import resize_logits
 
-LAPLACIAN = ((-1.0, -1.0, -1.0), (-1.0, 8.0, -1.0), (-1.0, -1.0, -1.0))
 # Strides of the pyramid and their weights in tenths; whole numbers, so that the threshold of one tenth is exact.
 TENTHS = {1: 6, 2: 3, 4: 1}
 THRESHOLD = 1
@@ -26,10 +25,11 @@ def boundary_target(label: Tensor) -> Tensor:
         ``(N, 1, H, W)`` float32.
     """
     value = label[:, None].float()
-    kernel = value.new_tensor(LAPLACIAN)[None, None]
+    laplacian = value.new_full((1, 1, 3, 3), -1.0)
+    laplacian[..., 1, 1] = 8.0
     tenths = torch.zeros_like(value)
     for stride, weight in TENTHS.items():
-        edges = (F.conv2d(value, kernel, stride=stride, padding=1) > 0).float()
+        edges = (F.conv2d(value, laplacian, stride=stride, padding=1) > 0).float()
         tenths += weight * F.interpolate(edges, size=label.shape[-2:], mode="nearest")
     return (tenths > THRESHOLD).float()
 
