@@ -79,9 +79,9 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     In float32, whatever came; float64 stays.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if tuple(logits.shape[-2:]) == tuple(size):
+    if logits.shape[-2:] == size:
         return logits
-    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=True)
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
 
 # Float32 values of a processor's widest register (AVX-512).

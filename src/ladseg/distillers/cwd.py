@@ -46,7 +46,7 @@ class _Divergence(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, tau: float) -> Tensor:
         images, channels, height, width = student.shape
         dim = _positions(student)
-        student, teacher = (_scaled(logits, dim, tau) for logits in (student, teacher))
+        student, teacher = _scaled(student, dim, tau), _scaled(teacher, dim, tau)
         own, wanted = student.softmax(dim), teacher.softmax(dim)
         gap = teacher - student
         first, first_wanted = own.narrow(dim, 0, 1), wanted.narrow(dim, 0, 1)
@@ -66,9 +66,12 @@ class _Divergence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         factor = grad * ctx.scale
-        slopes = (None if slope is None else slope * factor for slope in ctx.saved_tensors)
-        student, teacher = (None if slope is None else slope.transpose(ctx.dim, 2).view(ctx.shape) for slope in slopes)
-        return student, teacher, None
+        to_student, to_teacher = ctx.saved_tensors
+        return _gradient(ctx, to_student, factor), _gradient(ctx, to_teacher, factor), None
+
+
+def _gradient(ctx: Any, slope: Tensor | None, factor: Tensor) -> Tensor | None:
+    return None if slope is None else (slope * factor).transpose(ctx.dim, 2).view(ctx.shape)
 
 
 def _positions(logits: Tensor) -> int:
