@@ -14,8 +14,8 @@ def build_optimizer(module: nn.Module, schedule: Schedule) -> "Optimizer | Joine
 
     SGD decays every parameter, batch norm and biases included, as the recipes that it is compared with do
     (CIRKD, mmsegmentation). AdamW spares parameters of one dimension or none (batch norm, biases), as
-    recipes for transformers do. Both use the multi-tensor implementation: one call a step instead of one a
-    parameter.
+    recipes for transformers do. How they go over the parameters is torch's choice: on a GPU all at once, on a
+    processor one after the other, each while it is in the cache.
 
     A part of ``module`` that is trained against the rest, such as a discriminator, says so by an attribute
     ``own_adam``, the arguments of an Adam of its own; its learning rate rises and falls with the schedule's.
@@ -61,7 +61,6 @@ def _sgd(parameters: list[nn.Parameter], schedule: Schedule) -> Optimizer:
         lr=schedule.lr,
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
-        foreach=True,
     )
 
 
@@ -70,9 +69,9 @@ def _adamw(parameters: list[nn.Parameter], schedule: Schedule) -> Optimizer:
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=schedule.lr, foreach=True)
+    return AdamW([group for group in groups if group["params"]], lr=schedule.lr)
 
 
 def _adam(part: nn.Module, options: dict[str, Any], schedule: Schedule) -> Optimizer:
     group = {"params": list(part.parameters()), "lr_scale": options["lr"] / schedule.lr}
-    return Adam([group], foreach=True, **options)
+    return Adam([group], **options)

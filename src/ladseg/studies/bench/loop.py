@@ -1,7 +1,7 @@
 """What the training loop takes beside forward pass, backward pass and update."""
 
+import io
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ladseg.data import open_dataset, train_loader, write_demo_scenes
+from ladseg.losses import boundary_loss
 from ladseg.objectives import Plain
 from ladseg.outputs import SegmentationOutput
 from ladseg.recipe import Data, Schedule
@@ -75,14 +76,14 @@ def _fit(objective: Plain, batch: Batch, steps: int) -> float:
     def batches(start: int) -> Iterator[Batch]:
         return iter([batch] * (steps - start))
 
-    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         accelerator = make_accelerator(schedule.precision, folder)
         result = fit(objective, objective.network, batches, None, schedule, folder, accelerator, seed=0, title="bench")
     return result.seconds
 
 
 def _bare(objective: Plain, batch: Batch, steps: int, device: torch.device) -> float:
-    """Seconds of the same steps by torch alone: the loss as anyone writes it, SGD."""
+    """Seconds of the same steps by torch alone: the loss as anyone writes it (but for STDC's boundaries), SGD."""
     network = objective.network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9, weight_decay=1e-4)
     begin = time.perf_counter()
@@ -95,6 +96,8 @@ def _bare(objective: Plain, batch: Batch, steps: int, device: torch.device) -> f
         loss = _loss(output.logits, label)
         for logits in output.aux:
             loss = loss + objective.aux_weight * _loss(logits, label)
+        if output.boundary is not None:
+            loss = loss + boundary_loss(output.boundary, label)
         loss.backward()
         optimizer.step()
     if device.type == "cuda":
@@ -109,7 +112,7 @@ def _loss(logits: Tensor, label: Tensor) -> Tensor:
 
 def _loading(setting: Setting, training: Training) -> float:
     """Seconds of a batch."""
-    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         root = Path(folder) / "scenes"
         write_demo_scenes(root, train=SCENES, val=1, size=setting.size)
         scenes = open_dataset(Data(root=str(root), classes=str(root / "classes.txt")), "train")
