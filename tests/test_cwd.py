@@ -62,3 +62,10 @@ def test_channels_far_apart_keep_their_figures(channels: int) -> None:
     student, teacher = pair(channels, torch.channels_last, torch.channels_last, size=(30, 40))
     student += torch.linspace(-200, 200, 2 * channels).view(2, channels, 1, 1)
     torch.testing.assert_close(cwd_loss(student, teacher).double(), by_torch(student, teacher, 4.0), rtol=1e-4, atol=0)
+
+
+def test_gradients_are_not_differentiated_again() -> None:
+    student, teacher = pair(FEW, *LAYOUTS)
+    loss = cwd_loss(student.requires_grad_(), teacher)
+    with pytest.raises(RuntimeError, match="create_graph"):
+        torch.autograd.grad(loss, student, create_graph=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ladseg.distillers.base import Distiller
 from ladseg.distillers.match import match_logits
@@ -28,6 +27,10 @@ def cwd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 4.0) -
 
     Returns:
         A float32 scalar, whatever autocast does: softmax in lower precision underflows.
+
+    Raises:
+        ValueError: Batch or class counts differ.
+        RuntimeError: When gradients are taken with ``create_graph=True``.
     """
     student, teacher = match_logits(student_logits, teacher_logits)
     loss: Tensor = _Divergence.apply(student, teacher, tau)
@@ -63,8 +66,10 @@ class _Divergence(torch.autograd.Function):
         return (mean - excess).sum() * (tau * ctx.scale)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        # torch's once_differentiable would say so later, and takes 4 us for it.
+        if torch.is_grad_enabled():
+            raise RuntimeError("cwd_loss can be differentiated once only: take its gradient without create_graph=True")
         factor = grad * ctx.scale
         to_student, to_teacher = ctx.saved_tensors
         return _gradient(ctx, to_student, factor), _gradient(ctx, to_teacher, factor), None
