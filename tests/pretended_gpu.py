@@ -15,17 +15,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
-from ladseg.distillers import DISTILLERS
 from ladseg.evaluation import Inference, class_ids
 from ladseg.models import build_model
 from ladseg.objectives import teacher, teaching
-from ladseg.outputs import SegmentationOutput
-from ladseg.recipe import Recipe
 from ladseg.studies.bench.setting import DEFAULT_NETWORKS, Setting
-from ladseg.studies.methods import CWD_FULL, classic_teacher, make_method
-from ladseg.studies.networks import build_teacher
+from ladseg.studies.method_costs import trainings_of
+from ladseg.studies.methods import RIVALS, classic_teacher, make_method
 from ladseg.studies.step_costs import sample_batch
-from ladseg.studies.trainings import Training, first_stage_training, student_training
+from ladseg.studies.trainings import Training
 from ladseg.training import to_device
 
 Case = Callable[[torch.device], object]
@@ -34,7 +31,6 @@ KIND = "pretended"
 CLASSES, SIZE, IMAGES = 19, (64, 96), 2
 SMALL, CLASSIC = "pspnet@test_resnet", "fcn@test_resnet"
 TRAININGS = ("plain", "teacher", "student")
-METHODS = (*DISTILLERS, CWD_FULL)
 PREDICTIONS = {
     "whole": Inference(),
     "windows": Inference(window=(48, 48)),
@@ -87,14 +83,11 @@ def of_network(name: str, training: str) -> Case:
     return run
 
 
-def of_method(word: str, first_stage: bool = False) -> Case:
+def of_method(word: str, key: str = "student") -> Case:
     def run(device: torch.device) -> None:
         base = Setting(torch.device("cpu"), (SMALL,), SIZE, IMAGES, CLASSES).recipe(SMALL)
-        recipe: Recipe = make_method(base, word, classic_teacher(base, CLASSIC)).recipe
-        training: Training | None = student_training(recipe, CLASSES, None, build_teacher(recipe, CLASSES, None))
-        if first_stage:
-            training = first_stage_training(recipe, training)
-        step(training, device)
+        recipe = make_method(base, word, classic_teacher(base, CLASSIC)).recipe
+        step(next(training for training in trainings_of(recipe, CLASSES) if training.key == key), device)
 
     return run
 
@@ -105,7 +98,7 @@ def of_prediction(how: Inference) -> Case:
         with FakeTensorMode():
             move(network, device)
             image = torch.empty(1, 3, *SIZE, device=device)
-            ids = class_ids(lambda part: SegmentationOutput.of(network(part)).logits, image, how)
+            ids = class_ids(lambda part: network(part).logits, image, how)
         assert ids.device == device
         assert ids.shape == (1, *SIZE)
 
@@ -126,8 +119,8 @@ def waited_for(device: torch.device) -> None:
 WRONG: dict[str, Case] = {"wrong/mixed": mixed, "wrong/waited for": waited_for}
 CASES: dict[str, Case] = {
     **{f"{name}/{key}": of_network(name, key) for name in (SMALL, *DEFAULT_NETWORKS) for key in TRAININGS},
-    **{f"method/{word}": of_method(word) for word in METHODS if word != "none"},
-    "method/maskd first": of_method("maskd", first_stage=True),
+    **{f"method/{word}": of_method(word) for word in RIVALS},
+    "method/maskd first": of_method("maskd", key="first-stage"),
     **{f"prediction/{name}": of_prediction(how) for name, how in PREDICTIONS.items()},
     **WRONG,
 }

@@ -67,7 +67,7 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        # torch's once_differentiable would say so later, and takes 4 us for it.
+        # torch's once_differentiable would say so only later, and at a cost that shows on small maps.
         if torch.is_grad_enabled():
             raise RuntimeError("cwd_loss can be differentiated once only: take its gradient without create_graph=True")
         factor = grad * ctx.scale
