@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ladseg.data.memory import keep_freed_memory
+from ladseg.measure.step_costs import Step
+from ladseg.measure.timing import in_turns
 from ladseg.recipe import Recipe, Schedule, Student
-from ladseg.studies.step_costs import Step
-from ladseg.studies.timing import in_turns
-from ladseg.studies.trainings import baseline_training
+from ladseg.runs.trainings import baseline_training
 
 CLASSES, SIZE, BATCH = 19, (240, 320), 2
 STUDENTS = {
@@ -35,7 +35,7 @@ def step_of(student: Student, precision: Literal["fp32", "bf16"], spared: bool) 
     training = baseline_training(recipe, CLASSES)
     if spared:
         return Step(training, CLASSES, torch.device("cpu"))
-    with patch("ladseg.studies.step_costs.spare_depthwise"):
+    with patch("ladseg.measure.step_costs.spare_depthwise"):
         return Step(training, CLASSES, torch.device("cpu"))
 
 

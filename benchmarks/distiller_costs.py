@@ -13,9 +13,9 @@ from rich.table import Table
 
 from ladseg import SegmentationOutput
 from ladseg.distillers import DISTILLERS, Distiller, build_distiller
+from ladseg.measure.mac_counter import count_macs
+from ladseg.measure.peak_memory import added_by
 from ladseg.recipe import Distill
-from ladseg.studies.mac_counter import count_macs
-from ladseg.studies.memory import added_by
 
 CLASSES, SIZE, BATCH = 19, (64, 128), 16
 VARIANTS = {

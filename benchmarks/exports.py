@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ladseg import build_model, list_models
-from ladseg.delivery import export_student, save_student
+from ladseg.deploy.export import export_student
+from ladseg.deploy.student_file import save_student
 from ladseg.errors import ModelError
 
 DATA = {"class_names": [f"class {i}" for i in range(19)], "colors": [[i, i, i] for i in range(19)]}

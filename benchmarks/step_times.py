@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ladseg.comparison.costs import trainings_of
+from ladseg.comparison.methods import classic_teacher, make_method
+from ladseg.measure.step_costs import step_macs, step_times
 from ladseg.recipe import Recipe, Schedule, Student
-from ladseg.studies.method_costs import trainings_of
-from ladseg.studies.methods import classic_teacher, make_method
-from ladseg.studies.step_costs import step_macs, step_times
 
 CLASSES = 19
 # Table 1, milliseconds.

@@ -18,7 +18,7 @@ from ladseg import LabelAssisted, load_recipe
 from ladseg.data import eval_loader
 from ladseg.evaluation import mean_pairwise_kl
 from ladseg.objectives.noise_draws import noise_generators
-from ladseg.studies.run import Run
+from ladseg.runs.run import Run
 
 DRAWS = 3
 

@@ -15,14 +15,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import backend_registration
 
+from ladseg.bench.setting import DEFAULT_NETWORKS, Setting
+from ladseg.comparison.costs import trainings_of
+from ladseg.comparison.methods import RIVALS, classic_teacher, make_method
 from ladseg.evaluation import Inference, class_ids
+from ladseg.measure.step_costs import sample_batch
 from ladseg.models import build_model
 from ladseg.objectives import teacher, teaching
-from ladseg.studies.bench.setting import DEFAULT_NETWORKS, Setting
-from ladseg.studies.method_costs import trainings_of
-from ladseg.studies.methods import RIVALS, classic_teacher, make_method
-from ladseg.studies.step_costs import sample_batch
-from ladseg.studies.trainings import Training
+from ladseg.runs.trainings import Training
 from ladseg.training import to_device
 
 Case = Callable[[torch.device], object]

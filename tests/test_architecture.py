@@ -11,6 +11,7 @@ PACKAGE = Path(ladseg.__file__).parent
 LEVELS = {
     "errors": 0,
     "outputs": 0,
+    "resize": 0,
     "seeds": 0,
     "files": 0,
     "presets": 0,
@@ -22,13 +23,18 @@ LEVELS = {
     "models": 1,
     "losses": 1,
     "distillers": 1,
+    "training": 1,
     "objectives": 2,
     "evaluation": 2,
-    "training": 3,
-    "delivery": 3,
-    "studies": 4,
-    "cli": 5,
-    "__main__": 6,
+    "measure": 3,
+    "deploy": 3,
+    "report": 3,
+    "runs": 4,
+    "comparison": 5,
+    "commands": 5,
+    "bench": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 # The loop knows tensors, dicts and time, and nothing of label-assisted distillation.
 ONLY_LEVEL_0 = {"training"}

@@ -6,11 +6,13 @@ import time
 import pytest
 import torch
 
+from ladseg.bench import inference, loop, matrix_rate, pieces, scaling, steps
+from ladseg.bench.bench import bench
+from ladseg.bench.scaling import bench_processes
+from ladseg.bench.setting import Setting
 from ladseg.cli import main
-from ladseg.delivery import bench_sheets
-from ladseg.studies.bench import Setting, bench, inference, loop, matrix_rate, pieces, scaling, steps
-from ladseg.studies.bench.scaling import bench_processes
-from ladseg.studies.timing import in_turns, ratio
+from ladseg.measure.timing import in_turns, ratio
+from ladseg.report.bench_tables import bench_sheets
 
 
 @pytest.fixture(autouse=True)

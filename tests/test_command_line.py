@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from ladseg.cli import main
 from ladseg.data import write_demo_scenes
-from ladseg.delivery import load_student
+from ladseg.deploy.student_file import load_student
 from ladseg.recipe_files import load_recipe, recipe_names
 
 SMALL = {

@@ -22,20 +22,30 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg.cli import main
+from ladseg.comparison.compare import compare
+from ladseg.comparison.costs import count_costs, time_steps, total_macs, trainings_of
+from ladseg.comparison.methods import (
+    METHODS,
+    classic_teacher,
+    default_teacher,
+    from_own_weights,
+    lengthened,
+    make_method,
+)
+from ladseg.comparison.summary import mean_with_interval
 from ladseg.data import LAYOUTS, write_demo_scenes
-from ladseg.delivery import compare_tables, is_trained, paper_rows, save_student
-from ladseg.delivery.compare_plot import spread
+from ladseg.deploy.student_file import is_trained, save_student
 from ladseg.errors import RecipeError
+from ladseg.measure.step_costs import step_macs, step_times
 from ladseg.models import list_models
 from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher
 from ladseg.recipe_files import load_recipe
-from ladseg.studies import compare, train
-from ladseg.studies.comparison import mean_with_interval
-from ladseg.studies.method_costs import count_costs, time_steps, total_macs, trainings_of
-from ladseg.studies.methods import METHODS, classic_teacher, default_teacher, from_own_weights, lengthened, make_method
-from ladseg.studies.networks import build_student
-from ladseg.studies.step_costs import step_macs, step_times
-from ladseg.studies.trainings import baseline_training, student_training, teacher_training
+from ladseg.report.comparison_plot import spread
+from ladseg.report.comparison_tables import compare_tables
+from ladseg.report.paper_tables import paper_rows
+from ladseg.runs.networks import build_student
+from ladseg.runs.run import train
+from ladseg.runs.trainings import baseline_training, student_training, teacher_training
 from tests.test_command_line import SMALL, run_in_a_process
 
 CLASSES = 9
@@ -268,7 +278,7 @@ def test_methods_that_do_not_fit_a_device_together_are_not_timed(
     def full(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError
 
-    monkeypatch.setattr("ladseg.studies.method_costs.step_times", full)
+    monkeypatch.setattr("ladseg.comparison.costs.step_times", full)
     methods = [make_method(BASE, "none", default_teacher(BASE))]
     costs = count_costs(methods, CLASSES, tmp_path, lambda line: None)
     said: list[str] = []
@@ -342,7 +352,7 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     # The module, not the function of its name.
     with pytest.raises(RecipeError, match="holds a run"):
         compare(replace(recipe, out=str(tmp_path / "run")), methods, [0], say=lambda line: None)
-    monkeypatch.setattr(sys.modules["ladseg.studies.compare"], "train", None)
+    monkeypatch.setattr(sys.modules["ladseg.comparison.compare"], "train", None)
     again = compare(recipe, methods, [0, 1], say=lambda line: None)
     assert {**again, "environment": None} == {**results, "environment": None}
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ladseg.distillers import cwd_loss
-from ladseg.outputs import VECTOR
+from ladseg.resize import VECTOR
 
 # Classes are softmaxed one by one or side by side.
 FEW, MANY = 5, VECTOR + 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ladseg.delivery import teacher_remark, verdict
+from ladseg.report.run_tables import teacher_remark, verdict
 
 
 def results(student: float, baseline: float | None = 0.5, image: float = 0.4, label: float = 0.3) -> dict:

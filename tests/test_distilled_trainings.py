@@ -11,11 +11,11 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ladseg.comparison.methods import RIVALS, default_teacher, make_method
+from ladseg.objectives import Network
 from ladseg.recipe import Recipe, Schedule, Student, Teacher
+from ladseg.runs.trainings import Training, student_training, teacher_training
 from ladseg.seeds import generator_for
-from ladseg.studies.methods import RIVALS, default_teacher, make_method
-from ladseg.studies.networks import Network
-from ladseg.studies.trainings import Training, student_training, teacher_training
 from ladseg.training import fit, make_accelerator
 
 CLASSES = 9

@@ -18,7 +18,8 @@ from PIL import Image
 import ladseg
 from ladseg.cli import make_parser
 from ladseg.data import LAYOUTS
-from ladseg.delivery import export_student, save_student
+from ladseg.deploy.export import export_student
+from ladseg.deploy.student_file import save_student
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import make_recipe
 from tests.test_architecture import PUBLIC

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ladseg import LabelAssisted, StudentObjective, TeacherObjective, build_model, list_models
-from ladseg.delivery import load_student, save_student
+from ladseg.deploy.student_file import load_student, save_student
 from ladseg.distillers import CWD
 from ladseg.evaluation import by_argmax, evaluate
 from ladseg.recipe import Schedule

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ladseg import Segmenter, build_model, list_models
 from ladseg.cli import main
-from ladseg.delivery import export_student, save_student
-from ladseg.delivery.pooling import AverageBins, average_bins
-from ladseg.delivery.same_padding import plain_sizes
+from ladseg.deploy.export import export_student
+from ladseg.deploy.pooling import AverageBins, average_bins
+from ladseg.deploy.same_padding import plain_sizes
+from ladseg.deploy.student_file import save_student
 from ladseg.errors import ModelError
 from ladseg.models.segmenter import shown
 
@@ -274,7 +275,7 @@ def test_what_cant_be_exported_is_one_line_and_no_file(network: str, message: st
 def test_a_file_that_disagrees_is_not_kept(
     wrong: float, argmax: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ladseg.delivery.export as export
+    import ladseg.deploy.export as export
 
     def opened(path: Path):  # type: ignore[no-untyped-def]
         program = torch.export.load(path).module()

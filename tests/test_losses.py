@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ladseg import outputs
 from ladseg.losses import boundary_loss, boundary_target, cross_entropy
-from ladseg.studies.memory import PeakMemory
+from ladseg.measure.peak_memory import PeakMemory
 
 
 def edges(label: Tensor, stride: int) -> Tensor:

@@ -11,12 +11,13 @@ from PIL import Image
 
 import ladseg
 from ladseg.cli import main
+from ladseg.commands.inputs import find_inputs
 from ladseg.data import eval_loader, open_dataset, write_demo_scenes
-from ladseg.delivery import find_inputs, load_student, save_student
+from ladseg.deploy.student_file import load_student, save_student
 from ladseg.errors import DataError, FileError
 from ladseg.evaluation import by_argmax, evaluate
-from ladseg.outputs import resize_logits
 from ladseg.recipe import Data
+from ladseg.resize import resize_logits
 
 COLORS = [(10 * c, 255 - 20 * c, 7 * c) for c in range(9)]
 

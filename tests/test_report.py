@@ -14,9 +14,9 @@ import pytest
 
 from ladseg.cli import main
 from ladseg.data import write_demo_scenes
-from ladseg.delivery import verdict
-from ladseg.delivery.comparison_page import comparison_verdict
-from ladseg.delivery.figures import curves, heat_map
+from ladseg.report.comparison_page import comparison_verdict
+from ladseg.report.run_tables import verdict
+from ladseg.report.svg_figures import curves, heat_map
 from tests.test_command_line import SMALL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -1,8 +1,8 @@
 """ladseg: light semantic-segmentation networks made more accurate by label-assisted distillation."""
 
 from . import distillers as distillers
-from .delivery import Student as Student
-from .delivery import load as load
+from .deploy import Student as Student
+from .deploy import load as load
 from .evaluation import ConfusionMatrix as ConfusionMatrix
 from .evaluation import Inference as Inference
 from .label_noise import LabelNoise as LabelNoise

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -71,87 +69,3 @@ class SegmentationOutput:
             self.map(lambda value, a=start, b=start + size: value[a:b])  # type: ignore[misc]
             for start, size in zip(starts, sizes, strict=True)
         ]
-
-
-def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits ``(N, C, h, w)`` at ``size``, bilinear with aligned corners as these models are trained.
-
-    In float32, whatever came; float64 stays.
-    """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if logits.shape[-2:] == size:
-        return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
-
-
-# Float32 values of a processor's widest register (AVX-512).
-VECTOR = 16
-# Scores of a chunk of full-size rows: few enough to stay in a processor's cache, and to launch few kernels on a GPU.
-CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
-
-
-@dataclass(frozen=True)
-class RowChunk:
-    """Some rows of a map of full size, between those of a small map.
-
-    Attributes:
-        rows: Which rows they are.
-        source: The small map's rows that they are made of.
-        weights: How much each of ``source`` counts in each of ``rows``, of sum 1: ``(rows, source)``.
-    """
-
-    rows: slice
-    source: slice
-    weights: Tensor
-
-
-def row_chunks(logits: Tensor, rows: int, size: tuple[int, int]) -> list[RowChunk]:
-    """The rows of :func:`resize_logits`, from top to bottom in chunks that are worth one operation each.
-
-    Args:
-        logits: ``(N, C, h, w)``, or a band of rows of such a map.
-        rows: Rows h of the whole map.
-        size: Height and width of the result.
-    """
-    step = (rows - 1) / max(size[0] - 1, 1)
-    several = max(1, CHUNK.get(logits.device.type, CHUNK["cuda"]) // (len(logits) * logits.shape[1] * size[1]))
-    chunks = []
-    for begin in range(0, size[0], several):
-        end = min(begin + several, size[0])
-        source = slice(int(begin * step), min(int((end - 1) * step) + 2, rows))
-        places = torch.arange(begin, end, dtype=torch.float64) * step
-        weights = (1 - (places[:, None] - torch.arange(source.start, source.stop)).abs()).clamp(min=0)
-        weights = weights.to(logits.device, logits.dtype, non_blocking=True)
-        chunks.append(RowChunk(slice(begin, end), source, weights))
-    return chunks
-
-
-def resize_rows(band: Tensor, weights: Tensor, width: int) -> Tensor:
-    """A chunk ``(N, C, rows, width)`` of :func:`resize_logits`, of the small map's rows ``(N, C, source, w)``.
-
-    They are widened, and one matrix product makes the others of them. The result is channels_last whatever came:
-    processors then work on many classes at once. No gradient flows.
-    """
-    wide = resize_logits(band, (band.shape[-2], width)).permute(0, 2, 3, 1)
-    rows = mix_rows(weights, wide.flatten(2))
-    return rows.unflatten(2, wide.shape[2:]).permute(0, 3, 1, 2)
-
-
-def mix_rows(weights: Tensor, rows: Tensor) -> Tensor:
-    """``weights @ rows`` of every image: ``(k, source)`` and ``(N, source, values)`` to ``(N, k, values)``.
-
-    In the precision that comes, whatever autocast does. No gradient flows.
-    """
-    with torch.autocast(rows.device.type, enabled=False):
-        mixed: Tensor = torch.ops.ladseg.mix_rows(weights, rows)
-    return mixed
-
-
-def _mix_rows(weights: Tensor, rows: Tensor) -> Tensor:
-    return torch.bmm(weights.to(rows.dtype).expand(len(rows), -1, -1), rows)
-
-
-# An operation of its own, as torch's interpolation is one: what counts products does not take it for a network's.
-_OPERATIONS = torch.library.Library("ladseg", "DEF")
-_OPERATIONS.define("mix_rows(Tensor weights, Tensor rows) -> Tensor")
-_OPERATIONS.impl("mix_rows", _mix_rows, "CompositeExplicitAutograd")

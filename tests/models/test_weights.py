@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from ladseg import build_model
-from ladseg.delivery import save_student
+from ladseg.deploy.student_file import save_student
 from ladseg.errors import ModelError
 from ladseg.models.renames import renamed
 from ladseg.models.stdc import STDCBackbone

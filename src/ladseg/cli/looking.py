@@ -58,9 +58,9 @@ def add_commands(command: Commands) -> None:
 def _check(known: argparse.Namespace, rest: list[str]) -> int:
     from rich.console import Console
 
-    from ladseg.delivery import print_check
+    from ladseg.commands.check import as_json, check, data_yaml, page
     from ladseg.files import write_text
-    from ladseg.studies import as_json, check, data_yaml, page
+    from ladseg.report.check_table import print_check
 
     data, report = check(known.recipe_or_folder, rest, known.splits.split(","))
     if known.json == "-":
@@ -79,7 +79,7 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _data(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.data import LAYOUTS, get_layout
-    from ladseg.delivery import layout_page, layouts_list
+    from ladseg.report.layout_text import layout_page, layouts_list
 
     print(layout_page(get_layout(known.name)) if known.name else layouts_list(LAYOUTS.values()))
 
@@ -99,10 +99,10 @@ def _models(known: argparse.Namespace, rest: list[str]) -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from ladseg.delivery import models_markdown, models_table
+    from ladseg.measure.model_times import time_model
     from ladseg.models import list_models
     from ladseg.models.describe import describe_model
-    from ladseg.studies import time_model
+    from ladseg.report.model_table import models_markdown, models_table
 
     facts = []
     for name in known.names or list_models():
@@ -126,9 +126,10 @@ def _bench(known: argparse.Namespace, rest: list[str]) -> None:
 
     import torch
 
-    from ladseg.delivery import bench_sheets
+    from ladseg.bench.bench import PARTS, bench
+    from ladseg.bench.setting import DEFAULT_NETWORKS, Setting
     from ladseg.models import build_model
-    from ladseg.studies.bench import DEFAULT_NETWORKS, PARTS, Setting, bench
+    from ladseg.report.bench_tables import bench_sheets
 
     parts = known.parts.split(",") if known.parts else list(PARTS)
     if unknown := set(parts) - set(PARTS):

@@ -95,9 +95,11 @@ def _train(known: argparse.Namespace, rest: list[str]) -> None:
 def _run(recipe: object) -> None:
     from rich.console import Console
 
-    from ladseg.delivery import results_table, teacher_remark, verdict
+    from ladseg.commands.report import write_report
+    from ladseg.measure.environment import is_main_process
     from ladseg.recipe import Recipe
-    from ladseg.studies import is_main_process, train, write_report
+    from ladseg.report.run_tables import results_table, teacher_remark, verdict
+    from ladseg.runs.run import train
 
     assert isinstance(recipe, Recipe)
     results = train(recipe)
@@ -113,11 +115,15 @@ def _run(recipe: object) -> None:
 def _compare(known: argparse.Namespace, rest: list[str]) -> None:
     from dataclasses import replace
 
+    from ladseg.commands.report import write_report
+    from ladseg.comparison.compare import compare
     from ladseg.data import write_demo_scenes
-    from ladseg.delivery import compare_latex, compare_markdown, compare_tables, save_compare_plot
     from ladseg.files import write_text
+    from ladseg.measure.environment import is_main_process
     from ladseg.recipe_files import load_recipe
-    from ladseg.studies import compare, is_main_process, write_report, write_results
+    from ladseg.report.comparison_plot import save_compare_plot
+    from ladseg.report.comparison_tables import compare_latex, compare_markdown, compare_tables
+    from ladseg.runs.run_folder import write_results
 
     recipe = load_recipe(known.recipe, rest)
     if known.recipe == "demo":
@@ -142,13 +148,13 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _report(known: argparse.Namespace, rest: list[str]) -> None:
-    from ladseg.studies import write_report
+    from ladseg.commands.report import write_report
 
     print(f"report: {write_report(Path(known.run_folder))}")
 
 
 def _paper(known: argparse.Namespace, rest: list[str]) -> None:
-    from ladseg.delivery import paper_tables
-    from ladseg.studies import read_comparison
+    from ladseg.comparison.summary import read_comparison
+    from ladseg.report.paper_tables import paper_tables
 
     print_tables(paper_tables([read_comparison(Path(folder)) for folder in known.comparisons]))

@@ -99,9 +99,9 @@ def _inference(known: argparse.Namespace) -> "Inference":
 def _eval(known: argparse.Namespace, rest: list[str]) -> None:
     import json
 
-    from ladseg.delivery import confusion_table, iou_table
+    from ladseg.commands.evaluate import evaluate_file
     from ladseg.files import write_text
-    from ladseg.studies import evaluate_file
+    from ladseg.report.run_tables import confusion_table, iou_table
 
     words, how = _data_words(known, rest), _inference(known)
     measured = evaluate_file(known.weights, words, known.split, known.model, how)
@@ -116,7 +116,7 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _predict(known: argparse.Namespace, rest: list[str]) -> int:
-    from ladseg.studies import predict
+    from ladseg.commands.predict import predict
 
     how, out = _inference(known), Path(known.out)
     predicted, left_out = predict(
@@ -133,14 +133,14 @@ def _predict(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _submit(known: argparse.Namespace, rest: list[str]) -> None:
-    from ladseg.studies import submit
+    from ladseg.commands.submit import submit
 
     count = submit(known.weights, _data_words(known, rest), Path(known.out), known.split, known.model)
     print(f"{count} predictions in {known.out}")
 
 
 def _export(known: argparse.Namespace, rest: list[str]) -> None:
-    from ladseg.delivery import export_student
+    from ladseg.deploy.export import export_student
 
     exported = export_student(known.weights, known.to, known.out, known.normalize, known.argmax, known.model)
     print(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ladseg.distillers.base import Distiller
 from ladseg.distillers.match import match_logits
-from ladseg.outputs import VECTOR, SegmentationOutput
+from ladseg.outputs import SegmentationOutput
+from ladseg.resize import VECTOR
 
 
 def cwd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 4.0) -> Tensor:

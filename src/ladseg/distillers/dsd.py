@@ -9,7 +9,8 @@ from torch import Tensor
 from ladseg.distillers.at import attention
 from ladseg.distillers.base import Distiller
 from ladseg.distillers.match import both_aux, feature_of, match_logits, match_sizes
-from ladseg.outputs import SegmentationOutput, resize_logits
+from ladseg.outputs import SegmentationOutput
+from ladseg.resize import resize_logits
 
 
 def psd_loss(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:

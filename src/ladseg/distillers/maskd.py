@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from ladseg.distillers.base import Distiller
 from ladseg.distillers.match import both_aux, match_logits
-from ladseg.outputs import SegmentationOutput, resize_logits
+from ladseg.outputs import SegmentationOutput
+from ladseg.resize import resize_logits
 
 TOKENS = 8
 # What auxiliary logits count beside the main ones.

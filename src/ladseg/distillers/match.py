@@ -5,7 +5,8 @@ import math
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
-from ladseg.outputs import SegmentationOutput, resize_logits
+from ladseg.outputs import SegmentationOutput
+from ladseg.resize import resize_logits
 
 
 def match_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.outputs import resize_logits, resize_rows, row_chunks
+from ladseg.resize import resize_logits, resize_rows, row_chunks
 
 # An image (N, 3, H, W), or a window of one, to logits (N, C, h, w).
 LogitsOf = Callable[[Tensor], Tensor]

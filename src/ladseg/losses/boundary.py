@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.outputs import resize_logits
+from ladseg.resize import resize_logits
 
 # Strides of the pyramid and their weights in tenths; whole numbers, so that the threshold of one tenth is exact.
 TENTHS = {1: 6, 2: 3, 4: 1}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ladseg.outputs import VECTOR, mix_rows, resize_logits, row_chunks
+from ladseg.resize import VECTOR, mix_rows, resize_logits, row_chunks
 
 
 def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:

@@ -2,6 +2,8 @@
 
 from .first_stage import FirstStageObjective as FirstStageObjective
 from .label_assisted import LabelAssisted as LabelAssisted
+from .label_assisted import Network as Network
+from .label_assisted import segmenter as segmenter
 from .plain import Plain as Plain
 from .student import StudentObjective as StudentObjective
 from .teacher import TeacherObjective as TeacherObjective

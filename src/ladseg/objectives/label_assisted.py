@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ladseg.label_noise import Generators, LabelNoise
-from ladseg.models import widen_input
+from ladseg.models import Segmenter, widen_input
 from ladseg.outputs import SegmentationOutput
 
 
@@ -69,3 +69,13 @@ class LabelAssisted(nn.Module):
     def joined(self, image: Tensor, label: Tensor, generator: Generators = None) -> Tensor:
         """The network's input ``(N, 4, H, W)`` of one path."""
         return torch.cat([image, self.noise(label, generator).to(image.dtype)], dim=1)
+
+
+Network = Segmenter | LabelAssisted
+
+
+def segmenter(network: Network) -> Segmenter:
+    """The segmentation network inside a label-assisted one, or the network itself."""
+    inner = network.network if isinstance(network, LabelAssisted) else network
+    assert isinstance(inner, Segmenter)
+    return inner

@@ -1,0 +1,66 @@
+"""Images a second of prediction, beside the network's forward pass alone."""
+
+import statistics
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ladseg.bench.setting import Setting
+from ladseg.evaluation import by_argmax, class_ids, evaluate
+from ladseg.measure.peak_memory import added_by
+from ladseg.measure.step_costs import sample_batch
+from ladseg.measure.timing import in_turns, ratio
+from ladseg.models import build_model
+from ladseg.resize import resize_logits
+
+CLASSES = (19, 150, 171)
+
+
+def bench_inference(setting: Setting) -> list[dict[str, Any]]:
+    """One image of the first network from normalised image to class ids.
+
+    Returns:
+        Rows of ``classes``; images a second of the ``forward`` pass alone, of ``predict``, with a class at every
+        pixel, and of ``eval``, which counts those that are right too; ``ratio`` and ``eval_ratio`` of their times to
+        the forward pass's; ``upsampled``, that of the whole map of logits upsampled at once; and bytes of memory that
+        either way to the classes needs, ``memory`` and ``upsampled_memory``, beside the network's logits.
+    """
+    image = torch.randn(1, 3, *setting.size, device=setting.device).contiguous(memory_format=torch.channels_last)
+    return [_row(setting, image, classes) for classes in CLASSES]
+
+
+@torch.inference_mode()
+def _row(setting: Setting, image: Tensor, classes: int) -> dict[str, Any]:
+    network = build_model(setting.networks[0], classes, aux=False, merged=True).eval()
+    network.to(setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward() -> Tensor:
+        logits: Tensor = network(image).logits
+        return logits
+
+    logits = forward()
+    label = sample_batch(1, setting.size, classes)["label"].to(setting.device)
+    labelled = [{"image": image, "label": label, "index": torch.tensor([0])}]
+    runs = {
+        "forward": forward,
+        "predict": lambda: class_ids(lambda _: forward(), image),
+        "eval": lambda: evaluate(by_argmax(lambda _: forward()), labelled, classes, setting.device),
+        "upsampled": lambda: _upsampled(forward(), setting.size),
+    }
+    seconds = in_turns(runs, setting.device, patience=15.0)
+    return {
+        "classes": classes,
+        "forward": 1 / statistics.median(seconds["forward"]),
+        "predict": 1 / statistics.median(seconds["predict"]),
+        "eval": 1 / statistics.median(seconds["eval"]),
+        "ratio": ratio(seconds["predict"], seconds["forward"]),
+        "eval_ratio": ratio(seconds["eval"], seconds["forward"]),
+        "upsampled": ratio(seconds["upsampled"], seconds["forward"]),
+        "memory": added_by(lambda: class_ids(lambda _: logits, image), setting.device),
+        "upsampled_memory": added_by(lambda: _upsampled(logits, setting.size), setting.device),
+    }
+
+
+def _upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return resize_logits(logits, size).argmax(1).to(torch.uint8)

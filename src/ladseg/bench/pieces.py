@@ -1,0 +1,182 @@
+"""What LAD adds to the networks' passes, piece by piece.
+
+Beside plainer forms; beside the operations that no form can do without, by torch's own kernels; and beside a copy of
+the bytes that are read and written.
+"""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ladseg.bench.setting import Setting
+from ladseg.distillers import cwd_loss
+from ladseg.label_noise import LabelNoise
+from ladseg.losses import cross_entropy
+from ladseg.measure.peak_memory import added_by
+from ladseg.measure.timing import in_turns
+from ladseg.resize import VECTOR, mix_rows, resize_logits, row_chunks
+
+Work = Callable[[], object]
+CLASSES = (11, 19, 171)
+# Pixels of the image for one position of the logits, along a side.
+STRIDE = 8
+FLOAT = 4
+ALPHA = 0.01
+TAU = 4.0
+
+
+def bench_pieces(setting: Setting) -> list[dict[str, Any]]:
+    """Pieces at few and at many classes.
+
+    Returns:
+        Rows of ``piece``, ``classes``, ``forms`` (milliseconds by name, ours first), ``floor``, milliseconds of what
+        can't be left out, ``bytes`` that must be moved, ``copying``, milliseconds that copying as many takes here, and
+        ``memory``, bytes that ours needs beside its input.
+    """
+    rows = []
+    for classes in CLASSES:
+        label = _label(setting, classes)
+        for name, piece in {
+            "noise": _noise(label, classes),
+            "cross-entropy": _cross_entropy(setting, label, classes),
+            "cwd": _cwd(setting, classes),
+        }.items():
+            rows.append({"piece": name, "classes": classes, **_measure(piece, setting.device)})
+    return rows
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Ways to do the same, ours first; what none can do without; bytes that must be read and written."""
+
+    forms: dict[str, Work]
+    floor: Work
+    moved: int
+
+
+def _measure(piece: _Piece, device: torch.device) -> dict[str, Any]:
+    source = torch.ones(piece.moved // (2 * FLOAT), device=device)
+    target = torch.empty_like(source)
+    beside: dict[str, Work] = {"floor": piece.floor, "copying": lambda: target.copy_(source)}
+    seconds = in_turns({**piece.forms, **beside}, device, patience=10.0, shortest=0.02)
+    times = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+    return {
+        "forms": {name: times[name] for name in piece.forms},
+        "floor": times["floor"],
+        "bytes": piece.moved,
+        "copying": times["copying"],
+        "memory": added_by(piece.forms["ours"], device),
+    }
+
+
+def _label(setting: Setting, classes: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    size = (setting.batch_size, *setting.size)
+    return torch.randint(classes, size, generator=generator).to(setting.device)
+
+
+def _noise(label: Tensor, classes: int) -> _Piece:
+    """Eq. 5: a number is drawn for each pixel. Label and noise are read, noise and sum are written."""
+    noise = LabelNoise(classes, ALPHA)
+
+    def class_loop() -> Tensor:
+        weights = torch.randn(len(label), classes, device=label.device)
+        noised = torch.zeros(label.shape, device=label.device)
+        for index in range(classes):
+            noised += weights[:, index, None, None] * (label == index)
+        return noised + ALPHA * torch.randn_like(noised)
+
+    def one_hot() -> Tensor:
+        weights = torch.randn(len(label), classes, device=label.device)
+        noised = torch.einsum("nhwc,nc->nhw", F.one_hot(label, classes).float(), weights)
+        return noised + ALPHA * torch.randn_like(noised)
+
+    forms: dict[str, Work] = {"ours": lambda: noise(label), "loop over classes": class_loop, "one-hot": one_hot}
+    moved = label.numel() * (label.element_size() + 3 * FLOAT)
+    return _Piece(forms, lambda: torch.randn(label.shape, device=label.device), moved)
+
+
+def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> _Piece:
+    """Loss and gradient, which is the softmax of upsampled scores, less the label, brought down again.
+
+    Each of the maps is written and read.
+    """
+    logits = _logits(setting, classes)
+
+    def ours() -> None:
+        logits.grad = None
+        cross_entropy(logits, label).backward()
+
+    def torchs() -> None:
+        logits.grad = None
+        full = F.interpolate(logits, size=setting.size, mode="bilinear", align_corners=True)
+        F.cross_entropy(full, label, ignore_index=255).backward()
+
+    full = _logits(setting, max(classes, VECTOR)).detach()  # torch's softmax of fewer takes longer
+
+    def floor() -> None:
+        wide = resize_logits(full, (full.shape[-2], setting.size[1])).permute(0, 2, 3, 1)
+        band = wide.flatten(2)
+        slope = torch.zeros_like(band)
+        for chunk in row_chunks(full, full.shape[-2], setting.size):
+            scores = mix_rows(chunk.weights, band[:, chunk.source])
+            shares = scores.view(-1, full.shape[1]).softmax(-1)
+            slope[:, chunk.source] += mix_rows(chunk.weights.T, shares.view_as(scores))
+        slope = slope.view(wide.shape).permute(0, 3, 1, 2)
+        torch.ops.aten.upsample_bilinear2d_backward(slope, list(slope.shape[2:]), list(full.shape), True)
+
+    return _Piece({"ours": ours, "upsampled whole": torchs}, floor, 4 * FLOAT * classes * label.numel())
+
+
+def _cwd(setting: Setting, classes: int) -> _Piece:
+    """Loss and the student's gradient, which is the difference of the softmaxes of both.
+
+    Both are read twice, for sums first; one is written.
+    """
+    student, teacher = _logits(setting, classes), _logits(setting, classes).detach()
+
+    def ours() -> None:
+        student.grad = None
+        cwd_loss(student, teacher).backward()
+
+    def log_softmaxes() -> None:
+        student.grad = None
+        one, other = (F.log_softmax(logits.flatten(2) / TAU, dim=-1) for logits in (student, teacher))
+        (F.kl_div(one, other, reduction="sum", log_target=True) * (TAU**2 / len(one) / classes)).backward()
+
+    def floor() -> None:
+        student.grad = None
+        _SlopeAlone.apply(student, teacher).backward()
+
+    return _Piece({"ours": ours, "log-softmaxes": log_softmaxes}, floor, 5 * FLOAT * student.numel())
+
+
+class _SlopeAlone(torch.autograd.Function):
+    """CWD's gradient for a loss of 0: a loss has to come to torch's autograd so."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        many = student.shape[1] >= VECTOR  # torch's softmax takes as many side by side, but fewer one by one
+        maps = (logits.flatten(2).mT if many else logits.contiguous().flatten(2) for logits in (student, teacher))
+        one, other = ((logits / TAU).softmax(1 if many else 2) for logits in maps)
+        ctx.save_for_backward(one.sub_(other))
+        ctx.many, ctx.size = many, student.shape[2:]
+        return student.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        slope = slope * grad
+        return (slope.mT if ctx.many else slope).unflatten(2, ctx.size), None
+
+
+def _logits(setting: Setting, classes: int) -> Tensor:
+    """As networks give them here: channels_last."""
+    height, width = (-(-side // STRIDE) for side in setting.size)
+    logits = torch.randn(setting.batch_size, classes, height, width, device=setting.device)
+    return logits.contiguous(memory_format=torch.channels_last).requires_grad_()

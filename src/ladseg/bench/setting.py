@@ -1,0 +1,46 @@
+"""What a bench is of."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ladseg.recipe import Recipe, Schedule, Student
+from ladseg.runs.networks import build_teacher
+from ladseg.runs.trainings import Training, baseline_training, student_training, teacher_training
+
+DEFAULT_NETWORKS = ("pspnet_r18", "deeplabv3_r18", "stdc1", "ocrnet_w18s", "segformer_b0")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Networks and batches.
+
+    Attributes:
+        device: Where to.
+        networks: Names as for :func:`ladseg.build_model`; parts that need but one take the first.
+        size: Height and width of the images.
+        batch_size: Images of a training step; two at least, for batch norm.
+        num_classes: Number of classes.
+    """
+
+    device: torch.device
+    networks: tuple[str, ...] = DEFAULT_NETWORKS
+    size: tuple[int, int] = (240, 320)
+    batch_size: int = 2
+    num_classes: int = 19
+
+    def recipe(self, network: str) -> Recipe:
+        """The defaults of a recipe with this network."""
+        return Recipe(student=Student(model=network), schedule=Schedule(crop=self.size, batch_size=self.batch_size))
+
+    def trainings(self, network: str) -> dict[str, Training]:
+        """``plain``, ``teacher`` and ``student``: the three trainings of a LAD run, with weights drawn at random."""
+        recipe = self.recipe(network)
+        teacher = teacher_training(recipe, self.num_classes, None)
+        # A teacher of its own: the student's training freezes it.
+        frozen = build_teacher(recipe, self.num_classes, None)
+        return {
+            "plain": baseline_training(recipe, self.num_classes),
+            "teacher": teacher,
+            "student": student_training(recipe, self.num_classes, None, frozen),
+        }

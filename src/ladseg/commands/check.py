@@ -1,0 +1,85 @@
+"""Check a data set by its folder or by a recipe."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ladseg.data import Report, SegmentationDataset, detect, find_split, survey
+from ladseg.data.check import SHOWN
+from ladseg.errors import DataError, RecipeError, printable
+from ladseg.recipe import Data
+from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
+from ladseg.report.check_page import PageSample, check_page
+
+# Pairs of each split on the page.
+SAMPLES = 6
+
+
+def data_of(recipe_or_folder: str, overrides: list[str]) -> Data:
+    """The data section of a recipe, or what a folder's files tell of themselves.
+
+    Raises:
+        UserError: Neither a recipe nor a folder that a layout recognises.
+    """
+    folder = Path(recipe_or_folder)
+    if folder.is_dir():
+        section = dataclasses.asdict(detect(folder)) if not _names_layout(overrides) else {"root": str(folder)}
+        return make_recipe({"data": section}, overrides).data
+    if folder.suffix in (".yaml", ".yml") or recipe_or_folder in recipe_names():
+        return load_recipe(recipe_or_folder, overrides).data
+    raise RecipeError(f"{recipe_or_folder}: no such folder or recipe; 'ladseg recipes' lists the ready ones")
+
+
+def _names_layout(overrides: list[str]) -> bool:
+    return any(word.split("=")[0] == "--data.layout" for word in overrides)
+
+
+def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tuple[Data, Report]:
+    """Survey the splits of a data set.
+
+    Args:
+        recipe_or_folder: A recipe, or a data set's folder.
+        overrides: ``--data.KEY VALUE`` words.
+        splits: The splits to read.
+
+    Raises:
+        UserError: What stands in the way of reading at all.
+    """
+    data = data_of(recipe_or_folder, overrides)
+    return data, survey(data, splits)
+
+
+def page(data: Data, report: Report) -> str:
+    """The report as HTML, with samples spread evenly over each split; those that can't be read are left out."""
+    samples = []
+    for split in report.splits:
+        listing, spec = find_split(data, split.name)
+        dataset = SegmentationDataset(listing.pairs, spec)
+        for index in np.linspace(0, len(dataset) - 1, min(SAMPLES, len(dataset))).round().astype(int).tolist():
+            try:
+                image, label = dataset.read(index)
+            except DataError:
+                continue  # named in the findings
+            if image.shape[1:] == label.shape:
+                samples.append(PageSample(split.name, printable(Path(str(dataset.pairs[index][0])).name), image, label))
+    return check_page(report, samples)
+
+
+def as_json(report: Report) -> str:
+    """The report for machines; of each finding the number of files and the first of them."""
+    values: dict[str, Any] = dataclasses.asdict(report)
+    for finding in values["findings"]:
+        finding["count"] = len(finding["files"])
+        finding["files"] = finding["files"][:SHOWN]
+    return json.dumps({"exit_code": report.level, "pairs": report.pairs, **values}, indent=2)
+
+
+def data_yaml(data: Data) -> str:
+    """The data section as YAML, without the keys that are as they are by default."""
+    plain = dataclasses.asdict(Data())
+    section = {key: value for key, value in dataclasses.asdict(data).items() if value != plain[key] or key == "layout"}
+    return yaml.safe_dump({"data": section}, sort_keys=False, default_flow_style=None, width=100)

@@ -1,0 +1,85 @@
+"""Measure a delivered weights file on a data set."""
+
+import sys
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import Tensor
+
+from ladseg.data import check_dataset, eval_loader, get_layout, open_dataset
+from ladseg.deploy.predictor import load
+from ladseg.errors import DataError
+from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids, evaluate
+from ladseg.progress import progress
+from ladseg.recipe import Data
+from ladseg.recipe_files import make_recipe
+
+
+def evaluate_file(
+    weights: str, overrides: list[str], split: str = "val", model: str | None = None, how: Inference = WHOLE
+) -> dict[str, Any]:
+    """All figures of a student file on a data set, as plain values.
+
+    Args:
+        weights: The ``student.safetensors`` of a run.
+        overrides: ``--data.KEY VALUE`` words; what they leave out is as in the data that the file was trained on.
+        split: The split to measure on.
+        model: The name of the network, if it is none of ladseg's; see :func:`ladseg.load`.
+        how: How images are predicted.
+
+    Returns:
+        ``weights``, ``split``, ``images`` (their number), ``inference``, ``mean_iou``, ``mean_boundary_iou``,
+        ``pixel_accuracy``, ``class_names``, and for each class ``iou`` and ``boundary_iou``, None where it does not
+        occur; ``confusion``, counted pixels by label (row) and prediction. All but counts in 0..1.
+
+    Raises:
+        UserError: The file, the data set or a word is unusable, or the data set has other classes.
+    """
+    student = load(weights, model)
+    data = data_for(student.header, overrides)
+    for warning in check_dataset(data, splits=(split,)):
+        print(f"warning: {warning}", file=sys.stderr)
+    dataset = open_dataset(data, split)
+    classes = len(student.class_names)
+    if dataset.spec.num_classes != classes:
+        raise DataError(f"{data.root}: {dataset.spec.num_classes} classes, but {weights} predicts {classes}")
+    boundaries = BoundaryIoU(classes)
+
+    def predictor(batch: dict[str, Tensor]) -> Tensor:
+        ids = class_ids(student.logits_of, batch["image"], how)
+        boundaries.update(ids[0], batch["label"][0])
+        return ids
+
+    loader = eval_loader(dataset, mean=student.header["mean"], std=student.header["std"], workers=data.workers)
+    batches = progress(loader, len(dataset), f"measuring {split}", "images")
+    matrix = evaluate(predictor, batches, classes, student.device).matrix
+    return {
+        "weights": weights,
+        "split": split,
+        "images": len(dataset),
+        "inference": asdict(how),
+        "mean_iou": matrix.mean_iou(),
+        "mean_boundary_iou": boundaries.mean_iou(),
+        "pixel_accuracy": matrix.pixel_accuracy(),
+        "class_names": list(dataset.spec.class_names),
+        "iou": _plain(matrix.iou()),
+        "boundary_iou": _plain(boundaries.iou()),
+        "confusion": matrix.counts.tolist(),
+    }
+
+
+def data_for(header: dict[str, Any], overrides: list[str]) -> Data:
+    """The data section that a delivered network's file and the command line give together."""
+    trained_on = header["data"]
+    # Files from before layouts were recorded.
+    plain = {"classes": trained_on["class_names"], **{key: trained_on[key] for key in ("ignore_index", "label_map")}}
+    data = make_recipe({"data": trained_on.get("recipe", plain)}, overrides).data
+    if not data.root:
+        raise DataError("a weights file does not know where data are: --data DIR")
+    if not data.classes and get_layout(data.layout).spec is None:
+        return replace(data, classes=trained_on["class_names"])
+    return data
+
+
+def _plain(values: Tensor) -> list[float | None]:
+    return [None if value != value else value for value in values.tolist()]

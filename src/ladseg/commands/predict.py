@@ -1,0 +1,120 @@
+"""Predict images and videos with a delivered network, and write what it sees in them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ladseg.commands.inputs import Input, find_inputs
+from ladseg.commands.overlays import mask_image, overlay
+from ladseg.commands.video import VideoWriter, open_video
+from ladseg.data.read import read_image
+from ladseg.deploy.predictor import Student, load
+from ladseg.errors import FileError
+from ladseg.evaluation import WHOLE, Inference
+from ladseg.files import write_atomically
+from ladseg.progress import progress
+
+MASKS, OVERLAYS, PROBABILITIES = "masks", "overlays", "probabilities"
+
+
+def predict(
+    weights: str,
+    words: Sequence[str],
+    out: Path,
+    how: Inference = WHOLE,
+    shares: bool = False,
+    model: str | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[int, int]:
+    """Write ``masks/NAME.png``, ``overlays/NAME.jpg`` and perhaps ``probabilities/NAME.npz`` for every input.
+
+    A video gives ``masks/NAME/000001.png`` and so on, and ``overlays/NAME.mp4``. A file that can't be read is named,
+    and the rest goes on.
+
+    Args:
+        weights: The ``student.safetensors`` of a run.
+        words: Files, folders and patterns; see :func:`ladseg.delivery.find_inputs`.
+        out: Where to.
+        how: How to predict.
+        shares: Write the probabilities of all classes of images too: float16 ``(C, H, W)`` as ``probabilities``, and
+            ``class_names``.
+        model: The name of the network, if it is none of ladseg's; see :func:`ladseg.load`.
+        say: Takes a line for each file that is left out.
+
+    Returns:
+        How many inputs were predicted, and how many left out.
+
+    Raises:
+        UserError: The weights are unusable, or a word names nothing.
+    """
+    inputs = find_inputs(words)
+    student = load(weights, model)
+    left_out = 0
+    for item in progress(inputs, len(inputs), "predicting", "files"):
+        try:
+            if item.is_video:
+                _predict_video(student, item, out, how)
+            else:
+                _predict_image(student, item, out, how, shares)
+        except FileError as error:
+            say(f"left out: {error}")
+            left_out += 1
+    return len(inputs) - left_out, left_out
+
+
+def _predict_image(student: Student, item: Input, out: Path, how: Inference, shares: bool) -> None:
+    with _any_size() if how.window else nullcontext():
+        image = read_image(item.path)
+    if shares:
+        chances = student.probabilities(image, how)
+        ids = chances.argmax(0)
+        halves = chances.half().numpy()
+        names = np.array(student.class_names)
+        write_atomically(
+            _file(out, PROBABILITIES, item, ".npz"),
+            lambda temporary: np.savez_compressed(temporary, probabilities=halves, class_names=names),
+        )
+    else:
+        ids = student.predict(image, how).to(torch.uint8)  # an eighth, beside a large image
+    write_atomically(_file(out, MASKS, item, ".png"), mask_image(ids, student.colors).save)
+    blended = Image.fromarray(overlay(image, ids, student.colors))
+    write_atomically(_file(out, OVERLAYS, item, ".jpg"), lambda temporary: blended.save(temporary, quality=90))
+
+
+def _predict_video(student: Student, item: Input, out: Path, how: Inference) -> None:
+    """As a stream: one frame at a time."""
+
+    def write(temporary: Path) -> None:
+        with open_video(item.path) as (frames, rate, count), ExitStack() as stack:
+            writer = None
+            for number, frame in enumerate(progress(frames, count, item.path.name, "frames"), 1):
+                image = torch.from_numpy(frame).permute(2, 0, 1)
+                ids = student.predict(image, how)
+                if writer is None:
+                    writer = VideoWriter(temporary, rate, (frame.shape[0], frame.shape[1]))
+                    stack.callback(writer.close)
+                writer.write(overlay(image, ids, student.colors))
+                mask = mask_image(ids, student.colors)
+                write_atomically(_file(out, MASKS, item, "") / f"{number:06d}.png", mask.save)
+            if writer is None:
+                raise FileError(item.path, "a video without frames", "remove it")
+
+    write_atomically(_file(out, OVERLAYS, item, ".mp4"), write)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Without Pillow's limit of 179 million pixels, which is there for images that a stranger made to fill memory."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _file(out: Path, kind: str, item: Input, suffix: str) -> Path:
+    return out / kind / item.name.parent / f"{item.name.name}{suffix}"

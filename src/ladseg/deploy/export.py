@@ -1,0 +1,137 @@
+"""The student for other runtimes: an ONNX file or a torch.export program, for any batch and image size."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+import ladseg
+from ladseg.deploy.export_check import Measured, compare, open_onnx, open_program
+from ladseg.deploy.export_graph import Deployed, Sizes, trace
+from ladseg.deploy.student_file import load_student
+from ladseg.errors import ModelError, UserError, first_words
+from ladseg.files import write_atomically
+from ladseg.models import Segmenter
+
+SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+METADATA_FILE = "ladseg.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What :func:`export_student` wrote.
+
+    Attributes:
+        path: The file.
+        sizes: Heights and widths that it takes.
+        measured: Its differences from the network in torch, one for each image size.
+    """
+
+    path: Path
+    sizes: Sizes
+    measured: list[Measured]
+
+
+def export_student(
+    weights: str | Path,
+    to: str,
+    out: str | Path | None = None,
+    normalize: bool = False,
+    argmax: bool = False,
+    model: str | None = None,
+) -> Exported:
+    """Write a delivered network as ONNX or as a ``torch.export`` program, if it agrees with the network in torch.
+
+    The file is opened again and compared at three image sizes before it gets its name.
+
+    Args:
+        weights: What :func:`ladseg.delivery.save_student` wrote.
+        to: ``onnx`` or ``torch``.
+        out: The file; None for one beside the weights.
+        normalize: Whether the file takes RGB in 0..1 and normalises it inside.
+        argmax: Whether it gives class ids ``(N, H, W)``; else logits ``(N, C, H, W)`` at the image's size.
+        model: As for :func:`ladseg.delivery.load_student`.
+
+    Raises:
+        ModelError: No such weights, a network that can't be exported for a range of sizes, or a file that disagrees.
+        UserError: The packages that ONNX needs are not installed.
+    """
+    if to == "onnx":
+        _require_onnx()
+    network, header = load_student(weights, model)
+    deployed = Deployed(network, normalize, argmax).eval()
+    program, sizes = trace(deployed, for_onnx=to == "onnx")
+    facts = _facts(network, header, deployed, sizes)
+    path = Path(out) if out else Path(weights).with_suffix(SUFFIX[to])
+    measured: list[Measured] = []
+
+    def write(temporary: Path) -> None:
+        if to == "onnx":
+            _write_onnx(temporary, program, facts)
+            opened = open_onnx(temporary)
+        else:
+            _write_program(temporary, program, facts)
+            opened = open_program(temporary)
+        measured.extend(compare(opened, network, normalize, argmax, _shapes(sizes)))
+
+    write_atomically(path, write)
+    return Exported(path, sizes, measured)
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ONNX needs {error.name}: pip install 'ladseg[onnx]'") from error
+
+
+def _facts(network: Segmenter, header: dict[str, Any], deployed: Deployed, sizes: Sizes) -> dict[str, Any]:
+    """What the file tells of itself."""
+    data = header["data"]
+    return {
+        "ladseg": ladseg.__version__,
+        "model": network.name,
+        "num_classes": network.num_classes,
+        "class_names": data.get("class_names"),
+        "colors": data.get("colors"),
+        "mean": list(network.input_mean),
+        "std": list(network.input_std),
+        "normalization": "inside: image is RGB in 0..1"
+        if deployed.normalize
+        else "outside: image is (RGB in 0..1 - mean) / std",
+        "output": "label" if deployed.argmax else "logits",
+        "sizes": str(sizes),
+    }
+
+
+def _shapes(sizes: Sizes) -> list[tuple[int, int, int]]:
+    """Batch, height and width of the comparison: the smallest, and odd ones where they are legal."""
+    return [(1, sizes.side(0), sizes.side(32)), (2, sizes.side(33), sizes.side(67)), (1, sizes.side(71), sizes.side(1))]
+
+
+def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any]) -> None:
+    output = facts["output"]
+    try:
+        exported: Any = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=["image"], output_names=[output]
+        )
+    except Exception as error:  # of the many kinds that an operation unknown to ONNX ends in
+        raise ModelError(
+            f"'{facts['model']}' can't be written as ONNX ({first_words(error, 200)}); "
+            f"--to torch takes heights and widths: {facts['sizes']}"
+        ) from error
+    for key, value in facts.items():
+        exported.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
+    exported.save(path)
+
+
+def _write_program(path: Path, program: ExportedProgram, facts: dict[str, Any]) -> None:
+    try:
+        torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(facts)})
+    except Exception as error:  # torch traces more than it can save
+        raise ModelError(f"'{facts['model']}' can't be saved by torch.export ({first_words(error, 200)})") from error

@@ -1,0 +1,182 @@
+"""A network as one graph of operations that holds for a range of image sizes."""
+
+import inspect
+import math
+import operator
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+
+from ladseg.deploy.pooling import AverageBins
+from ladseg.deploy.same_padding import plain_sizes
+from ladseg.errors import ModelError, first_words
+from ladseg.models import Segmenter
+from ladseg.models.segmenter import shown
+
+LARGEST = 16384
+MAX_BATCH = 1024
+# What torch can't prove of sizes becomes an assertion in the graph, for _hold to try. Older torch has no such choice
+# and refuses instead, so that a network may be left with multiples of 32 there.
+ASSERT = "prefer_deferred_runtime_asserts_over_guards"
+OPTIONS: dict[str, Any] = {ASSERT: True} if ASSERT in inspect.signature(torch.export.export).parameters else {}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Heights and widths that a file takes: multiples of ``multiple`` from ``smallest`` on."""
+
+    multiple: int
+    smallest: int
+
+    def __str__(self) -> str:
+        kind = f"multiples of {self.multiple}" if self.multiple > 1 else "any"
+        return f"{kind} from {self.smallest} to {LARGEST}"
+
+    def side(self, more: int) -> int:
+        """The first of them that is not below ``smallest + more``."""
+        return -(-(self.smallest + more) // self.multiple) * self.multiple
+
+    def dim(self, name: str) -> Any:
+        """This as ``torch.export`` is told it."""
+        first, last = self.smallest // self.multiple, LARGEST // self.multiple
+        if self.multiple == 1:
+            return Dim(name, min=first, max=last)
+        return self.multiple * Dim(f"_{name}", min=first, max=last)
+
+
+# Tried one after the other. A map that a small image leaves one position wide is a special case to torch; a network
+# that pads by its own branches is one program for all multiples of what it pads to.
+ATTEMPTS = (Sizes(1, 64), Sizes(1, 256), Sizes(32, 64), Sizes(32, 256))
+
+
+class Deployed(nn.Module):
+    """A network from image to what its user wants.
+
+    Args:
+        network: In eval mode.
+        normalize: Whether images come as RGB in 0..1; else with the mean subtracted and divided by the deviation.
+        argmax: Whether class ids are given; else logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: Segmenter, normalize: bool, argmax: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.normalize = normalize
+        self.argmax = argmax
+        self.register_buffer("mean", torch.tensor(network.input_mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(network.input_std).view(-1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` to logits ``(N, C, H, W)`` or class ids ``(N, H, W)``."""
+        x = (image - self.mean) / self.std if self.normalize else image
+        # Not resize_logits: its question whether the size is there already would bind the file to one answer.
+        logits = F.interpolate(self._logits(x), size=image.shape[-2:], mode="bilinear", align_corners=True)
+        return logits.argmax(dim=1) if self.argmax else logits
+
+    def _logits(self, image: Tensor) -> Tensor:
+        """Those of ``network(image)``, where it pads without asking whether there is anything to pad or to cut."""
+        divisor = self.network.size_divisor
+        if divisor == 1:
+            return self.network(image).logits
+        size = image.shape[-2:]
+        padded = [(side + divisor - 1) // divisor * divisor for side in size]
+        logits = self.network.segment(F.pad(image, (0, padded[1] - size[1], 0, padded[0] - size[0]))).logits
+        for dim, side, whole in zip((2, 3), size, padded, strict=True):
+            # A slice is a view whose memory layout torch would assert for one case.
+            kept = torch.arange(shown(side, logits.shape[dim], whole), device=image.device)
+            logits = logits.index_select(dim, kept)
+        return logits
+
+
+def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
+    """The network's graph and the sizes that it holds for: the widest of ``ATTEMPTS`` that work.
+
+    Raises:
+        ModelError: None does.
+    """
+    failures: list[Exception] = []
+    for sizes in ATTEMPTS:
+        try:
+            with torch.no_grad(), plain_sizes(deployed), AverageBins() if for_onnx else nullcontext():
+                program = torch.export.export(
+                    deployed,
+                    # Two sides, and none a multiple of a stride where it may be: no special case of a size.
+                    (torch.zeros(2, 3, sizes.side(45), sizes.side(93)),),
+                    dynamic_shapes={
+                        "image": {0: Dim("batch", min=1, max=MAX_BATCH), 2: sizes.dim("height"), 3: sizes.dim("width")}
+                    },
+                    strict=False,
+                    **OPTIONS,
+                )
+            _hold(program, sizes)
+            _without_ceil(program)
+            return program, sizes
+        except Exception as error:  # torch's many kinds, and those of anyone's network
+            failures.append(error)
+    raise ModelError(
+        f"'{deployed.network.name}' can't be exported for images of any size, nor for multiples of 32: "
+        f"{first_words(failures[0], 300)}"
+    ) from failures[0]
+
+
+def _hold(program: ExportedProgram, sizes: Sizes) -> None:
+    """See that what the graph assumes of sizes holds over their range; ONNX would not ask.
+
+    Raises:
+        RuntimeError: It does not.
+    """
+    assumptions = _assumptions(program)
+    if assumptions is None:
+        return
+    end = LARGEST - sizes.smallest + 1
+    sides = [sizes.side(more) for more in (*range(0, 512 * sizes.multiple, sizes.multiple), *range(0, end, 97))]
+    for step, height in enumerate(sides):
+        for width in (height, sides[7 * step % len(sides)]):
+            if max(height, width) <= LARGEST:
+                assumptions(torch.empty(1 + step % 3, 3, height, width, device="meta"))
+
+
+def _assumptions(program: ExportedProgram) -> Callable[[Tensor], object] | None:
+    """The part of the graph that asserts something of the image's sizes, and nothing else; None if there is none."""
+    nodes = list(program.graph.nodes)
+    wanted = {node for node in nodes if node.target is torch.ops.aten._assert_scalar.default}
+    if not wanted:
+        return None
+    for node in reversed(nodes):
+        if node in wanted:
+            wanted.update(node.all_input_nodes)
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        if node in wanted:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(())
+    return fx.GraphModule({}, graph)
+
+
+def _without_ceil(program: ExportedProgram) -> None:
+    """Put ``(a + b - 1) // b`` for ``math.ceil(a / b)``, which torch traces but can't save; in place."""
+    graph = program.graph
+    for node in list(graph.nodes):
+        quotient = node.args[0] if node.target is math.ceil else None
+        if not isinstance(quotient, fx.Node) or quotient.target is not operator.truediv:
+            continue
+        a, b = quotient.args
+        if not (isinstance(a, fx.Node) and isinstance(b, int)):
+            continue
+        with graph.inserting_before(node):
+            raised = graph.call_function(operator.add, (a, b - 1))
+            whole = graph.call_function(operator.floordiv, (raised, b))
+        raised.meta["val"], whole.meta["val"] = a.meta["val"] + b - 1, node.meta["val"]
+        node.replace_all_uses_with(whole)
+        graph.erase_node(node)
+    program.graph_module.recompile()

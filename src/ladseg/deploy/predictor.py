@@ -1,0 +1,139 @@
+"""A delivered network, ready to use: ``ladseg.load("student.safetensors").predict("image.jpg")``."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ladseg.data.read import read_image, to_rgb
+from ladseg.deploy.student_file import load_student
+from ladseg.evaluation import WHOLE, Inference, class_ids, probabilities
+from ladseg.models import Segmenter
+from ladseg.resize import resize_logits
+
+# What an image may come as.
+Picture = str | Path | Image.Image | np.ndarray | Tensor
+
+
+class Student(nn.Module):
+    """A network with the normalisation and the classes of its file.
+
+    Args:
+        network: From :func:`ladseg.delivery.load_student`, as the next one.
+        header: What the file tells.
+
+    Attributes:
+        class_names: In the order of the class ids.
+        colors: One RGB colour a class, 0..255.
+        header: What the file tells: ``model``, ``mean`` and ``std`` of RGB in 0..1, ``data`` that it was trained on.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: Segmenter, header: dict[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.header = header
+        self.class_names: list[str] = list(header["data"]["class_names"])
+        self.colors: list[tuple[int, int, int]] = [tuple(color) for color in header["data"]["colors"]]
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(header[name]).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it predicts."""
+        return self.mean.device
+
+    def forward(self, image: Tensor) -> Tensor:
+        """RGB ``(N, 3, H, W)`` of 0..1 to logits ``(N, C, H, W)``."""
+        return resize_logits(self._logits_of_rgb(image), (image.shape[-2], image.shape[-1]))
+
+    def logits_of(self, image: Tensor) -> Tensor:
+        """A normalised image ``(N, 3, H, W)`` to logits at the network's own stride."""
+        logits: Tensor = self.network(image).logits
+        return logits
+
+    def normalized(self, image: Tensor) -> Tensor:
+        """RGB ``(N, 3, H, W)`` of 0..1 as the network expects it."""
+        normal = (image.to(self.device) - self.mean) / self.std
+        return normal.contiguous(memory_format=torch.channels_last)
+
+    def predict(self, image: Picture, how: Inference = WHOLE) -> Tensor:
+        """The class of every pixel.
+
+        Args:
+            image: A file's path; a Pillow image of any mode; an array ``(H, W, 3)`` or ``(H, W)``, or a tensor
+                ``(3, H, W)`` or a batch ``(N, 3, H, W)``, either uint8 or floating-point in 0..1, RGB. Files and
+                Pillow images are turned upright by their EXIF orientation.
+            how: How to predict.
+
+        Returns:
+            Class ids ``(H, W)`` int64 on the CPU; ``(N, H, W)`` for a batch.
+
+        Raises:
+            FileError: The file can't be read.
+            ValueError: An array or tensor of another shape, type or range.
+        """
+        batch, single = _batch(image)
+        ids = class_ids(self._logits_of_rgb, batch, how).cpu().long()
+        return ids[0] if single else ids
+
+    def probabilities(self, image: Picture, how: Inference = WHOLE) -> Tensor:
+        """Of each class at every pixel: ``(C, H, W)`` float32 on the CPU, or ``(N, C, H, W)``; else as ``predict``."""
+        batch, single = _batch(image)
+        shares = probabilities(self._logits_of_rgb, batch, how).cpu()
+        return shares[0] if single else shares
+
+    def _logits_of_rgb(self, image: Tensor) -> Tensor:
+        """RGB of 0..1 to logits at the network's own stride."""
+        return self.logits_of(self.normalized(image))
+
+
+def load(weights: str | Path, model: str | None = None, device: torch.device | str | None = None) -> Student:
+    """A delivered network, ready to predict.
+
+    Args:
+        weights: The ``student.safetensors`` of a run.
+        model: The name ``package.module:Class`` of a network of your own code, which runs only if you name it.
+        device: Where to predict; None is a GPU if there is one.
+
+    Raises:
+        ModelError: The file is missing or not one of ladseg's, or its network is of other code.
+    """
+    network, header = load_student(weights, model)
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    student: Student = Student(network, header).to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return student.eval()
+
+
+def _batch(image: Picture) -> tuple[Tensor, bool]:
+    """``(N, 3, H, W)`` of uint8, or of float32 in 0..1, and whether one image came."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))[None], True
+    if isinstance(image, Image.Image):
+        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)[None], True
+    if isinstance(image, np.ndarray):
+        array = np.stack([image] * 3, axis=-1) if image.ndim == 2 else image
+        if array.ndim != 3 or array.shape[2] != 3:
+            raise ValueError(f"an array of shape {image.shape}; expected (H, W, 3) or (H, W)")
+        return _checked(torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None]), True
+    if not isinstance(image, Tensor):
+        raise ValueError(f"a {type(image).__name__}; expected a path, a Pillow image, an array or a tensor")
+    if image.ndim not in (3, 4) or image.shape[-3] != 3:
+        raise ValueError(f"a tensor of shape {tuple(image.shape)}; expected (3, H, W) or (N, 3, H, W)")
+    return _checked(image if image.ndim == 4 else image[None]), image.ndim == 3
+
+
+def _checked(image: Tensor) -> Tensor:
+    if image.dtype == torch.uint8:
+        return image
+    if not image.is_floating_point():
+        raise ValueError(f"values of type {image.dtype}; expected uint8, or floating-point in 0..1")
+    low, high = image.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"values of {float(low):.4g}..{float(high):.4g}; expected 0..1, or uint8")
+    return image.float()

@@ -1,0 +1,63 @@
+"""How long a network takes on this machine, to predict and to train."""
+
+import statistics
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from ladseg.measure.timing import in_turns
+from ladseg.models import Segmenter, build_model
+from ladseg.objectives import Plain
+from ladseg.training import resolve_precision, spare_depthwise
+
+# Runs of one figure, after one to warm up; and the seconds after which fewer will do.
+RUNS = 20
+PATIENCE = 5.0
+
+
+def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: int = 2) -> tuple[float, float]:
+    """Median seconds of one image's prediction and of a training step (forward, loss, backward), an image.
+
+    In the precision that a run would take on this machine, channels last; without optimizer and data.
+
+    Args:
+        name: As for :func:`ladseg.build_model`.
+        num_classes: Number of classes.
+        size: Height and width of the images.
+        batch_size: Images of the training step.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    objective = Plain(build_model(name, num_classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    spare_depthwise(objective)
+    image = torch.randn(batch_size, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
+    batch = {"image": image, "label": torch.randint(num_classes, (batch_size, *size), device=device)}
+
+    def autocast() -> AbstractContextManager:
+        return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision("auto", device) == "bf16")
+
+    def predict() -> None:
+        with torch.inference_mode(), autocast():
+            objective.network(image[:1])
+
+    def train() -> None:
+        with autocast():
+            loss = objective(batch)["loss"]
+        loss.backward()
+        objective.zero_grad()
+
+    step = _median_seconds(train, device) / batch_size
+    objective.eval()
+    return _median_seconds(predict, device), step
+
+
+@torch.inference_mode()
+def prediction_seconds(network: Segmenter, size: tuple[int, int], device: torch.device) -> float:
+    """Median seconds from one normalised image ``(1, 3, *size)`` to logits, in float32, channels last."""
+    network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    image = torch.zeros(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
+    return _median_seconds(lambda: network(image), device)
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
+    return statistics.median(in_turns({"": work}, device, RUNS, PATIENCE, fewest=1)[""])

@@ -1,0 +1,166 @@
+"""What ``ladseg bench`` measured, as tables for the terminal and as Markdown."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+Results = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of plain words.
+
+    Attributes:
+        title: One line.
+        columns: Their names.
+        rows: As many words each.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+    def terminal(self) -> Table:
+        """For a rich console."""
+        table = Table(title=self.title)
+        for index, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if index else "left", no_wrap=not index)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """Under its title."""
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return f"{self.title}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def bench_sheets(results: Results) -> list[Sheet]:
+    """One or more of each part that was measured; ``results`` is what :func:`ladseg.bench.bench` gives."""
+    setting = results["setting"]
+    height, width = setting["size"]
+    batch = f"{setting['batch_size']} images of {height}x{width}, {setting['num_classes']} classes, {setting['device']}"
+    sheets: list[Sheet] = []
+    if "steps" in results:
+        sheets += [_ratios(results["steps"], results["matrix_rate"], batch), _items(results["steps"])]
+    if "loop" in results:
+        sheets.append(_loop(results["loop"]))
+    if "pieces" in results:
+        sheets.append(_pieces(results["pieces"]))
+    if "inference" in results:
+        sheets.append(_inference(results["inference"]))
+    if "methods" in results:
+        sheets += [_methods(results["methods"]), _batches(results["batches"])]
+    if "growth" in results:
+        sheets += [_growth(results["growth"]), _switches(results["switches"], results["processes"])]
+    return sheets
+
+
+def _ratios(steps: Results, matrix_rate: float, batch: str) -> Sheet:
+    rows = []
+    for network, row in steps.items():
+        cells = [network, f"{row['milliseconds']['plain']:.0f}"]
+        for name in ("teacher", "student"):
+            cells += [_spread(row["ratios"][name]), f"{row['arithmetic'][name]:.2f}"]
+        cells.append(", ".join(f"{100 * rate / matrix_rate:.0f}" for rate in row["rate"].values()))
+        rows.append([*cells, *(_mebibytes(row["memory"][name]) for name in ("plain", "teacher", "student"))])
+    rates = f"% of {matrix_rate / 1e9:.0f} GMAC/s"
+    columns = ["network", "plain ms", "teacher", "MACs", "student", "MACs", rates, "MiB plain", "teacher", "student"]
+    return Sheet(f"Training steps as multiples of the plain one; {batch}", columns, rows)
+
+
+def _items(steps: Results) -> Sheet:
+    rows = []
+    for network, row in steps.items():
+        for name, items in row["items"].items():
+            total = row["milliseconds"][name]
+            rest = total - sum(items.values())
+            words = [f"{item} {100 * value / total:.1f}" for item, value in {**items, "rest": rest}.items()]
+            rows.append([network, name, ", ".join(words)])
+    return Sheet("What a step is made of, % of its time", ["network", "step", "parts"], rows)
+
+
+def _loop(loop: Results) -> Sheet:
+    steps = loop["steps"]
+    rows = [
+        ["steps a second, ladseg and bare", f"{steps['fit']:.3f}, {steps['bare']:.3f}"],
+        ["overhead, %", _spread(loop["overhead"], 100)],
+        ["host ms a step beside the network", f"{loop['host_milliseconds']:.2f}"],
+        ["ms to load a batch in the same process", f"{loop['loading']:.1f}"],
+        ["waiting for it, % of the time", f"{100 * loop['waiting']:.2f}"],
+    ]
+    return Sheet(f"The training loop, {loop['network']}", ["", "value"], rows)
+
+
+def _pieces(pieces: list[Results]) -> Sheet:
+    rows = []
+    for piece in pieces:
+        ours = piece["forms"]["ours"]
+        others = ", ".join(f"{name} {value / ours:.2f}" for name, value in piece["forms"].items() if name != "ours")
+        beside = [f"{ours / piece['floor']:.2f}", f"{piece['bytes'] / 2**20:.1f}", f"{ours / piece['copying']:.2f}"]
+        cells = [piece["piece"], str(piece["classes"]), f"{ours:.2f}", others, *beside]
+        rows.append([*cells, _mebibytes(piece["memory"])])
+    columns = ["piece", "classes", "ms", "other forms x", "x floor", "MiB moved", "x copying", "MiB needed"]
+    return Sheet("Noise and losses, with gradients", columns, rows)
+
+
+def _inference(rows: list[Results]) -> Sheet:
+    cells = [
+        [
+            str(row["classes"]),
+            f"{row['forward']:.2f}",
+            f"{row['predict']:.2f}",
+            f"{row['eval']:.2f}",
+            _spread(row["ratio"]),
+            _spread(row["eval_ratio"]),
+            _spread(row["upsampled"]),
+            _mebibytes(row["memory"]),
+            _mebibytes(row["upsampled_memory"]),
+        ]
+        for row in rows
+    ]
+    columns = ["classes", "forward /s", "predict /s", "eval /s", "predict x forward", "eval", "upsampled whole"]
+    return Sheet("Prediction, images a second", [*columns, "MiB", "upsampled whole MiB"], cells)
+
+
+def _methods(methods: Results) -> Sheet:
+    lad = methods["lad"]["milliseconds"]
+    rows = [
+        [name, f"{row['milliseconds']:.0f}", f"{row['milliseconds'] / lad:.2f}", _mebibytes(row["memory"])]
+        for name, row in sorted(methods.items(), key=lambda pair: pair[1]["milliseconds"])
+    ]
+    return Sheet("The student's step under each method", ["method", "ms", "x lad", "MiB"], rows)
+
+
+def _batches(batches: Results) -> Sheet:
+    rows = [
+        [name, *([_mebibytes(row["image"]), _mebibytes(row["fixed"]), str(row["batch"])] if row else ["", "", ""])]
+        for name, row in batches.items()
+    ]
+    return Sheet("Batches that fit the memory that is free", ["step", "MiB an image", "MiB fixed", "batch"], rows)
+
+
+def _growth(growth: Results) -> Sheet:
+    rows = [
+        [name, ", ".join(f"{amount}: {ms:.0f}" for amount, ms in row["milliseconds"].items()), f"{row['exponent']:.2f}"]
+        for name, row in growth.items()
+    ]
+    return Sheet("How the plain step's time grows, at half the size", ["against", "ms", "exponent"], rows)
+
+
+def _switches(switches: Results, processes: Results) -> Sheet:
+    rows = [[name, _spread(row) if isinstance(row, dict) else row] for name, row in switches.items()]
+    if processes:
+        rows.append(["two processes, images a second", f"{processes['gain']:.2f}"])
+    return Sheet("As multiples of the step in float32, channels_last, one process", ["", "x"], rows)
+
+
+def _spread(values: dict[str, float], factor: float = 1) -> str:
+    median, low, high = (factor * values[name] for name in ("median", "low", "high"))
+    return f"{median:.2f} ({low:.2f}..{high:.2f})"
+
+
+def _mebibytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 2**20:.0f}"

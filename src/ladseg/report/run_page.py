@@ -1,0 +1,279 @@
+"""A run as one self-contained HTML page: what was done, what it brought, and how sure that is."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ladseg.report.page import file_uri, machine, render
+from ladseg.report.run_tables import role, teacher_remark, verdict
+from ladseg.report.svg_figures import curves, heat_map
+
+# The student alone, with help, and the teacher: the same colours all over the page.
+SERIES = {"baseline": 6, "student": 0, "teacher": 1}
+NOT_TERMS = {"step", "lr", "seconds", "images_per_second"}
+LARGEST = 10
+GROUPS = {
+    "gained": "Where the student gained most",
+    "lost": "Where the student lost most",
+    "spread": "Spread evenly, not picked",
+}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run's folder holds.
+
+    Attributes:
+        results: ``results.json``.
+        metrics: Training to the lines of its ``metrics.jsonl``.
+        confusions: Training to ``(C, C)`` counts on the validation split, row = label.
+        samples: ``samples.json``.
+        samples_folder: Where its pictures are.
+        recipe: ``recipe.yaml``.
+        environment: ``environment.json``.
+    """
+
+    results: dict[str, Any]
+    metrics: Mapping[str, Sequence[dict[str, float]]]
+    confusions: Mapping[str, np.ndarray]
+    samples: Sequence[dict[str, Any]]
+    samples_folder: Path
+    recipe: str
+    environment: dict[str, Any]
+
+
+def run_page(run: RunRecord) -> str:
+    """The page; it loads nothing and needs no script."""
+    results, recipe = run.results, yaml.safe_load(run.recipe)
+    students = [key for key in ("baseline", "student") if key in results["networks"]]
+    pair = len(students) == 2
+    return render(
+        "run.html",
+        name=results["name"],
+        subject=_subject(results, recipe),
+        verdict=verdict(results),
+        uncertainty=uncertainty(results),
+        val_images=results["images"]["val"],
+        networks=list(_networks(results)),
+        class_columns=[{"role": role(key, results), "series": SERIES[key]} for key in students],
+        class_differences=pair,
+        classes=list(_classes(results, students)),
+        teacher=_teacher(results),
+        samples=list(_samples(run)),
+        legend_of_difference=any("difference" in sample["files"] for sample in run.samples),
+        noised=any("noised" in sample["files"] for sample in run.samples),
+        legend=[
+            {"name": name, "color": color}
+            for name, color in zip(results["class_names"], results["colors"], strict=True)
+        ],
+        plots=list(_plots(run)),
+        confusions=list(_confusions(run, students)),
+        heat_maps=list(_heat_maps(run, students)),
+        costs=_costs(results),
+        cost_notes=_cost_notes(results),
+        delivered=_delivered(results),
+        machine=machine(run.environment),
+        command=run.environment["command"],
+        repeat=_repeat(recipe),
+        recipe=run.recipe,
+        environment=json.dumps(run.environment, indent=2),
+    )
+
+
+def uncertainty(results: dict[str, Any]) -> str | None:
+    """What the difference's interval tells, and what it does not; None without a difference."""
+    difference = results["difference"]
+    if difference is None:
+        return None
+    low, high = (100 * value for value in difference["interval"])
+    if low > 0 or high < 0:
+        sure = "is more than the choice of these images explains"
+    else:
+        sure = "could be due to the choice of these images"
+    return (
+        f"Drawn again from the same {results['images']['val']} validation images, the difference lies between "
+        f"{low:+.2f} and {high:+.2f} points in 95 of 100 cases (paired bootstrap): it {sure}. What another seed would "
+        f"have given is not in that interval. {_opponent(results)}"
+    )
+
+
+def _opponent(results: dict[str, Any]) -> str:
+    networks = results["networks"]
+    times = (networks["student"]["seconds"] + networks["teacher"]["seconds"]) / networks["baseline"]["seconds"]
+    return (
+        f"Teacher and distilled student together were trained {times:.1f} times as long as the student alone; "
+        "'ladseg compare' tells, over several seeds, what the plain network makes of that time."
+    )
+
+
+def _subject(results: dict[str, Any], recipe: dict[str, Any]) -> str:
+    """What was trained, how and on what."""
+    images, crop, networks, data = results["images"], results["crop"], results["networks"], recipe["data"]
+    what = networks.get("student", networks.get("baseline"))["model"]
+    if "student" in networks:
+        methods = " and ".join(part["method"] for part in (recipe["distill"], *recipe["distill"]["also"]))
+        kind = "a label-assisted" if results["label_assisted"] else "a classic"
+        what += f", distilled by {methods} from {kind} {networks['teacher']['model']},"
+    return (
+        f"{what} on {images['train']:,} images of '{PurePath(data['root'] or results['name']).name}' (layout "
+        f"{data['layout']}, {len(results['class_names'])} classes); crops of {crop[0]} x {crop[1]}, "
+        f"{results['iterations']:,} steps, seed {results['seed']}."
+    )
+
+
+def _networks(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    alone = results["networks"].get("baseline", {}).get("mean_iou")
+    for key, row in results["networks"].items():
+        yield {
+            **row,
+            "role": role(key, results),
+            "series": SERIES[key],
+            "points": None if alone is None or key == "baseline" else 100 * (row["mean_iou"] - alone),
+        }
+
+
+def _costs(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """A row a cost, a column a network, so that it fits a phone."""
+    rows = list(results["networks"].values())
+    peaks = [row["peak_memory"] for row in rows]
+    return [
+        ("model", [row["model"] for row in rows]),
+        ("steps", [f"{row['steps']:,}" for row in rows]),
+        ("precision", [row["precision"] for row in rows]),
+        ("training", [_duration(row["seconds"] + row.get("first_stage_seconds", 0)) for row in rows]),
+        ("peak memory", ["-" if peak is None else f"{peak / 2**30:.2f} GiB" for peak in peaks]),
+        ("parameters", [f"{row['parameters']:,}" for row in rows]),
+        ("GMACs", [f"{row['macs'] / 1e9:.2f}" for row in rows]),
+    ]
+
+
+def _classes(results: dict[str, Any], students: list[str]) -> Iterator[dict[str, Any]]:
+    rows = [results["networks"][key]["iou"] for key in students]
+    for name, color, *iou in zip(results["class_names"], results["colors"], *rows, strict=True):
+        known = len(iou) == 2 and None not in iou
+        yield {"name": name, "color": color, "iou": iou, "points": 100 * (iou[1] - iou[0]) if known else None}
+
+
+def _teacher(results: dict[str, Any]) -> dict[str, Any] | None:
+    row = results["networks"].get("teacher", {})
+    if "mean_iou_without_label" not in row:
+        return None
+    return {
+        "words": teacher_remark(results),
+        "inputs": [
+            ("image and noised label", row["mean_iou"]),
+            ("the image, zeros for the label", row["mean_iou_without_label"]),
+            ("the noised label, the mean colour for the image", row["mean_iou_without_image"]),
+        ],
+        "stability": (
+            f"Between draws of the noise its answers differ by a mean KL divergence of "
+            f"{100 * row['mean_kl_between_draws']:.3g} x 10^-2 nats a pixel (the paper's Table 8, on Cityscapes: 6.8 "
+            "and 3.4 x 10^-2 without the consistency loss, 3.4 and 2.1 x 10^-2 with it). With fixed class weights, "
+            "only the pixel noise differs from draw to draw."
+        ),
+    }
+
+
+def _samples(run: RunRecord) -> Iterator[dict[str, Any]]:
+    for group, title in GROUPS.items():
+        listed = [sample for sample in run.samples if sample["group"] == group]
+        if listed:
+            yield {"title": title, "samples": [_sample(run, sample) for sample in listed]}
+
+
+def _sample(run: RunRecord, sample: dict[str, Any]) -> dict[str, Any]:
+    titles = {"image": "image", "label": "label", "noised": "noised label", "difference": "where they differ"}
+    titles |= {key: role(key, run.results) for key in run.results["networks"]}
+    order = ["image", "label", "noised", "teacher", "baseline", "student", "difference"]
+    scores = ", ".join(f"{titles[key]} {100 * value:.1f}" for key, value in sample["mean_iou"].items())
+    return {
+        "name": sample["name"],
+        "scores": f"mIoU of this image: {scores} %",
+        "pictures": [
+            {
+                "uri": file_uri(run.samples_folder / sample["files"][what]),
+                "title": titles[what],
+                "alt": f"{sample['name']}: {titles[what]}",
+            }
+            for what in order
+            if what in sample["files"]
+        ],
+    }
+
+
+def _plots(run: RunRecord) -> Iterator[dict[str, str]]:
+    scores = {
+        role(key, run.results): [(line["step"], 100 * line["score"]) for line in lines if "score" in line]
+        for key, lines in run.metrics.items()
+    }
+    yield {
+        "title": "mIoU on the validation images",
+        "alt": "mIoU against training steps; final values stand in the table of networks",
+        "svg": curves("miou", scores, "mIoU, %", colors=[SERIES[key] for key in run.metrics]),
+    }
+    for key, lines in run.metrics.items():
+        terms = sorted({term for line in lines if "score" not in line for term in line} - NOT_TERMS)
+        series = {term: [(line["step"], line[term]) for line in lines if term in line] for term in terms}
+        title = f"{role(key, run.results)}: the terms of its loss"
+        yield {"title": title, "alt": f"{title}, against training steps", "svg": curves(key, series, "loss", log=True)}
+
+
+def _confusions(run: RunRecord, students: list[str]) -> Iterator[dict[str, Any]]:
+    """The largest of either student, and how they changed."""
+    shares = [run.confusions[key] / np.maximum(run.confusions[key].sum(1, keepdims=True), 1) for key in students]
+    largest = np.maximum.reduce(shares)
+    np.fill_diagonal(largest, 0)
+    names = run.results["class_names"]
+    for place in np.argsort(-largest, axis=None, kind="stable")[:LARGEST]:
+        label, prediction = np.unravel_index(place, largest.shape)
+        values = [float(share[label, prediction]) for share in shares]
+        if max(values) > 0:
+            yield {
+                "label": names[label],
+                "prediction": names[prediction],
+                "shares": values,
+                "points": 100 * (values[-1] - values[0]),
+            }
+
+
+def _heat_maps(run: RunRecord, students: list[str]) -> Iterator[dict[str, str]]:
+    for key in students:
+        title = f"{role(key, run.results)}: confusion"
+        svg = heat_map(f"heat-{key}", run.confusions[key], run.results["class_names"])
+        yield {"title": title, "alt": f"{title} matrix; its largest entries stand in the table above", "svg": svg}
+
+
+def _cost_notes(results: dict[str, Any]) -> str:
+    crop = results["crop"]
+    return (
+        "Training: time in training steps, evaluations left out. Peak memory: of the device, or on a CPU of the whole "
+        "process; '-' where it was not watched. Parameters: in use when the network predicts. GMACs: 10^9 "
+        f"multiply-accumulates of one prediction at {crop[0]} x {crop[1]}."
+    )
+
+
+def _delivered(results: dict[str, Any]) -> str:
+    prediction = results["prediction"]
+    height, width = prediction["size"]
+    return (
+        f"The delivered student.safetensors predicts one image of {height} x {width} in "
+        f"{1e3 * prediction['seconds']:.1f} ms on this {'GPU' if prediction['device'] == 'cuda' else 'CPU'} (median, "
+        "float32), as it would without help while training."
+    )
+
+
+def _repeat(recipe: dict[str, Any]) -> str:
+    """The command that takes the recipe below to another machine."""
+    classes = " --data.classes <its file of classes>" if isinstance(recipe["data"]["classes"], str) else ""
+    return f"ladseg train recipe.yaml --data.root <the data set's folder>{classes} --out <another folder>"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
