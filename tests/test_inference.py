@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ladseg import Inference, outputs
+from ladseg import Inference, resize
 from ladseg.evaluation import BoundaryIoU, class_ids, probabilities
 
 SIZES = [(37, 53), (64, 96), (5, 200), (130, 41), (1, 9)]
@@ -51,7 +51,7 @@ def slid(net: nn.Module, image: Tensor, window: tuple[int, int], stride: tuple[i
 def test_whole_image_is_upsampled_logits(
     net: nn.Module, size: tuple[int, int], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(outputs.CHUNK, "cpu", rows * 2 * CLASSES * size[1])
+    monkeypatch.setitem(resize.CHUNK, "cpu", rows * 2 * CLASSES * size[1])
     image = torch.randn(2, 3, *size)
     expected = full(net(image), size)
     torch.testing.assert_close(probabilities(net, image), expected.softmax(1).float(), rtol=1e-4, atol=1e-5)
@@ -70,7 +70,7 @@ def test_windows_average_their_overlaps(
     stride: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(outputs.CHUNK, "cpu", 3 * CLASSES * size[1])
+    monkeypatch.setitem(resize.CHUNK, "cpu", 3 * CLASSES * size[1])
     image = torch.randn(1, 3, *size)
     expected = slid(net, image, window, stride).softmax(1).float()
     found = probabilities(net, image, Inference(window, stride))
@@ -87,7 +87,7 @@ def test_the_stride_left_open_is_two_thirds(net: nn.Module) -> None:
 def test_scales_and_mirror_average_softmaxes(
     net: nn.Module, window: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(outputs.CHUNK, "cpu", 5 * CLASSES * 90)
+    monkeypatch.setitem(resize.CHUNK, "cpu", 5 * CLASSES * 90)
     size, scales = (70, 90), (0.5, 1.0, 1.3)
     image = torch.randn(1, 3, *size)
     passes = []
@@ -127,7 +127,7 @@ class Largest(TorchDispatchMode):
 def test_no_full_size_map_of_scores_is_ever_held(
     net: nn.Module, how: Inference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(outputs.CHUNK, "cpu", 1 << 14)
+    monkeypatch.setitem(resize.CHUNK, "cpu", 1 << 14)
     height, width = 1024, 96
     image = torch.randn(1, 3, height, width)
     with Largest() as largest:
@@ -136,7 +136,7 @@ def test_no_full_size_map_of_scores_is_ever_held(
 
 
 def test_windows_of_bytes_make_no_floating_copy_of_the_image(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(outputs.CHUNK, "cpu", 1 << 12)
+    monkeypatch.setitem(resize.CHUNK, "cpu", 1 << 12)
     image = torch.randint(0, 256, (1, 3, 2048, 96), dtype=torch.uint8)
     for how in (Inference(), Inference((32, 32)), Inference((32, 32), scales=(0.5, 1.0), flip=True)):
         assert torch.equal(class_ids(net, image, how), class_ids(net, image.float() / 255, how))

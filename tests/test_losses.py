@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg import outputs
+from ladseg import resize
 from ladseg.losses import boundary_loss, boundary_target, cross_entropy
 from ladseg.measure.peak_memory import PeakMemory
 
@@ -83,7 +83,7 @@ def upsampled_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 def test_cross_entropy_in_chunks_of_rows(
     rows: int, small: tuple[int, int], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(outputs.CHUNK, "cpu", rows * 2 * 5 * size[1])
+    monkeypatch.setitem(resize.CHUNK, "cpu", rows * 2 * 5 * size[1])
     for layout in (torch.contiguous_format, torch.channels_last):
         logits = (4 * torch.randn(2, 5, *small)).to(memory_format=layout).requires_grad_()
         label = torch.randint(0, 5, (2, *size))
@@ -98,7 +98,7 @@ def test_cross_entropy_in_chunks_of_rows(
 
 
 def test_cross_entropy_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(outputs.CHUNK, "cpu", 3 * 3 * 11)
+    monkeypatch.setitem(resize.CHUNK, "cpu", 3 * 3 * 11)
     label = torch.randint(0, 3, (1, 10, 11))
     label[0, 4] = 255
     logits = torch.randn(1, 3, 4, 5, dtype=torch.float64, requires_grad=True)
