@@ -1,5 +1,6 @@
 """Measuring: one code for student, teacher and their agreement."""
 
+from .bootstrap import interval_over_seeds as interval_over_seeds
 from .bootstrap import paired_interval as paired_interval
 from .boundary_iou import BoundaryIoU as BoundaryIoU
 from .confusion_matrix import ConfusionMatrix as ConfusionMatrix
@@ -12,4 +13,7 @@ from .inference import WHOLE as WHOLE
 from .inference import Inference as Inference
 from .inference import class_ids as class_ids
 from .inference import probabilities as probabilities
+from .paired_tests import PairedTest as PairedTest
+from .paired_tests import holm as holm
+from .paired_tests import paired_test as paired_test
 from .stability import mean_pairwise_kl as mean_pairwise_kl
