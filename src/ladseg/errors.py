@@ -1,7 +1,7 @@
-"""What a user did or has that ladseg cannot work with.
+"""Errors that a user can put right.
 
 Every message is one line: what is wrong, the value or file, and the way out. The command line prints
-that line without a traceback and exits with status 2; anything else that is raised is a bug of ours.
+that line without a traceback and exits with status 2. Any other exception is a bug in ladseg.
 """
 
 import difflib
@@ -9,23 +9,23 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """One line that any terminal takes: file names may hold line breaks and bytes that are no UTF-8."""
+    """Return the text as one line of valid UTF-8: file names may hold line breaks and arbitrary bytes."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
 
 
-def first_words(error: Exception, length: int = 100) -> str:
-    """The beginning of another library's message, in one line."""
-    return " ".join(str(error).split())[:length] or type(error).__name__
+def first_words(error: Exception) -> str:
+    """Return the beginning of an exception's message in one line, or its type's name if the message is empty."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown word: the known one that it may have meant, or all of them."""
+    """Return the end of a message about an unknown word: the most similar known word, or all known words."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
 
 
 class UserError(Exception):
-    """Base of every error that the user, not the programmer, can put right."""
+    """Base class of every error that the user, not the programmer, can put right."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
@@ -36,16 +36,16 @@ class RecipeError(UserError):
 
 
 class DataError(UserError):
-    """A data set that cannot be trained on or measured with; the message names the file."""
+    """A data set that cannot be used for training or evaluation; the message names the file."""
 
 
 class FileError(DataError):
-    """One file of a data set that can't be used.
+    """A file of a data set that cannot be used.
 
     Attributes:
-        file: Its name.
-        what: What is wrong with it.
-        hint: What to do.
+        file: The name of the file.
+        what: What is wrong with the file.
+        hint: What the user should do.
     """
 
     def __init__(self, file: object, what: str, hint: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from ladseg.errors import RecipeError, nearest
+from ladseg.errors import RecipeError, first_words, nearest
 from ladseg.presets import PRESETS
 from ladseg.recipe import ALSO, VALUES, DistillMethod, Recipe
 
@@ -83,7 +83,7 @@ def _parsed(values: dict[str, Any], source: str) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = recipe_parser().parse_object(values).as_dict()
     except ArgumentError as error:
-        raise RecipeError(f"{source}: {_one_line(error)}") from None
+        raise RecipeError(f"{source}: {first_words(error)}") from None
     return parsed
 
 
@@ -141,7 +141,7 @@ def _read_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{source}: not valid YAML: {_one_line(error)}") from None
+        raise RecipeError(f"{source}: not valid YAML: {first_words(error)}") from None
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _parse_overrides(words: list[str]) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = recipe_parser().parse_args(_without_lists(words), defaults=False).as_dict()
     except ArgumentError as error:
-        raise RecipeError(f"command line: {_one_line(error)}") from None
+        raise RecipeError(f"command line: {first_words(error)}") from None
     return parsed
 
 
@@ -202,10 +202,6 @@ def _refuse_unknown_keys(values: dict[str, Any], cls: type, source: str, prefix:
                     f"{source}: '{key}' needs keys below it, such as {dataclasses.fields(section)[0].name}"
                 )
             _refuse_unknown_keys(value, section, source, f"{key}.")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _instance(cls: type, values: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from ladseg.bench.setting import Setting
+from ladseg.errors import first_words
 from ladseg.measure.step_costs import Step
 from ladseg.measure.timing import in_turns, ratio
 from ladseg.runs.trainings import baseline_training
@@ -70,7 +71,7 @@ def bench_switches(setting: Setting) -> dict[str, dict[str, float] | str]:
             step()
             steps[name] = step
         except Exception as error:  # a compiler that is not there, a type that the device lacks
-            failed[name] = str(error).strip().splitlines()[0][:200]
+            failed[name] = first_words(error)
     seconds = in_turns(steps, setting.device, patience=60.0)
     return {**{name: ratio(seconds[name], seconds[""]) for name in steps if name}, **failed}
 

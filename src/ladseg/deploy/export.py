@@ -122,7 +122,7 @@ def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any]) -> 
         )
     except Exception as error:  # of the many kinds that an operation unknown to ONNX ends in
         raise ModelError(
-            f"'{facts['model']}' can't be written as ONNX ({first_words(error, 200)}); "
+            f"'{facts['model']}' can't be written as ONNX ({first_words(error)}); "
             f"--to torch takes heights and widths: {facts['sizes']}"
         ) from error
     for key, value in facts.items():
@@ -134,4 +134,4 @@ def _write_program(path: Path, program: ExportedProgram, facts: dict[str, Any]) 
     try:
         torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(facts)})
     except Exception as error:  # torch traces more than it can save
-        raise ModelError(f"'{facts['model']}' can't be saved by torch.export ({first_words(error, 200)})") from error
+        raise ModelError(f"'{facts['model']}' can't be saved by torch.export ({first_words(error)})") from error

@@ -84,7 +84,7 @@ def compare(
         except Exception as error:  # of onnxruntime, which has its own kinds
             raise ModelError(
                 f"the exported file of '{network.name}' fails on {batch} x 3 x {height} x {width} and was not kept: "
-                f"{first_words(error, 200)}"
+                f"{first_words(error)}"
             ) from error
         result = _measure((batch, height, width), given, expected, argmax)
         # Turned round, so that what is not a number is no agreement.

@@ -124,7 +124,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
             failures.append(error)
     raise ModelError(
         f"'{deployed.network.name}' can't be exported for images of any size, nor for multiples of 32: "
-        f"{first_words(failures[0], 300)}"
+        f"{first_words(failures[0])}"
     ) from failures[0]
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, first_words
 from ladseg.files import write_atomically
 from ladseg.models import Segmenter, build_model
 
@@ -76,7 +76,7 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
     try:
         network.core.load_state_dict(load_file(path))
     except RuntimeError as error:
-        raise ModelError(f"{path}: does not fit '{header['model']}': {' '.join(str(error).split())[:300]}") from None
+        raise ModelError(f"{path}: does not fit '{header['model']}': {first_words(error)}") from None
     return network.eval(), header
 
 

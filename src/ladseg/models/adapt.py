@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, first_words
 from ladseg.models.input_layer import input_normalization
 from ladseg.models.segmenter import Segmenter
 from ladseg.models.sizes import try_sizes
@@ -70,7 +70,7 @@ def adapt(
         divisor, result = try_sizes(module)
     except Exception as error:
         name = type(module).__name__
-        raise ModelError(f"{name} fails on images of zeros of every size tried: {_one_line(error)}") from error
+        raise ModelError(f"{name} fails on images of zeros of every size tried: {first_words(error)}") from error
     network = Adapted(module, _logits(module, result).shape[1], mean or known_mean, std or known_std, divisor)
     network.origin = {"name": f"{type(module).__module__}:{type(module).__qualname__}"}
     return network.tap(features) if features else network  # type: ignore[return-value]
@@ -98,7 +98,7 @@ def build_foreign(name: str, num_classes: int, args: dict[str, Any] | None = Non
     try:
         module = make(**values) if config is None else make(config(**values))
     except Exception as error:  # whatever the user's own code raises
-        raise ModelError(f"'{name}' can't be built: {type(error).__name__}: {_one_line(error)}") from error
+        raise ModelError(f"'{name}' can't be built: {type(error).__name__}: {first_words(error)}") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"'{name}' gives {type(module).__name__}, not a torch.nn.Module")
     network = adapt(module)
@@ -119,7 +119,7 @@ def _resolve(name: str) -> Callable[..., Any]:
         target: Any = importlib.import_module(place)
     except Exception as error:  # importing runs the user's module
         raise ModelError(
-            f"'{name}': can't import '{place}' ({_one_line(error)}); is its folder on PYTHONPATH, or installed?"
+            f"'{name}': can't import '{place}' ({first_words(error)}); is its folder on PYTHONPATH, or installed?"
         ) from error
     for part in path.split("."):
         if not hasattr(target, part):
@@ -138,7 +138,3 @@ def _logits(module: nn.Module, result: Any) -> Tensor:
     if logits.ndim != 4:
         raise ModelError(f"{type(module).__name__} gives {tuple(logits.shape)}; logits are (N, C, h, w)")
     return logits
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, first_words
 from ladseg.models.weights import Checkpoint, refuse_misfit, say_once
 
 DEFAULT_STRIDE = 8
@@ -77,7 +77,7 @@ def build_backbone(
         if weights != "timm":
             raise
         raise ModelError(
-            f"timm can't give weights of '{name}' ({_one_line(error)}); set weights to a local file, or to null"
+            f"timm can't give weights of '{name}' ({first_words(error)}); set weights to a local file, or to null"
         ) from error
     # timm keeps the overlay, and with it a second copy of every weight that would travel with the network.
     backbone.pretrained_cfg.pop("state_dict", None)
@@ -155,16 +155,12 @@ def _try(name: str, options: dict[str, Any]) -> tuple[int | None, str]:
         with torch.device("meta"):
             backbone: Any = timm.create_model(name, features_only=True, **options)
     except Exception as error:  # each family of timm refuses in its own way, some with a bare assert
-        return None, _one_line(error)
+        return None, first_words(error)
     return backbone.feature_info.reduction()[-1], ""
 
 
 def _channels_last(backbone: nn.Module) -> bool:
     return str(getattr(getattr(backbone, "output_fmt", None), "value", "")) == "NHWC"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, first_words
 
 # What networks need their sides to be multiples of; 14 is DINOv2's patch.
 DIVISORS = (1, 2, 4, 8, 14, 16, 32, 64)
@@ -58,7 +58,7 @@ def size_divisor(backbone: nn.Module, name: str) -> int:
     try:
         return try_sizes(backbone)[0]
     except Exception as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = first_words(error)
         raise ModelError(f"backbone '{name}' takes images of its own size only ({reason}); choose another") from error
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, first_words
 from ladseg.models.renames import renamed
 
 PREFIX = "backbone."
@@ -135,7 +135,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle fails in any way it likes
-        raise ModelError(f"{path}: can't be read as weights ({' '.join(str(error).split())[:120]})") from None
+        raise ModelError(f"{path}: can't be read as weights ({first_words(error)})") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

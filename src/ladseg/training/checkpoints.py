@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ladseg.errors import TrainingError
+from ladseg.errors import TrainingError, first_words
 from ladseg.files import write_atomically
 from ladseg.training.optimizers import JoinedOptimizer
 
@@ -82,9 +82,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
         raise TrainingError(
-            f"{path}: not a readable checkpoint ({reason}); delete it to go on from the one before"
+            f"{path}: not a readable checkpoint ({first_words(error)}); delete it to go on from the one before"
         ) from error
     return content
 

@@ -62,7 +62,7 @@ def _open(root: Path, split: str) -> tuple[Any, str]:
                 return Dataset.from_parquet(list(files)), files[0]
         tables: Any = load_from_disk(str(root))
     except Exception as error:  # datasets and arrow raise what they like on broken files
-        reason = first_words(error, 150)
+        reason = first_words(error)
         raise DataError(
             f"{root}: neither parquet files of split '{split}' nor a load_from_disk folder ({reason})"
         ) from None
