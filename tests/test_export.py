@@ -106,7 +106,8 @@ def deliver(name: str, folder: Path) -> tuple[Path, Segmenter]:
 
 @torch.no_grad()
 def expected_logits(network: Segmenter, image: Tensor) -> Tensor:
-    return F.interpolate(network(image).logits, size=image.shape[-2:], mode="bilinear", align_corners=True)
+    align_corners = network.align_corners
+    return F.interpolate(network(image).logits, size=image.shape[-2:], mode="bilinear", align_corners=align_corners)
 
 
 def run_file(path: Path, image: Tensor) -> Tensor:

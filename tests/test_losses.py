@@ -64,6 +64,23 @@ def test_loss_by_its_formula_over_the_pixels_that_count() -> None:
     torch.testing.assert_close(boundary_loss(logits, label), cross_entropy + sum(dice) / 2)
 
 
+def test_two_channels_are_mmsegmentations_loss() -> None:
+    """Class by class: binary cross-entropy of each channel, and Dice of the softmax with squares below the line."""
+    torch.manual_seed(0)
+    label = torch.randint(0, 3, (2, 8, 8))
+    label[0, :3] = 255
+    logits = torch.randn(2, 2, 8, 8)
+    valid, boundary = label != 255, boundary_target(label)[:, 0]
+    entropy, dice = [], []
+    for channel, target in ((0, 1 - boundary), (1, boundary)):
+        entropy.append(F.binary_cross_entropy_with_logits(logits[:, channel][valid], target[valid]))
+        for n in range(2):
+            p, t = logits.softmax(1)[n, channel][valid[n]], target[n][valid[n]]
+            dice.append(1 - (2 * (p * t).sum() + 1) / ((p**2).sum() + (t**2).sum() + 1))
+    torch.testing.assert_close(boundary_loss(logits, label), sum(entropy) / 2 + sum(dice) / 4)
+    assert boundary_loss(logits, torch.full_like(label, 255)) == 0
+
+
 def test_nothing_to_see_costs_nothing() -> None:
     logits = torch.randn(1, 1, 4, 4, requires_grad=True)
     loss = boundary_loss(logits, torch.full((1, 8, 8), 255))

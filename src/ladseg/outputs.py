@@ -1,7 +1,7 @@
 """What every segmentation network returns, and every loss, distiller and evaluator reads."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -13,18 +13,23 @@ class SegmentationOutput:
 
     Attributes:
         logits: Class scores ``(N, C, h, w)`` at the network's own stride; whoever needs the image's size
-            upsamples.
+            upsamples, by :func:`ladseg.resize.resize_logits` with ``align_corners``.
         features: Named feature maps ``(N, D, h', w')`` for feature distillers. ``"head"`` is the map
             before the classifier, ``"backbone"`` the last one of the backbone or what a recipe's ``features`` names.
         aux: Scores ``(N, C, h'', w'')`` of training-only heads, main head excluded. Empty in ``eval`` mode, unless a
             distiller asks a teacher for them.
-        boundary: Scores ``(N, 1, h', w')`` of a training-only head that tells class boundaries; None without one.
+        boundary: Scores ``(N, 1 or 2, h', w')`` of a training-only head that tells class boundaries; None without one.
+        align_corners: How ``logits`` and ``boundary`` are upsampled: whether the centres of the corner positions of the
+            map and of the image coincide, as ``torch.nn.functional.interpolate`` defines it.
+        aux_align_corners: The same for ``aux``.
     """
 
     logits: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
     aux: tuple[Tensor, ...] = ()
     boundary: Tensor | None = None
+    align_corners: bool = True
+    aux_align_corners: bool = True
 
     @classmethod
     def of(cls, result: Any) -> "SegmentationOutput":
@@ -54,12 +59,13 @@ class SegmentationOutput:
         )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "SegmentationOutput":
-        """The same with every tensor changed."""
-        return SegmentationOutput(
-            change(self.logits),
-            {name: change(value) for name, value in self.features.items()},
-            tuple(change(value) for value in self.aux),
-            None if self.boundary is None else change(self.boundary),
+        """Return a copy with every tensor changed."""
+        return replace(
+            self,
+            logits=change(self.logits),
+            features={name: change(value) for name, value in self.features.items()},
+            aux=tuple(change(value) for value in self.aux),
+            boundary=None if self.boundary is None else change(self.boundary),
         )
 
     def split(self, sizes: list[int]) -> list["SegmentationOutput"]:

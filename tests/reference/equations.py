@@ -60,15 +60,19 @@ def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> flo
     return total / count
 
 
-def upsample(logits: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear with aligned corners, one output position at a time."""
+def upsample(logits: Tensor, height: int, width: int, align_corners: bool = True) -> Tensor:
+    """Upsample bilinearly, one output position at a time; without aligned corners, positions are squares' centres."""
     h, w = logits.shape[-2:]
     logits = logits.double()
     result = torch.zeros(*logits.shape[:2], height, width, dtype=torch.float64)
     for y in range(height):
         for x in range(width):
-            sy = y * (h - 1) / (height - 1) if height > 1 else 0.0
-            sx = x * (w - 1) / (width - 1) if width > 1 else 0.0
+            if align_corners:
+                sy = y * (h - 1) / (height - 1) if height > 1 else 0.0
+                sx = x * (w - 1) / (width - 1) if width > 1 else 0.0
+            else:
+                sy = min(max((y + 0.5) * h / height - 0.5, 0.0), h - 1.0)
+                sx = min(max((x + 0.5) * w / width - 0.5, 0.0), w - 1.0)
             y0, x0 = min(int(sy), h - 1), min(int(sx), w - 1)
             y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
             fy, fx = sy - y0, sx - x0

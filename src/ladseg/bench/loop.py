@@ -93,11 +93,11 @@ def _bare(objective: Plain, batch: Batch, steps: int, device: torch.device) -> f
         optimizer.zero_grad()
         with autocast("auto", device):
             output = SegmentationOutput.of(network(moved["image"]))
-        loss = _loss(output.logits, label)
+        loss = _loss(output.logits, label, output.align_corners)
         for logits in output.aux:
-            loss = loss + objective.aux_weight * _loss(logits, label)
+            loss = loss + objective.aux_weight * _loss(logits, label, output.aux_align_corners)
         if output.boundary is not None:
-            loss = loss + boundary_loss(output.boundary, label)
+            loss = loss + boundary_loss(output.boundary, label, align_corners=output.align_corners)
         loss.backward()
         optimizer.step()
     if device.type == "cuda":
@@ -105,8 +105,8 @@ def _bare(objective: Plain, batch: Batch, steps: int, device: torch.device) -> f
     return time.perf_counter() - begin
 
 
-def _loss(logits: Tensor, label: Tensor) -> Tensor:
-    full = F.interpolate(logits.float(), size=label.shape[-2:], mode="bilinear", align_corners=True)
+def _loss(logits: Tensor, label: Tensor, align_corners: bool) -> Tensor:
+    full = F.interpolate(logits.float(), size=label.shape[-2:], mode="bilinear", align_corners=align_corners)
     return F.cross_entropy(full, label, ignore_index=255)
 
 

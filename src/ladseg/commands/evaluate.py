@@ -46,7 +46,7 @@ def evaluate_file(
     boundaries = BoundaryIoU(classes)
 
     def predictor(batch: dict[str, Tensor]) -> Tensor:
-        ids = class_ids(student.logits_of, batch["image"], how)
+        ids = class_ids(student.network, batch["image"], how)
         boundaries.update(ids[0], batch["label"][0])
         return ids
 

@@ -101,6 +101,7 @@ def _facts(network: Segmenter, header: dict[str, Any], deployed: Deployed, sizes
         "colors": data.get("colors"),
         "mean": list(network.input_mean),
         "std": list(network.input_std),
+        "align_corners": network.align_corners,
         "normalization": "inside: image is RGB in 0..1"
         if deployed.normalize
         else "outside: image is (RGB in 0..1 - mean) / std",

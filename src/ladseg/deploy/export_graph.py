@@ -79,7 +79,8 @@ class Deployed(nn.Module):
         """``(N, 3, H, W)`` to logits ``(N, C, H, W)`` or class ids ``(N, H, W)``."""
         x = (image - self.mean) / self.std if self.normalize else image
         # Not resize_logits: its question whether the size is there already would bind the file to one answer.
-        logits = F.interpolate(self._logits(x), size=image.shape[-2:], mode="bilinear", align_corners=True)
+        align_corners = self.network.align_corners
+        logits = F.interpolate(self._logits(x), size=image.shape[-2:], mode="bilinear", align_corners=align_corners)
         return logits.argmax(dim=1) if self.argmax else logits
 
     def _logits(self, image: Tensor) -> Tensor:

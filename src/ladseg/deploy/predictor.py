@@ -12,6 +12,7 @@ from ladseg.data.read import read_image, to_rgb
 from ladseg.deploy.student_file import load_student
 from ladseg.evaluation import WHOLE, Inference, class_ids, probabilities
 from ladseg.models import Segmenter
+from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
 
 # What an image may come as.
@@ -50,12 +51,8 @@ class Student(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """RGB ``(N, 3, H, W)`` of 0..1 to logits ``(N, C, H, W)``."""
-        return resize_logits(self._logits_of_rgb(image), (image.shape[-2], image.shape[-1]))
-
-    def logits_of(self, image: Tensor) -> Tensor:
-        """A normalised image ``(N, 3, H, W)`` to logits at the network's own stride."""
-        logits: Tensor = self.network(image).logits
-        return logits
+        output = self.segment(image)
+        return resize_logits(output.logits, (image.shape[-2], image.shape[-1]), output.align_corners)
 
     def normalized(self, image: Tensor) -> Tensor:
         """RGB ``(N, 3, H, W)`` of 0..1 as the network expects it."""
@@ -79,18 +76,19 @@ class Student(nn.Module):
             ValueError: An array or tensor of another shape, type or range.
         """
         batch, single = _batch(image)
-        ids = class_ids(self._logits_of_rgb, batch, how).cpu().long()
+        ids = class_ids(self.segment, batch, how).cpu().long()
         return ids[0] if single else ids
 
     def probabilities(self, image: Picture, how: Inference = WHOLE) -> Tensor:
         """Of each class at every pixel: ``(C, H, W)`` float32 on the CPU, or ``(N, C, H, W)``; else as ``predict``."""
         batch, single = _batch(image)
-        shares = probabilities(self._logits_of_rgb, batch, how).cpu()
+        shares = probabilities(self.segment, batch, how).cpu()
         return shares[0] if single else shares
 
-    def _logits_of_rgb(self, image: Tensor) -> Tensor:
-        """RGB of 0..1 to logits at the network's own stride."""
-        return self.logits_of(self.normalized(image))
+    def segment(self, image: Tensor) -> SegmentationOutput:
+        """Map RGB ``(N, 3, H, W)`` of 0..1 to the network's output, logits at its own stride."""
+        output: SegmentationOutput = self.network(self.normalized(image))
+        return output
 
 
 def load(weights: str | Path, model: str | None = None, device: torch.device | str | None = None) -> Student:

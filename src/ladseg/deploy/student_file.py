@@ -41,6 +41,7 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
         **{key: value for key, value in network.origin.items() if key != "name"},
         "mean": list(network.input_mean),
         "std": list(network.input_std),
+        "align_corners": network.align_corners,
         "data": data,
     }
     metadata = {"format": FORMAT, "ladseg": json.dumps(header)}
@@ -73,6 +74,8 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
         **{key: header[key] for key in ("output_stride", "args") if key in header},
     }
     network = _delivered(origin, header["num_classes"])
+    # Before files said so, every network was trained with aligned corners.
+    network.align_corners = header.get("align_corners", True)
     try:
         network.core.load_state_dict(load_file(path))
     except RuntimeError as error:

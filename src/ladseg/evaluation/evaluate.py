@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,9 +15,13 @@ from ladseg.evaluation.inference import class_ids
 Predictor = Callable[[dict[str, Tensor]], Tensor]
 
 
-def by_argmax(logits_of: Predictor) -> Predictor:
-    """The predictor of a network from batch to logits ``(N, C, h, w)``: the class of the highest score."""
-    return lambda batch: class_ids(lambda image: logits_of({**batch, "image": image}), batch["image"])
+def by_argmax(network: Callable[[dict[str, Tensor]], Any]) -> Predictor:
+    """Return the predictor that takes the class of the highest score.
+
+    Args:
+        network: A batch to a :class:`ladseg.SegmentationOutput`, or to anything that its ``of`` reads.
+    """
+    return lambda batch: class_ids(lambda image: network({**batch, "image": image}), batch["image"])
 
 
 @dataclass(frozen=True)

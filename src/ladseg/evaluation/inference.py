@@ -8,15 +8,20 @@ before the next one is made.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits, resize_rows, row_chunks
 
-# An image (N, 3, H, W), or a window of one, to logits (N, C, h, w).
-LogitsOf = Callable[[Tensor], Tensor]
+# A network: an image (N, 3, H, W), or a window of one, to its output, or to anything that SegmentationOutput.of reads.
+# The output says how its logits are upsampled, so no caller has to.
+Network = Callable[[Tensor], Any]
+# Rows of logits and whether they are upsampled with aligned corners.
+Band = tuple[Tensor, bool]
 
 # Pixels that a side of a scaled image has at least.
 SHORTEST = 32
@@ -58,26 +63,26 @@ WHOLE = Inference()
 
 
 @torch.inference_mode()
-def class_ids(logits_of: LogitsOf, image: Tensor, how: Inference = WHOLE) -> Tensor:
+def class_ids(network: Network, image: Tensor, how: Inference = WHOLE) -> Tensor:
     """The class of the highest score at every pixel.
 
     Args:
-        logits_of: The network.
-        image: ``(N, 3, H, W)``, floating-point as ``logits_of`` takes it; or uint8, of which ``logits_of`` is given
+        network: Image to output.
+        image: ``(N, 3, H, W)``, floating-point as ``network`` takes it; or uint8, of which ``network`` is given
             floating-point 0..1, so that with windows no other copy of a large image is made.
         how: How to predict.
 
     Returns:
         ``(N, H, W)`` uint8.
     """
-    return torch.cat([chunk.argmax(1).to(torch.uint8) for chunk in _scores(logits_of, image, how)], dim=1)
+    return torch.cat([chunk.argmax(1).to(torch.uint8) for chunk in _scores(network, image, how)], dim=1)
 
 
 @torch.inference_mode()
-def probabilities(logits_of: LogitsOf, image: Tensor, how: Inference = WHOLE) -> Tensor:
+def probabilities(network: Network, image: Tensor, how: Inference = WHOLE) -> Tensor:
     """``(N, C, H, W)`` float32 of each class, which sum to 1; arguments as for :func:`class_ids`."""
     single = _is_single(how)
-    chunks = _scores(logits_of, image, how)
+    chunks = _scores(network, image, how)
     return torch.cat([chunk.softmax(1) if single else chunk for chunk in chunks], dim=2)
 
 
@@ -85,11 +90,11 @@ def _is_single(how: Inference) -> bool:
     return len(how.scales) == 1 and not how.flip
 
 
-def _scores(logits_of: LogitsOf, image: Tensor, how: Inference) -> Iterator[Tensor]:
+def _scores(network: Network, image: Tensor, how: Inference) -> Iterator[Tensor]:
     """Chunks ``(N, C, rows, W)`` from top to bottom: logits of a single pass, or the mean softmax of several."""
     size = (image.shape[-2], image.shape[-1])
     passes = [(scale, mirrored) for scale in how.scales for mirrored in ((False, True) if how.flip else (False,))]
-    streams = [_pass(logits_of, image, how, scale, mirrored) for scale, mirrored in passes]
+    streams = [_pass(network, image, how, scale, mirrored) for scale, mirrored in passes]
     chunks = [_full_size(bands, height, size) for bands, height in streams]
     for parts in zip(*chunks, strict=True):
         if len(parts) == 1:
@@ -102,9 +107,9 @@ def _scores(logits_of: LogitsOf, image: Tensor, how: Inference) -> Iterator[Tens
 
 
 def _pass(
-    logits_of: LogitsOf, image: Tensor, how: Inference, scale: float, mirrored: bool
-) -> tuple[Iterator[Tensor], int | None]:
-    """Bands of logits of the image at one scale, and how many rows they have together; None if that is one band's."""
+    network: Network, image: Tensor, how: Inference, scale: float, mirrored: bool
+) -> tuple[Iterator[Band], int | None]:
+    """Return bands of logits of the image at one scale, and how many rows they have together; None for one band."""
     height, width = (max(round(side * scale), min(side, SHORTEST)) for side in image.shape[-2:])
     if (height, width) != tuple(image.shape[-2:]):
         image = F.interpolate(
@@ -113,10 +118,11 @@ def _pass(
     if mirrored:
         image = image.flip(-1)
     if how.window is None:
-        return iter([logits_of(_floating(image)).float()]), None
+        output = SegmentationOutput.of(network(_floating(image)))
+        return iter([(output.logits.float(), output.align_corners)]), None
     window = (min(how.window[0], height), min(how.window[1], width))
     stride = how.stride or (max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3))
-    return _windows(logits_of, image, window, stride), height
+    return _windows(network, image, window, stride), height
 
 
 def _floating(image: Tensor) -> Tensor:
@@ -124,8 +130,8 @@ def _floating(image: Tensor) -> Tensor:
     return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
-def _windows(logits_of: LogitsOf, image: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> Iterator[Tensor]:
-    """Bands of full-size logits, averaged where windows overlap; a band is given when no later window touches it."""
+def _windows(network: Network, image: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> Iterator[Band]:
+    """Yield bands of full-size logits, averaged where windows overlap, each when no later window touches it."""
     height, width = image.shape[-2:]
     tops, lefts = _starts(height, window[0], stride[0]), _starts(width, window[1], stride[1])
     total = torch.empty(0)
@@ -133,7 +139,8 @@ def _windows(logits_of: LogitsOf, image: Tensor, window: tuple[int, int], stride
         sums = torch.zeros(0)
         for left in lefts:
             part = image[..., top : top + window[0], left : left + window[1]]
-            logits = resize_logits(logits_of(_floating(part)), window)
+            output = SegmentationOutput.of(network(_floating(part)))
+            logits = resize_logits(output.logits, window, output.align_corners)
             if not sums.numel():
                 sums = logits.new_zeros(*logits.shape[:2], window[0], width)
             sums[..., left : left + window[1]] += logits
@@ -142,7 +149,7 @@ def _windows(logits_of: LogitsOf, image: Tensor, window: tuple[int, int], stride
             sums[..., :kept, :] += total
         ready = after - top
         counts = _cover(tops, window[0], top, after, sums)[:, None] * _cover(lefts, window[1], 0, width, sums)
-        yield sums[..., :ready, :] / counts
+        yield sums[..., :ready, :] / counts, output.align_corners
         total = sums[..., ready:, :]
 
 
@@ -157,19 +164,19 @@ def _starts(side: int, window: int, stride: int) -> list[int]:
     return [*range(0, side - window, stride), side - window]
 
 
-def _full_size(bands: Iterator[Tensor], height: int | None, size: tuple[int, int]) -> Iterator[Tensor]:
-    """Bands of any resolution as chunks of rows of ``size``: :func:`resize_logits`, a few rows at a time.
+def _full_size(bands: Iterator[Band], height: int | None, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Resize bands of any resolution to chunks of rows of ``size``: :func:`resize_logits`, a few rows at a time.
 
     Args:
         bands: ``(N, C, rows, w)`` from top to bottom.
         height: Rows of all bands together; None if there is one band alone.
         size: Height and width of the result.
     """
-    held = next(bands)
+    held, align_corners = next(bands)
     first, total = 0, height or held.shape[-2]  # the row that ``held`` starts with
-    for chunk in row_chunks(held, total, size):
+    for chunk in row_chunks(held, total, size, align_corners):
         low, high = chunk.source.start, chunk.source.stop
         while first + held.shape[-2] < high:
-            held = torch.cat([held[..., max(0, low - first) :, :], next(bands)], dim=-2)
+            held = torch.cat([held[..., max(0, low - first) :, :], next(bands)[0]], dim=-2)
             first = max(first, low)
-        yield resize_rows(held[..., low - first : high - first, :], chunk.weights, size[1])
+        yield resize_rows(held[..., low - first : high - first, :], chunk.weights, size[1], align_corners)

@@ -34,25 +34,35 @@ def boundary_target(label: Tensor) -> Tensor:
     return (tenths > THRESHOLD).float()
 
 
-def boundary_loss(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
-    """Binary cross-entropy plus Dice loss against :func:`boundary_target`, over the pixels that count.
+def boundary_loss(logits: Tensor, label: Tensor, ignore_index: int = 255, align_corners: bool = True) -> Tensor:
+    """Return binary cross-entropy plus Dice loss against :func:`boundary_target`, over the pixels that count.
 
-    ``BCE + mean_n (1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1))`` with ``p`` the sigmoid of the logits. The published
-    code has ignored pixels in it with their id as a class; here they are left out.
+    The number of channels tells whose definition applies; t is the target, sums run over the pixels of an image:
+
+    - one, the STDC authors': ``BCE + mean_n (1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1))``, p the sigmoid;
+    - two, mmsegmentation's: channel 1 is a boundary, channel 0 is none, t is one-hot, and
+      ``BCE + mean_nc (1 - (2 sum(p t) + 1) / (sum(p^2) + sum(t^2) + 1))``, p the softmax over both (in the Dice part).
+
+    Both published codes include ignored pixels, with their id as a class; here they are left out.
 
     Args:
-        logits: ``(N, 1, h, w)``, upsampled to the label's size; computed in float32.
+        logits: ``(N, 1 or 2, h, w)``, upsampled to the label's size; computed in float32.
         label: ``(N, H, W)`` int64.
         ignore_index: The label of pixels that don't count.
+        align_corners: How the logits are upsampled, see :func:`ladseg.resize.resize_logits`.
 
     Returns:
         A float32 scalar; 0 if every pixel is ignored.
     """
-    scores = resize_logits(logits, (label.shape[-2], label.shape[-1]))
+    scores = resize_logits(logits, (label.shape[-2], label.shape[-1]), align_corners)
     counts = (label != ignore_index)[:, None].float()
-    target = boundary_target(label) * counts
-    cross_entropy = F.binary_cross_entropy_with_logits(scores, target, weight=counts, reduction="sum")
-    probability = scores.sigmoid() * counts
-    overlap = (probability * target).sum((1, 2, 3))
-    dice = 1 - (2 * overlap + 1) / (probability.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
-    return cross_entropy / counts.sum().clamp(min=1.0) + dice.mean()
+    boundary = boundary_target(label)
+    two = scores.shape[1] == 2
+    target = (torch.cat([1 - boundary, boundary], dim=1) if two else boundary) * counts
+    weight = counts.expand_as(target)
+    cross_entropy = F.binary_cross_entropy_with_logits(scores, target, weight=weight, reduction="sum")
+    probability = (scores.softmax(1) if two else scores.sigmoid()) * counts
+    overlap = (probability * target).sum((2, 3))
+    size = probability.square() + target.square() if two else probability + target
+    dice = 1 - (2 * overlap + 1) / (size.sum((2, 3)) + 1)
+    return cross_entropy / weight.sum().clamp(min=1.0) + dice.mean()

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from ladseg.resize import VECTOR, mix_rows, resize_logits, row_chunks
 
 
-def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
+def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255, align_corners: bool = True) -> Tensor:
     """Mean over the pixels that count, after bilinear upsampling of the logits to the label's size.
 
     Rows are widened, and then upsampling and loss are taken together, a few rows at a time: no map of full-size logits
@@ -24,6 +24,7 @@ def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Ten
         logits: ``(N, C, h, w)``, any stride and floating type; computed in float32, or in float64 if they are that.
         label: ``(N, H, W)`` int64, 0..C-1 or ``ignore_index``.
         ignore_index: The label of pixels that don't count.
+        align_corners: How the logits are upsampled, see :func:`ladseg.resize.resize_logits`.
 
     Returns:
         A scalar of that type; 0, with zero gradient, if every pixel is ignored.
@@ -36,7 +37,7 @@ def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Ten
     if target.device.type == "cpu":
         _refuse_others(target, logits.shape[1])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total: Tensor = _Upsampled.apply(logits, target, valid)
+    total: Tensor = _Upsampled.apply(logits, target, valid, align_corners)
     count = valid.sum().to(torch.float32)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)
@@ -54,16 +55,16 @@ class _Upsampled(torch.autograd.Function):
     """Sum over valid pixels of the cross-entropy of upsampled logits ``(N, C, h, w)``."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, target: Tensor, valid: Tensor, align_corners: bool) -> Tensor:
         wanted, (_, *size) = ctx.needs_input_grad[0], target.shape
         with torch.set_grad_enabled(wanted):
             given = logits.detach().contiguous(memory_format=torch.channels_last).requires_grad_(wanted)
-            wide = resize_logits(_full_vector(given), (logits.shape[-2], size[1]))
+            wide = resize_logits(_full_vector(given), (logits.shape[-2], size[1]), align_corners)
         classes_last = wide.detach().permute(0, 2, 3, 1)
         band = classes_last.flatten(2)
         slope = torch.zeros_like(band) if wanted else None
         total = logits.new_zeros(())
-        for chunk in row_chunks(wide, logits.shape[-2], (size[0], size[1])):
+        for chunk in row_chunks(wide, logits.shape[-2], (size[0], size[1]), align_corners):
             scores = mix_rows(chunk.weights, band[:, chunk.source])
             loss, slopes = _pixels(
                 scores.view(-1, wide.shape[1]), target[:, chunk.rows].flatten(), valid[:, chunk.rows].flatten()
@@ -78,9 +79,9 @@ class _Upsampled(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None
+        return gradient * grad, None, None, None
 
 
 def _full_vector(logits: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What all our networks have in common, and the most frequent shape of one: backbone, head, training-only head."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -27,12 +28,17 @@ class Segmenter(nn.Module):
 
     Attributes:
         origin: The arguments of :func:`ladseg.build_model` that build this structure again, ``name`` first.
+        align_corners: How logits are upsampled, by training, evaluation, prediction and export alike; see
+            :class:`ladseg.SegmentationOutput`.
+        aux_align_corners: The same for training-only heads; None is the main head's.
         aux_weight: Weight of the training-only heads' loss, as the network's reference recipe has it.
         training_only: Names of the submodules that take no part in prediction.
         aux_in_eval: Whether to give the class scores of training-only heads in eval mode too, as a frozen teacher's
             distiller may ask.
     """
 
+    align_corners = True
+    aux_align_corners: bool | None = None
     aux_weight = 0.4
     aux_in_eval = False
     training_only: tuple[str, ...] = ()
@@ -120,10 +126,10 @@ class Segmenter(nn.Module):
         height, width = image.shape[-2:]
         below, right = -height % self.size_divisor, -width % self.size_divisor
         output = self.segment(F.pad(image, (0, right, 0, below)) if below or right else image)
+        aux_align_corners = self.align_corners if self.aux_align_corners is None else self.aux_align_corners
+        output = replace(output, align_corners=self.align_corners, aux_align_corners=aux_align_corners)
         if self.feature_tap is not None:
-            output = SegmentationOutput(
-                output.logits, output.features | {"backbone": self.feature_tap.take()}, output.aux, output.boundary
-            )
+            output = replace(output, features=output.features | {"backbone": self.feature_tap.take()})
         if not (below or right):
             return output
         return output.map(lambda x: _cut(x, (height, width), (height + below, width + right)))

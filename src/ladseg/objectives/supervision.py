@@ -8,12 +8,12 @@ from ladseg.outputs import SegmentationOutput
 
 def supervised_terms(output: SegmentationOutput, label: Tensor, suffix: str = "") -> dict[str, Tensor]:
     """Cross-entropy of the main head as ``seg``, of the others, summed, as ``aux``, and a boundary head's loss."""
-    terms = {f"seg{suffix}": cross_entropy(output.logits, label)}
+    terms = {f"seg{suffix}": cross_entropy(output.logits, label, align_corners=output.align_corners)}
     if output.aux:
-        losses = [cross_entropy(logits, label) for logits in output.aux]
+        losses = [cross_entropy(logits, label, align_corners=output.aux_align_corners) for logits in output.aux]
         terms[f"aux{suffix}"] = sum(losses[1:], losses[0])
     if output.boundary is not None:
-        terms[f"boundary{suffix}"] = boundary_loss(output.boundary, label)
+        terms[f"boundary{suffix}"] = boundary_loss(output.boundary, label, align_corners=output.align_corners)
     return terms
 
 

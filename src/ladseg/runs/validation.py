@@ -16,6 +16,7 @@ from ladseg.objectives import LabelAssisted
 from ladseg.objectives.noise_draws import noise_generators
 from ladseg.objectives import Network, segmenter
 from ladseg.measure.step_costs import prediction_macs
+from ladseg.outputs import SegmentationOutput
 from ladseg.training import FitResult
 
 # In a training's folder: the figures of its network, and the counts that they are read off.
@@ -85,11 +86,11 @@ class Validation:
     def _what_the_teacher_uses(self, network: LabelAssisted) -> dict[str, float]:
         """Either input taken away (section 4.2), and how much the draw of the noise matters (Table 8)."""
 
-        def without_label(batch: dict[str, Tensor]) -> Tensor:
-            return network.without_label(batch["image"]).logits
+        def without_label(batch: dict[str, Tensor]) -> SegmentationOutput:
+            return network.without_label(batch["image"])
 
-        def without_image(batch: dict[str, Tensor]) -> Tensor:  # zeros are the mean colour
-            return network(torch.zeros_like(batch["image"]), batch["label"], noise_generators(batch, 1)).logits
+        def without_image(batch: dict[str, Tensor]) -> SegmentationOutput:  # zeros are the mean colour
+            return network(torch.zeros_like(batch["image"]), batch["label"], noise_generators(batch, 1))
 
         return {
             "mean_iou_without_label": self.evaluate(network, by_argmax(without_label)).matrix.mean_iou(),
@@ -116,8 +117,8 @@ class Validation:
 def predictor_of(network: Network) -> Predictor:
     """How a network predicts: a label-assisted one from image and noised label, any other from the image."""
     if isinstance(network, LabelAssisted):
-        return by_argmax(lambda batch: network(batch["image"], batch["label"], noise_generators(batch, 1)).logits)
-    return by_argmax(lambda batch: network(batch["image"]).logits)
+        return by_argmax(lambda batch: network(batch["image"], batch["label"], noise_generators(batch, 1)))
+    return by_argmax(lambda batch: network(batch["image"]))
 
 
 def load_counts(folder: Path) -> Evaluation:
