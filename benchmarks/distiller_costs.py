@@ -12,17 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ladseg import SegmentationOutput
-from ladseg.distillers import DISTILLERS, Distiller, build_distiller
+from ladseg.distillation_methods import METHODS
+from ladseg.distillers import Distiller, build_distiller
 from ladseg.measure.mac_counter import count_macs
 from ladseg.measure.peak_memory import added_by
 from ladseg.recipe import Distill
 
 CLASSES, SIZE, BATCH = 19, (64, 128), 16
-VARIANTS = {
-    **{name: Distill(method=name) for name in DISTILLERS if name != "none"},  # type: ignore[arg-type]
-    "cwd, features_weight": Distill(features_weight=50.0),
-    "cwd, full": Distill(recipe="full"),
-}
 
 
 def outputs(images: int, head: int, backbone: int, trained: bool) -> SegmentationOutput:
@@ -50,8 +46,12 @@ def main() -> None:
     table = Table(title=f"an image of a batch of {BATCH}")
     for head in ("method", "GMACs", "MB", "parameters trained", "MB remembered"):
         table.add_column(head, justify="left" if head == "method" else "right")
-    for name, distill in VARIANTS.items():
-        distiller = build_distiller(distill, outputs(1, 128, 512, False), outputs(1, 256, 2048, False)).train()
+    for name in METHODS:
+        if name == "none":
+            continue
+        distiller = build_distiller(
+            Distill(method=name), outputs(1, 128, 512, False), outputs(1, 256, 2048, False)
+        ).train()
         two, four = (count_macs(Step(distiller, images)) for images in (2, 4))
         square = (four - 2 * two) / 8
         memory = added_by(Step(distiller, 2), torch.device("cpu"))

@@ -15,6 +15,7 @@ LEVELS = {
     "seeds": 0,
     "files": 0,
     "presets": 0,
+    "distillation_methods": 0,
     "recipe": 0,
     "recipe_files": 0,
     "progress": 0,

@@ -11,7 +11,7 @@ from torch import nn
 
 from ladseg.distillers import build_distiller
 from ladseg.distillers.cirkd import MemoryRelations, random_pixels
-from ladseg.distillers.queues import ClassQueues
+from ladseg.distillers.memory_bank import ClassMemory
 from ladseg.distillers.relations import relation_loss
 from ladseg.recipe import Distill
 from tests.reference import distillation
@@ -77,7 +77,7 @@ def test_relations_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_queues_forget_the_oldest_first() -> None:
-    queues = ClassQueues(classes=3, size=4, width=1)
+    queues = ClassMemory(classes=3, size=4, width=1)
     model: dict[int, list[float]] = {0: [], 1: [], 2: []}
     source = torch.Generator().manual_seed(0)
     value = 0.0

@@ -100,13 +100,13 @@ def test_train_leaves_table_picture_and_weights_then_eval_agrees(
         {"distill.method": "none"},
         {"distill.method": "kd", "distill.tau": "1.0"},
         {"distill.method": "feature", "teacher.label_assisted": "false", "teacher.model": "fcn@test_efficientnet"},
-        {"distill.method": "fitnet", "distill.also": '[{"method": "cwd"}, {"method": "mgd"}]'},
-        {"distill.method": "at", "distill.weight": "100", "distill.also": '[{"method": "dist"}]'},
+        {"distill": '[{"method": "fitnet"}, {"method": "cwd"}, {"method": "mgd"}]'},
+        {"distill": '[{"method": "at", "weight": 100}, {"method": "dist"}]'},
         {"distill.method": "skd"},
         {"distill.method": "cirkd"},
-        {"distill.method": "maskd", "distill.also": '[{"method": "dsd"}]'},
+        {"distill": '[{"method": "maskd"}, {"method": "dsd"}]'},
         {"distill.method": "ifvd", "schedule.optimizer": "adamw"},
-        {"distill.method": "cwd", "distill.recipe": "full", "distill.features_weight": "10"},
+        {"distill.method": "cwd-full", "distill.term_weights": "{cwd_features: 10}"},
         {"teacher.label_assisted": "false", "teacher.model": "fcn@test_efficientnet"},
         {"preset": "released-code", "teacher.lr": "0.01"},
         {"preset": "paper", "teacher.iterations": "2"},
@@ -141,7 +141,7 @@ def test_a_killed_run_ends_at_the_same_weights(method: str, scenes: Path, tmp_pa
     memories of earlier steps.
     """
     length = {"schedule__iterations": "12", "teacher__iterations": "12"}
-    methods = {"distill__method": method, "distill__also": '[{"method": "mgd"}]'}
+    methods = {"distill": f'[{{"method": "{method}"}}, {{"method": "mgd"}}]'}
     changes = {**length, **methods, "schedule__save_every": "1", "schedule__eval_every": "6"}
     assert run_in_a_process(words(scenes, tmp_path / "whole", **changes)).returncode == 0
     arguments = words(scenes, tmp_path / "broken", **changes)

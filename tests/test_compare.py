@@ -88,7 +88,7 @@ def test_a_distiller_names_its_teacher() -> None:
     assert own.recipe.teacher == replace(BASE.teacher, label_assisted=False, iterations=6)
     other = make_method(BASE, "kd+fcn@test_resnet", classic)
     assert (other.recipe.teacher.model, other.recipe.teacher.label_assisted) == ("fcn@test_resnet", False)
-    assert make_method(BASE, "cwd-full", classic).recipe.distill == Distill(method="cwd", recipe="full")
+    assert make_method(BASE, "cwd-full", classic).recipe.distill == Distill(method="cwd-full")
 
 
 def test_a_teacher_by_its_model_is_the_one_of_the_command_line() -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ladseg import SegmentationOutput
+from ladseg.distillation_methods import ADVERSARIAL, METHODS, TERM_WEIGHTS
 from ladseg.distillers import (
-    DISTILLERS,
+    Combined,
     at_loss,
     build_distiller,
     cwd_loss,
@@ -21,12 +22,10 @@ from ladseg.distillers import (
     kd_loss,
     pairwise_loss,
 )
-from ladseg.distillers.adversary import WEIGHTS as ADVERSARY
 from ladseg.distillers.adversary import Adversary, SelfAttention
+from ladseg.distillers.alignment import Projector
 from ladseg.distillers.dsd import csd_loss, psd_loss
 from ladseg.distillers.maskd import ReceptiveTokens, masked_loss
-from ladseg.distillers.match import Projector
-from ladseg.distillers.several import Several
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models import build_model
 from ladseg.objectives import FirstStageObjective, StudentObjective
@@ -124,33 +123,18 @@ def outputs(
     return found
 
 
-TERMS = {
-    "none": set(),
-    "kd": {"kd"},
-    "feature": {"feature"},
-    "at": {"at", "kd"},
-    "fitnet": {"fitnet", "kd"},
-    "cwd": {"cwd"},
-    "dist": {"dist_inter", "dist_intra"},
-    "mgd": {"mgd"},
-    "maskd": {"maskd"},
-    "dsd": {"dsd_pixel", "dsd_category"},
-    "cirkd": {"cirkd_batch", "cirkd_pixel", "cirkd_region", "kd"},
-    "skd": {"skd", "kd", "adversarial", "discriminator"},
-    "ifvd": {"ifvd", "kd", "adversarial", "discriminator"},
-}
 LABEL = torch.randint(0, 4, (2, 40, 56), generator=torch.Generator().manual_seed(0))
 LABEL[:, :9] = 255
 
 
 @pytest.mark.parametrize("widths", [(6, 6), (4, 9)])
-@pytest.mark.parametrize("method", DISTILLERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_distiller_returns_named_finite_terms(method: str, widths: tuple[int, int]) -> None:
     student, teacher = outputs(widths=widths)
     leaves = [student.logits.requires_grad_(), student.features["head"].requires_grad_()]
-    distiller = build_distiller(Distill(method=method), student, teacher)  # type: ignore[arg-type]
+    distiller = build_distiller(Distill(method=method), student, teacher)
     terms = distiller(student, teacher, LABEL)
-    assert set(terms) == TERMS[method] == set(distiller.terms)
+    assert set(terms) == set(METHODS[method].terms) == set(distiller.terms)
     for value in terms.values():
         assert value.shape == ()
         assert value.dtype == torch.float32
@@ -166,25 +150,24 @@ def test_every_distiller_returns_named_finite_terms(method: str, widths: tuple[i
         assert all(p.grad is not None for p in distiller.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("method", sorted(set(DISTILLERS) - {"none", "feature", "fitnet", "mgd", "cirkd"}))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"none", "feature", "fitnet", "mgd", "cirkd"}))
 def test_nothing_is_left_to_learn_from_an_equal_teacher(method: str) -> None:
     """Those with a projector are left out: theirs starts at random. An adversary's terms have no zero."""
     student, _ = outputs()
-    terms = build_distiller(Distill(method=method), student, student)(student, student, LABEL)  # type: ignore[arg-type]
-    compared = [value for name, value in terms.items() if name not in ADVERSARY]
+    terms = build_distiller(Distill(method=method), student, student)(student, student, LABEL)
+    compared = [value for name, value in terms.items() if name not in ADVERSARIAL]
     assert compared
     assert all(value.item() == pytest.approx(0.0, abs=1e-5) for value in compared)
 
 
-@pytest.mark.parametrize("method", [*sorted(set(DISTILLERS) - {"none"}), "cwd-full"])
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"none"}))
 @pytest.mark.parametrize(("dtype", "size"), [(torch.bfloat16, 100), (torch.float16, 100), (torch.bfloat16, 10_000)])
 def test_extreme_outputs_in_low_precision_stay_finite(method: str, dtype: torch.dtype, size: float) -> None:
     # As the objective hands them over: in float32, whatever they were computed in.
     student, teacher = (
         output.map(lambda value: (size * value).to(dtype).float().requires_grad_()) for output in outputs()
     )
-    distill = Distill(recipe="full") if method == "cwd-full" else Distill(method=method)  # type: ignore[arg-type]
-    distiller = build_distiller(distill, student, teacher)
+    distiller = build_distiller(Distill(method=method), student, teacher)
     for value in distiller(student, teacher, LABEL).values():
         leaves = (student.logits, student.features["head"])
         for gradient in torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True):
@@ -318,13 +301,12 @@ def test_gradients_by_gradcheck(name: str) -> None:
     assert torch.autograd.gradcheck(lambda s: DIFFERENTIABLE[name](s, teacher), student.requires_grad_())
 
 
-@pytest.mark.parametrize("method", [*sorted(set(DISTILLERS) - {"none"}), "cwd-full"])
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"none"}))
 def test_gradients_of_whole_distillers_by_gradcheck(method: str) -> None:
     """Projectors, generated maps, memories, the student's side of the adversary: all that reaches the student."""
     student, teacher = (output.map(Tensor.double) for output in outputs(widths=(3, 4), size=(3, 2)))
-    distill = Distill(recipe="full") if method == "cwd-full" else Distill(method=method)  # type: ignore[arg-type]
     # In eval mode batch norms and memories stay as they are between two calls.
-    distiller = build_distiller(distill, student, teacher).double().eval()
+    distiller = build_distiller(Distill(method=method), student, teacher).double().eval()
 
     def loss(logits: Tensor, head: Tensor, backbone: Tensor) -> Tensor:
         torch.manual_seed(0)  # the same mask, and the same memories
@@ -390,19 +372,13 @@ def test_a_discriminator_learns_to_tell_two_kinds_of_scores_apart() -> None:
     assert losses[-1] < losses[0] / 2
 
 
-def test_cwd_with_features_and_in_full() -> None:
+def test_the_features_of_cwd_full() -> None:
     student, teacher = outputs(widths=(4, 9))
-    plain = build_distiller(Distill(), student, teacher)
-    assert plain.terms == {"cwd": 3.0}
-    features = build_distiller(Distill(features_weight=20.0), student, teacher)
-    assert features.terms == {"cwd": 3.0, "cwd_features": 20.0}
-    full = build_distiller(Distill(recipe="full"), student, teacher)
+    full = build_distiller(Distill(method="cwd-full"), student, teacher)
     assert full.terms == {"cwd": 3.0, "cwd_features": 50.0, "kd": 1.0, "adversarial": 1e-3, "discriminator": 0.1}
-    terms = full(student, teacher, LABEL)
-    assert set(terms) == set(full.terms)
     projected = full.parts[1].projector(student.features["head"])
     expected = equations.cwd(projected.detach(), teacher.features["head"], 4.0)
-    assert terms["cwd_features"].item() == pytest.approx(expected, rel=1e-4)
+    assert full(student, teacher, LABEL)["cwd_features"].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_dist_sees_neither_scale_nor_shift_of_probabilities() -> None:
@@ -465,8 +441,8 @@ def test_double_similarity_begins_with_auxiliary_logits_where_both_have_them() -
 @pytest.mark.parametrize(("method", "reads"), [("maskd", True), ("dsd", True), ("kd", False)])
 def test_a_frozen_teacher_gives_what_its_distiller_reads(model: str, method: str, reads: bool) -> None:
     student, teacher = (build_model(model, 4) for _ in range(2))
-    distiller = build_distiller(Distill(method=method), student.trial_output(), teacher.trial_output())  # type: ignore[arg-type]
-    objective = StudentObjective(student, teacher, Several([distiller])).train()
+    distiller = build_distiller(Distill(method=method), student.trial_output(), teacher.trial_output())
+    objective = StudentObjective(student, teacher, Combined([distiller])).train()
     image = torch.randn(2, 3, 64, 64)
     output = objective.teach(image, torch.zeros(2, 64, 64, dtype=torch.int64), {})
     assert len(output.aux) == (len(student.train()(image).aux) if reads else 0)
@@ -490,12 +466,13 @@ def test_mgd_masks_three_quarters_and_draws_anew() -> None:
 def test_the_layer_is_chosen_and_must_be_there(method: str) -> None:
     student, teacher = outputs()
     wide = SegmentationOutput(teacher.logits, {"backbone": torch.randn(2, 11, 5, 7)})
-    distiller = build_distiller(Distill(method=method, layer="backbone"), student, wide)  # type: ignore[arg-type]
+    distiller = build_distiller(Distill(method=method, layer="backbone"), student, wide)
     assert next(iter(distiller(student, wide, LABEL).values())).item() > 0
     with pytest.raises(
-        ModelError, match=r"distill.layer 'head': the network gives no such feature map \(it gives backbone"
+        ModelError,
+        match=r"'head': the teacher gives no such feature map \(it gives backbone\); set distill.layer: backbone",
     ):
-        build_distiller(Distill(method=method), student, wide)(student, wide, LABEL)  # type: ignore[arg-type]
+        build_distiller(Distill(method=method), student, wide)(student, wide, LABEL)
 
 
 def test_any_term_has_a_weight_of_its_own() -> None:
@@ -503,11 +480,11 @@ def test_any_term_has_a_weight_of_its_own() -> None:
     distill = Distill(method="cirkd", weight=2.0, term_weights={"cirkd_pixel": 0.01, "kd": 0.5})
     weights = build_distiller(distill, student, teacher).terms
     assert weights == {"cirkd_batch": 2.0, "cirkd_pixel": 0.01, "cirkd_region": 0.1, "kd": 0.5}
-    with pytest.raises(RecipeError, match="'cirkd_pixels' is no term of cirkd, which gives cirkd_batch, cirkd_pixel,"):
+    with pytest.raises(RecipeError, match="cirkd has no 'cirkd_pixels'; did you mean 'cirkd_pixel'"):
         build_distiller(Distill(method="cirkd", term_weights={"cirkd_pixels": 1.0}), student, teacher)
     # A discriminator's weights are one dict for all: it stays as it is.
     build_distiller(Distill(method="skd", term_weights={"adversarial": 0.0}), student, teacher)
-    assert ADVERSARY["adversarial"] == 1e-3
+    assert TERM_WEIGHTS["adversarial"] == 1e-3
 
 
 def test_several_at_once_with_weights_of_their_own() -> None:

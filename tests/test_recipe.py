@@ -87,7 +87,6 @@ def test_another_method_than_the_presets_keeps_weight_and_temperature_of_its_own
     [
         ["--distill", "[{method: cwd, weight: 3}, {method: feature, weight: 1e-1}]"],
         ["--distill=[{method: cwd, weight: 3}, {method: feature, weight: 1e-1}]"],
-        ["--distill.weight", "3", "--distill.also", "[{method: feature, weight: 1e-1}]"],
     ],
 )
 def test_several_methods_on_the_command_line(words: list[str]) -> None:

@@ -3,17 +3,21 @@
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from ladseg.distillation_methods import METHODS
+from ladseg.errors import RecipeError, nearest
 
 # Keys whose mappings are values, not sections: they are replaced as a whole.
-VALUES = ("label_map", "args", "term_weights")
-# What a further method of distillation may say; the rest of the section is about the student and teacher of them all.
-ALSO = ("method", "weight", "term_weights", "tau", "layer", "features_weight", "recipe")
+VALUES = ("label_map", "args", "term_weights", "options")
+# Keys of one method of distillation; the other keys of the section are about the student and teacher of all methods.
+METHOD_KEYS = ("method", "weight", "term_weights", "tau", "layer", "options")
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 ClassWeights = Literal["random", "fixed", "none"]
-DistillMethod = Literal[
-    "none", "kd", "feature", "at", "fitnet", "cwd", "skd", "ifvd", "cirkd", "maskd", "dsd", "dist", "mgd"
-]
+if TYPE_CHECKING:
+    DistillMethod = str
+else:
+    DistillMethod = Literal[tuple(METHODS)]
 
 
 @dataclass(frozen=True)
@@ -122,35 +126,59 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Distill:
-    """How the student listens to the teacher (Eq. 8). A list of sections in its place combines several methods.
+    """How the student imitates the teacher (Eq. 8). A list of sections in its place combines several methods.
 
     Args:
-        method: cwd (channel-wise distillation), kd (per-pixel distillation), feature, at, fitnet, skd, ifvd, cirkd,
-            maskd, dsd, dist, mgd or none; docs/methods.md says what each does.
+        method: The method's name; docs/methods.md has each one's formula, and the weights and settings it has.
         weight: Weight beta of the method's first term; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
         term_weights: Weights of any of the method's terms by name, such as {cirkd_pixel: 0.01}; null takes its own.
         tau: Temperature; null takes the method's own (cwd 4, kd 1, dist 1).
         layer: The feature map that feature methods read; head is the one before the classifier, backbone the last one
-            of the backbone or what the network's features names.
-        features_weight: For cwd, the weight of a feature part beside the logits; null for none.
-        recipe: For cwd, full adds features (weight 50), kd and an adversary, as the field's tables had it.
-        also: More methods, each with the keys above.
+            of the backbone or what the network's features names; null takes the method's own.
+        options: Settings that one method alone has, such as {masked: 0.5}; docs/methods.md names them.
+        also: The further methods of a list, filled in from it; not a key.
         warm_start: Start the student from the trained plain student (needs baseline).
         alpha: Pixel noise that the teacher sees now; null keeps the teacher's.
         class_weights: Class weights that the teacher sees now; null keeps the teacher's.
+
+    Raises:
+        RecipeError: There is no such method, or it does not read a key that is given.
     """
 
     method: DistillMethod = "cwd"
     weight: float | None = None
     term_weights: dict[str, float] | None = None
     tau: float | None = None
-    layer: Literal["head", "backbone"] = "head"
-    features_weight: float | None = None
-    recipe: Literal["plain", "full"] = "plain"
+    layer: Literal["head", "backbone"] | None = None
+    options: dict[str, Any] | None = None
     also: list[dict[str, Any]] = field(default_factory=list)
     warm_start: bool = False
     alpha: float | None = None
     class_weights: ClassWeights | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise RecipeError(f"distill.method '{self.method}' is not one of {', '.join(METHODS)}")
+        method = METHODS[self.method]
+        for key, read in {
+            "weight": bool(method.terms),
+            "tau": method.tau is not None,
+            "layer": method.layer is not None,
+        }.items():
+            if getattr(self, key) is not None and not read:
+                raise RecipeError(f"distill.{key}: {self.method} does not read it; leave it out")
+        for key, known in {"term_weights": method.terms, "options": tuple(method.options)}.items():
+            for name in (getattr(self, key) or {}).keys() - set(known):
+                hint = nearest(name, known) if known else ", nor any other"
+                raise RecipeError(f"distill.{key}: {self.method} has no '{name}'{hint}")
+        for settings in self.also:
+            Distill(**settings)
+
+    @property
+    def named_weights(self) -> dict[str, float]:
+        """The weights of loss terms that the recipe names; the method's other terms keep their own."""
+        first = {} if self.weight is None else {METHODS[self.method].terms[0]: self.weight}
+        return first | (self.term_weights or {})
 
 
 @dataclass(frozen=True)

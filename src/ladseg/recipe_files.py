@@ -8,16 +8,18 @@ nearest one that does.
 import dataclasses
 import json
 import re
+from argparse import SUPPRESS
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from ladseg.distillation_methods import METHODS
 from ladseg.errors import RecipeError, first_words, nearest
 from ladseg.presets import PRESETS
-from ladseg.recipe import ALSO, VALUES, DistillMethod, Recipe
+from ladseg.recipe import METHOD_KEYS, VALUES, Distill, Recipe
 
 
 def recipe_names() -> list[str]:
@@ -60,26 +62,43 @@ def make_recipe(values: dict[str, Any], overrides: list[str] | None = None, sour
     """A recipe from nested plain values; arguments and errors as for :func:`load_recipe`."""
     values = _with_one_distill(values, source)
     _refuse_unknown_keys(values, Recipe, source)
-    values = _merged(values, _parse_overrides(overrides or []))
-    parsed = _parsed(_merged(_preset(values, source), values), source)
+    chosen = _parse_overrides(overrides or [])
+    values = _merged(_for_method(values, chosen), chosen)
+    parsed = _parsed(_merged(_for_method(_preset(values, source), values), values), source)
     parsed["distill"]["also"] = [_further_method(settings, source) for settings in parsed["distill"]["also"]]
-    recipe = _instance(Recipe, parsed)
+    try:
+        recipe: Recipe = _instance(Recipe, parsed)
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from None
     _refuse_inconsistent(recipe, source)
     return recipe
 
 
 def _preset(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """What the preset says that these values name; of distillation nothing that is about another method than theirs."""
+    """Return what the preset that these values name says."""
     name = values.get("preset", "ladseg")
     if name not in PRESETS:
         raise RecipeError(f"{source}: preset '{name}' is not one of {', '.join(PRESETS)}")
-    preset, distill = PRESETS[name], PRESETS[name].get("distill", {})
-    if values.get("distill", {}).get("method", distill.get("method")) == distill.get("method"):
-        return preset
-    return {**preset, "distill": {key: value for key, value in distill.items() if key not in ALSO}}
+    return PRESETS[name]
+
+
+def _for_method(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return ``under`` without what it says of its method of distillation, where ``over`` names another one.
+
+    Weights and temperatures are chosen for one method: another method keeps its own.
+    """
+    distill = under.get("distill", {})
+    method = over.get("distill", {}).get("method")
+    if method is None or method == distill.get("method", Distill.method):
+        return under
+    kept = {key: value for key, value in distill.items() if key not in (*METHOD_KEYS, "also")}
+    return {**under, "distill": kept}
 
 
 def _parsed(values: dict[str, Any], source: str) -> dict[str, Any]:
+    method = values.get("distill", {}).get("method", Distill.method)
+    if method not in METHODS:
+        raise RecipeError(f"{source}: distill.method '{method}' is not one of {', '.join(METHODS)}")
     try:
         parsed: dict[str, Any] = recipe_parser().parse_object(values).as_dict()
     except ArgumentError as error:
@@ -88,26 +107,42 @@ def _parsed(values: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def _with_one_distill(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """A list of methods under ``distill`` as the first of them, with the others in its ``also``."""
-    methods = values.get("distill")
-    if not isinstance(methods, list):
+    """Return the values with a list under ``distill`` as its first section, which has the others in ``also``."""
+    distill = values.get("distill")
+    methods = distill if isinstance(distill, list) else [distill]
+    for settings in methods:
+        if isinstance(settings, dict):
+            _refuse_former_keys(settings, source)
+    if not isinstance(distill, list):
         return values
-    if not methods or not all(isinstance(method, dict) for method in methods):
+    first, *further = methods or [None]
+    if not isinstance(first, dict) or not all(isinstance(method, dict) for method in further):
         raise RecipeError(f"{source}: distill is a list, but not of sections such as {{method: cwd, weight: 3}}")
-    return {**values, "distill": {**methods[0], "also": [*methods[0].get("also", []), *methods[1:]]}}
+    return {**values, "distill": {**first, "also": further}}
+
+
+# Keys that distill had once, and how the same is written now.
+FORMER_KEYS = {
+    "also": "write a list: distill: [{method: cwd}, {method: kd}]",
+    "recipe": "cwd with all that the field's comparisons add is method: cwd-full",
+    "features_weight": "write a list: distill: [{method: cwd}, {method: cwd-features, weight: 50}]",
+}
+
+
+def _refuse_former_keys(settings: dict[str, Any], source: str) -> None:
+    for key in settings.keys() & FORMER_KEYS.keys():
+        raise RecipeError(f"{source}: distill.{key} is no key any more; {FORMER_KEYS[key]}")
 
 
 def _further_method(settings: dict[str, Any], source: str) -> dict[str, Any]:
-    """A section of ``also``, its values checked as those of the first method are."""
+    """Return a further section of a list, its values checked as those of the first one are."""
     for key in settings:
-        if key not in ALSO:
-            raise RecipeError(f"{source}: unknown key '{key}' of a further method of distill{nearest(key, [*ALSO])}")
+        if key not in METHOD_KEYS:
+            raise RecipeError(
+                f"{source}: unknown key '{key}' of a further method of distill{nearest(key, METHOD_KEYS)}"
+            )
     if "method" not in settings:
         raise RecipeError(f"{source}: a further method of distill names no method")
-    if settings["method"] not in get_args(DistillMethod):
-        raise RecipeError(
-            f"{source}: distill.method '{settings['method']}' is not one of {', '.join(get_args(DistillMethod))}"
-        )
     parsed = _parsed({"distill": settings}, source)["distill"]
     return {key: parsed[key] for key in settings}
 
@@ -116,6 +151,9 @@ def recipe_parser(**options: Any) -> ArgumentParser:
     """The parser behind the recipe: types, defaults and the help text of every key."""
     parser = ArgumentParser(exit_on_error=False, **options)
     parser.add_class_arguments(Recipe, None)
+    for action in parser._actions:
+        if action.dest == "distill.also":  # filled in from a list, which is the one way to write it
+            action.help = SUPPRESS
     return parser
 
 
@@ -123,6 +161,9 @@ def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML with every value, defaults included; :func:`load_recipe` reads it back equal."""
     values = dataclasses.asdict(recipe)
     values["schedule"]["crop"] = list(recipe.schedule.crop)
+    further = values["distill"].pop("also")
+    if further:
+        values["distill"] = [values["distill"], *further]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -165,11 +206,11 @@ def _parse_overrides(words: list[str]) -> dict[str, Any]:
 
 
 def _without_lists(words: list[str]) -> list[str]:
-    """``--distill`` with a list of methods as the one section that the parser takes."""
+    """Return the words with a list of methods after ``--distill`` as the one section that the parser takes."""
     result: list[str] = []
     for word in words:
         text = word.removeprefix("--distill=")
-        if text.startswith("[") and (text != word or result[-1:] == ["--distill"]):
+        if text.startswith(("[", "{")) and (text != word or result[-1:] == ["--distill"]):
             values = _with_one_distill({"distill": _read_yaml(text, "command line: --distill")}, "command line")
             word = word.removesuffix(text) + json.dumps(values["distill"])
         result.append(word)
@@ -182,10 +223,14 @@ def _sections() -> dict[str, type]:
 
 def _known_paths() -> list[str]:
     top = [f.name for f in dataclasses.fields(Recipe)]
-    return top + [f"{s}.{f.name}" for s, cls in _sections().items() for f in dataclasses.fields(cls)]
+    paths = top + [f"{s}.{f.name}" for s, cls in _sections().items() for f in dataclasses.fields(cls)]
+    return [path for path in paths if path != "distill.also"]
 
 
 def _refuse_unknown_path(path: str) -> None:
+    section, _, key = path.partition(".")
+    if section == "distill":
+        _refuse_former_keys({key: None}, "command line")
     if path not in _known_paths() and path != "help":
         raise RecipeError(f"command line: no recipe key is called '{path}'{nearest(path, _known_paths())}")
 

@@ -39,7 +39,7 @@ def add_commands(command: Commands) -> None:
         "train several methods with several seeds and set them side by side; again to resume",
         keys=True,
         epilog="A method is none, none-long (none for all that LAD computes), lad, lad-warm (LAD from the trained\n"
-        "plain student), cwd-full or a distiller of docs/methods.md. A distiller may name its teacher: kd+label,\n"
+        "plain student) or a method of docs/methods.md. A distiller may name its teacher: kd+label,\n"
         "kd+self (the student's network without a label), kd+MODEL.\n"
         "Every key of a recipe can be set here too, such as --schedule.iterations 1000.",
     )

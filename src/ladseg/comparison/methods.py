@@ -2,9 +2,8 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
-from ladseg.distillers import DISTILLERS
+from ladseg.distillation_methods import METHODS as DISTILLERS
 from ladseg.errors import RecipeError, nearest
 from ladseg.recipe import Distill, Recipe, Teacher
 
@@ -12,9 +11,7 @@ from ladseg.recipe import Distill, Recipe, Teacher
 NONE, NONE_LONG = "none", "none-long"
 # LAD as the recipe has it, and from the trained plain student.
 LAD, LAD_WARM = "lad", "lad-warm"
-# CWD with everything beside it, which the field's tables call CWD.
-CWD_FULL = "cwd-full"
-RIVALS = (*(name for name in DISTILLERS if name != "none"), CWD_FULL)
+RIVALS = tuple(name for name in DISTILLERS if name != "none")
 # Weights that a method's authors chose for one data set, by the method's name and the set's layout.
 OWN_WEIGHTS = {("cirkd", "voc"): {"cirkd_pixel": 0.01, "cirkd_region": 0.01}}
 METHODS = (NONE, NONE_LONG, LAD, LAD_WARM, *RIVALS)
@@ -49,9 +46,11 @@ def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
     Raises:
         RecipeError: No such method.
     """
-    name, _, own = word.partition("+")
-    if name not in METHODS or (own and name not in RIVALS):
+    name, plus, own = word.partition("+")
+    if name not in METHODS or (plus and name not in RIVALS):
         raise RecipeError(f"--methods: no method is called '{word}'{nearest(name, METHODS)}")
+    if plus and not own:
+        raise RecipeError(f"--methods: '{word}' names no teacher; write {name}+label, {name}+self or {name}+MODEL")
     if name in (NONE, NONE_LONG):
         return Method(name, replace(base, distill=Distill(method="none")), None)
     if name in (LAD, LAD_WARM):
@@ -67,10 +66,13 @@ def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
 def _rival(base: Recipe, name: str) -> Distill:
     """The distiller with weights of its own; what its teacher sees and which layer is read are the recipe's."""
     shared = base.distill
-    settings: Any = {"method": "cwd", "recipe": "full"} if name == CWD_FULL else {"method": name}
-    if (name, base.data.layout) in OWN_WEIGHTS:
-        settings["term_weights"] = OWN_WEIGHTS[name, base.data.layout]
-    return Distill(layer=shared.layer, alpha=shared.alpha, class_weights=shared.class_weights, **settings)
+    return Distill(
+        method=name,
+        layer=shared.layer if DISTILLERS[name].layer else None,
+        term_weights=OWN_WEIGHTS.get((name, base.data.layout)),
+        alpha=shared.alpha,
+        class_weights=shared.class_weights,
+    )
 
 
 def from_own_weights(method: Method) -> Method:

@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import match_logits
+from ladseg.distillation_methods import ADVERSARIAL, default_weights
+from ladseg.distillers.alignment import align_logits
+from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 
 WIDTHS = (64, 128, 256, 512)
-# Weights of the student's term and of the discriminator's.
-WEIGHTS = {"adversarial": 1e-3, "discriminator": 0.1}
 # The side that four halvings bring to 4, which the last convolution takes; smaller maps are enlarged to it.
 SMALLEST = 64
 
@@ -39,7 +38,7 @@ class Adversary(nn.Module):
             student_logits: ``(N, C, h, w)``.
             teacher_logits: ``(N, C, h', w')``; the larger map is resized to the smaller.
         """
-        student, teacher = match_logits(student_logits, teacher_logits)
+        student, teacher = align_logits(student_logits, teacher_logits)
         self.discriminator.requires_grad_(False)
         fooled = -self.discriminator(student).mean()
         self.discriminator.requires_grad_(True)
@@ -55,7 +54,7 @@ class Adversarial(Distiller):
     """
 
     def __init__(self, classes: int) -> None:
-        super().__init__(WEIGHTS)
+        super().__init__(default_weights(*ADVERSARIAL))
         self.adversary = Adversary(classes)
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:

@@ -3,9 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.distillers.base import Distiller
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import align_sizes, feature_map
+from ladseg.distillers.distiller import Distiller
 from ladseg.distillers.kd import kd_loss
-from ladseg.distillers.match import feature_of, match_sizes
 from ladseg.outputs import SegmentationOutput
 
 
@@ -16,7 +17,7 @@ def at_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student: ``(N, C, h, w)``.
         teacher: ``(N, C', h', w')``, of any width; the larger map is resized to the smaller.
     """
-    student, teacher = match_sizes(student, teacher)
+    student, teacher = align_sizes(student, teacher)
     return F.mse_loss(attention(student), attention(teacher))
 
 
@@ -33,9 +34,9 @@ class AT(Distiller):
     """
 
     def __init__(self, layer: str = "head") -> None:
-        super().__init__({"at": 1e4, "kd": 1.0})
+        super().__init__(default_weights("at", "kd"))
         self.layer = layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        distance = at_loss(feature_of(student, self.layer), feature_of(teacher, self.layer))
+        distance = at_loss(feature_map(student, self.layer), feature_map(teacher, self.layer))
         return {"at": distance, "kd": kd_loss(student.logits, teacher.logits)}

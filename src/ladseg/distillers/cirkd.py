@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ladseg.distillers.base import Distiller
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import align_sizes, feature_map
+from ladseg.distillers.class_means import class_means, resize_label
+from ladseg.distillers.distiller import Combined, Distiller
 from ladseg.distillers.kd import KD
-from ladseg.distillers.match import feature_of, match_sizes
-from ladseg.distillers.queues import ClassQueues
-from ladseg.distillers.regions import class_means, label_at
+from ladseg.distillers.memory_bank import ClassMemory
 from ladseg.distillers.relations import of_all_processes, relation_loss
-from ladseg.distillers.several import Several
 from ladseg.outputs import SegmentationOutput
 
 # Vectors of a class that are remembered, and pixels of a class that one image gives.
@@ -29,11 +29,11 @@ class BatchRelations(Distiller):
     """
 
     def __init__(self, layer: str = "head") -> None:
-        super().__init__({"cirkd_batch": 1.0})
+        super().__init__(default_weights("cirkd_batch"))
         self.layer = layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        maps = match_sizes(feature_of(student, self.layer), feature_of(teacher, self.layer))
+        maps = align_sizes(feature_map(student, self.layer), feature_map(teacher, self.layer))
         ours, theirs = (_positions(F.normalize(feature, dim=1)) for feature in maps)
         loss = relation_loss(
             ours.flatten(0, 1), theirs.flatten(0, 1), of_all_processes(ours), of_all_processes(theirs.detach())
@@ -56,21 +56,21 @@ class MemoryRelations(Distiller):
     """
 
     def __init__(self, student_width: int, teacher_width: int, classes: int, layer: str = "head") -> None:
-        super().__init__({"cirkd_pixel": 0.1, "cirkd_region": 0.1})
+        super().__init__(default_weights("cirkd_pixel", "cirkd_region"))
         self.projector = nn.Sequential(
             nn.Conv2d(student_width, teacher_width, 1, bias=False),
             nn.BatchNorm2d(teacher_width),
             nn.ReLU(inplace=True),
             nn.Conv2d(teacher_width, teacher_width, 1, bias=False),
         )
-        self.pixels = ClassQueues(classes, PIXELS, teacher_width)
-        self.regions = ClassQueues(classes, REGIONS, teacher_width)
+        self.pixels = ClassMemory(classes, PIXELS, teacher_width)
+        self.regions = ClassMemory(classes, REGIONS, teacher_width)
         self.classes, self.layer = classes, layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        maps = match_sizes(self.projector(feature_of(student, self.layer)), feature_of(teacher, self.layer))
+        maps = align_sizes(self.projector(feature_map(student, self.layer)), feature_map(teacher, self.layer))
         ours, theirs = (F.normalize(feature, dim=1) for feature in maps)
-        small = label_at(label, (theirs.shape[2], theirs.shape[3]), self.classes)
+        small = resize_label(label, (theirs.shape[2], theirs.shape[3]), self.classes)
         if self.training:
             self._remember(theirs.detach(), small)
         rows = _positions(ours).flatten(0, 1), _positions(theirs).flatten(0, 1)
@@ -91,14 +91,14 @@ class MemoryRelations(Distiller):
         self._push(self.pixels, picked, valid.flatten(1))
         self._push(self.regions, regions, counts[:, : self.classes] > 0)
 
-    def _push(self, queues: ClassQueues, vectors: Tensor, valid: Tensor) -> None:
+    def _push(self, queues: ClassMemory, vectors: Tensor, valid: Tensor) -> None:
         """Vectors ``(N, classes * k, C)``, k of each class in turn, where ``valid`` ``(N, classes * k)``."""
         vectors, valid = of_all_processes(vectors), of_all_processes(valid.to(torch.uint8)).bool()
         classes = torch.arange(self.classes, device=valid.device).repeat_interleave(valid.shape[1] // self.classes)
         queues.push(vectors[valid], classes.expand_as(valid)[valid])
 
 
-class CIRKD(Several):
+class CIRKD(Combined):
     """Relations within the batch and to the memories, and KD at temperature 1.
 
     Args:
@@ -116,7 +116,7 @@ def random_pixels(label: Tensor, classes: int, count: int) -> tuple[Tensor, Tens
     """Up to ``count`` random positions of each class in each image.
 
     Args:
-        label: ``(N, P)`` from :func:`ladseg.distillers.regions.label_at`.
+        label: ``(N, P)`` from :func:`ladseg.distillers.class_means.resize_label`.
         classes: Number of classes.
         count: How many at the most.
 

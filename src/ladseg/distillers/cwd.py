@@ -5,8 +5,9 @@ LAD uses it on the logits, both to distil (L_kd of Eq. 8) and as the consistency
 
 from torch import Tensor
 
-from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import match_logits
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import align_logits
+from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 
 
@@ -30,7 +31,7 @@ def cwd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 4.0) -
     Source:
         Shu et al., ICCV 2021, Eq. 3 to 5.
     """
-    student, teacher = match_logits(student_logits, teacher_logits)
+    student, teacher = align_logits(student_logits, teacher_logits)
     log_s = (student.flatten(2) / tau).log_softmax(-1)
     log_t = (teacher.flatten(2) / tau).log_softmax(-1)
     divergence = (log_t.exp() * (log_t - log_s)).sum(-1)  # (N, C)
@@ -45,7 +46,7 @@ class CWD(Distiller):
     """
 
     def __init__(self, tau: float = 4.0) -> None:
-        super().__init__({"cwd": 3.0})
+        super().__init__(default_weights("cwd"))
         self.tau = tau
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:

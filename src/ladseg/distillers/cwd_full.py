@@ -1,54 +1,48 @@
-"""Channel-wise distillation with more beside the logits: what "CWD" is in the field's tables."""
+"""Channel-wise distillation of features, and with all that the field's comparisons put beside it."""
 
 from torch import Tensor
 
+from ladseg.distillation_methods import default_weights
 from ladseg.distillers.adversary import Adversarial
-from ladseg.distillers.base import Distiller
+from ladseg.distillers.alignment import Projector, feature_map
 from ladseg.distillers.cwd import CWD, cwd_loss
+from ladseg.distillers.distiller import Combined, Distiller
 from ladseg.distillers.kd import KD
-from ladseg.distillers.match import Projector, feature_of
-from ladseg.distillers.several import Several
 from ladseg.outputs import SegmentationOutput
-
-FEATURES_WEIGHT = 50.0
 
 
 class CWDFeatures(Distiller):
-    """:func:`cwd_loss` of a feature map.
+    """:func:`ladseg.distillers.cwd_loss` of a feature map.
 
     Args:
         student_width: Channels of the student's map; where it is not the teacher's, a 1x1 projector goes between.
         teacher_width: Channels of the teacher's.
-        weight: Weight of the term.
         tau: Temperature.
         layer: Which map; ``head`` is the one before the classifier.
     """
 
-    def __init__(
-        self,
-        student_width: int,
-        teacher_width: int,
-        weight: float = FEATURES_WEIGHT,
-        tau: float = 4.0,
-        layer: str = "head",
-    ) -> None:
-        super().__init__({"cwd_features": weight})
+    def __init__(self, student_width: int, teacher_width: int, tau: float = 4.0, layer: str = "head") -> None:
+        super().__init__(default_weights("cwd_features"))
         self.projector = Projector(student_width, teacher_width)
         self.tau, self.layer = tau, layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        projected = self.projector(feature_of(student, self.layer))
-        return {"cwd_features": cwd_loss(projected, feature_of(teacher, self.layer), self.tau)}
+        projected = self.projector(feature_map(student, self.layer))
+        return {"cwd_features": cwd_loss(projected, feature_map(teacher, self.layer), self.tau)}
 
 
-class CWDFull(Several):
-    """CWD of the logits with weight 3 and of a feature map; and KD and an adversary, if it is to be full.
+class CWDFull(Combined):
+    """CWD of the logits and of a feature map, KD at temperature 1 and the adversary.
 
     Args:
-        features: The feature part.
-        classes: Number of classes, for the adversary; None leaves KD and adversary out.
+        student_width: As for :class:`CWDFeatures`.
+        teacher_width: As for :class:`CWDFeatures`.
+        classes: Number of classes.
+        tau: Temperature of both CWD terms.
+        layer: As for :class:`CWDFeatures`.
     """
 
-    def __init__(self, features: CWDFeatures, classes: int | None = None) -> None:
-        beside = [] if classes is None else [KD(), Adversarial(classes)]
-        super().__init__([CWD(features.tau), features, *beside])
+    def __init__(
+        self, student_width: int, teacher_width: int, classes: int, tau: float = 4.0, layer: str = "head"
+    ) -> None:
+        super().__init__([CWD(tau), CWDFeatures(student_width, teacher_width, tau, layer), KD(), Adversarial(classes)])

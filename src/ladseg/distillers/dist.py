@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import match_logits
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import align_logits
+from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 
 EPSILON = 1e-12
@@ -23,7 +24,7 @@ def dist_losses(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0
         The inter-class loss, a mean over positions of ``1 - r`` with Pearson's r over classes; and the intra-class
         loss, a mean over classes of ``1 - r`` with r over all positions of the batch. Float32 scalars.
     """
-    student, teacher = match_logits(student_logits, teacher_logits)
+    student, teacher = align_logits(student_logits, teacher_logits)
     student, teacher = ((logits / tau).softmax(1).transpose(0, 1).flatten(1) for logits in (student, teacher))
     inter = (1.0 - _correlation(student.T, teacher.T)).mean()
     intra = (1.0 - _correlation(student, teacher)).mean()
@@ -50,7 +51,7 @@ class DIST(Distiller):
     """
 
     def __init__(self, tau: float = 1.0) -> None:
-        super().__init__({"dist_inter": 1.0, "dist_intra": 1.0})
+        super().__init__(default_weights("dist_inter", "dist_intra"))
         self.tau = tau
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:

@@ -6,9 +6,10 @@ from itertools import combinations
 import torch.nn.functional as F
 from torch import Tensor
 
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import align_logits, align_sizes, auxiliary_pairs, feature_map
 from ladseg.distillers.at import attention
-from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import both_aux, feature_of, match_logits, match_sizes
+from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
 
@@ -23,7 +24,7 @@ def psd_loss(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
         students: Maps ``(N, C, h, w)`` in the order of the network, of any widths.
         teachers: Those of the teacher; of each pair the larger map is resized to the smaller.
     """
-    matched = [match_sizes(s, t) for s, t in zip(students, teachers, strict=True)]
+    matched = [align_sizes(s, t) for s, t in zip(students, teachers, strict=True)]
     height, width = min((maps[0].shape[-2:] for maps in matched), key=lambda size: size[0] * size[1])
     ours, theirs = ([attention(resize_logits(maps[i], (height, width))) for maps in matched] for i in (0, 1))
     pairs = list(combinations(range(len(matched)), 2))
@@ -42,7 +43,7 @@ def csd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 4.0) -
         teacher_logits: ``(N, K, h', w')``; the larger map is resized to the smaller.
         tau: Temperature, above 0.
     """
-    student, teacher = match_logits(student_logits, teacher_logits)
+    student, teacher = align_logits(student_logits, teacher_logits)
     return F.mse_loss(_overlaps(student, tau), _overlaps(teacher, tau))
 
 
@@ -58,22 +59,29 @@ def _overlaps(logits: Tensor, tau: float) -> Tensor:
 
 
 class DSD(Distiller):
-    """:func:`psd_loss` over auxiliary logits, head and logits with weight 1000; :func:`csd_loss` with weight 10.
+    """:func:`psd_loss` over auxiliary logits, a feature map and logits; :func:`csd_loss` of the logits.
 
-    Where one of the networks has no auxiliary head, the backbones' last maps stand in for its logits.
+    Where one of the networks has no auxiliary head, the last maps of the backbones take the place of its logits.
+
+    Args:
+        layer: Which feature map; ``head`` is the one before the classifier.
     """
 
     reads_aux = True
 
-    def __init__(self) -> None:
-        super().__init__({"dsd_pixel": 1000.0, "dsd_category": 10.0})
+    def __init__(self, layer: str = "head") -> None:
+        super().__init__(default_weights("dsd_pixel", "dsd_category"))
+        self.layer = layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        aux = both_aux(student, teacher)
-        first = aux[0] if aux else (feature_of(student, "backbone"), feature_of(teacher, "backbone"))
-        ours, theirs = (
-            [start, feature_of(output, "head"), output.logits]
-            for start, output in zip(first, (student, teacher), strict=True)
-        )
-        pixel = psd_loss(ours, theirs)
+        first = next(iter(auxiliary_pairs(student, teacher)), None)
+        if first is None and self.layer != "backbone":
+            first = feature_map(student, "backbone"), feature_map(teacher, "backbone")
+        before = [] if first is None else [first]
+        pairs = [
+            *before,
+            (feature_map(student, self.layer), feature_map(teacher, self.layer)),
+            (student.logits, teacher.logits),
+        ]
+        pixel = psd_loss(*zip(*pairs, strict=True))
         return {"dsd_pixel": pixel, "dsd_category": csd_loss(student.logits, teacher.logits)}

@@ -8,9 +8,10 @@ arXiv 2604.25530.
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.distillers.base import Distiller
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import Projector, align_sizes, feature_map
+from ladseg.distillers.distiller import Distiller
 from ladseg.distillers.kd import kd_loss
-from ladseg.distillers.match import Projector, feature_of, match_sizes
 from ladseg.outputs import SegmentationOutput
 
 
@@ -21,7 +22,7 @@ def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student: ``(N, C, h, w)``, projected to the teacher's width.
         teacher: ``(N, C, h', w')``; the larger map is resized to the smaller.
     """
-    return F.mse_loss(*match_sizes(student, teacher))
+    return F.mse_loss(*align_sizes(student, teacher))
 
 
 class Feature(Distiller):
@@ -34,7 +35,7 @@ class Feature(Distiller):
     """
 
     def __init__(self, student_width: int, teacher_width: int, layer: str = "head") -> None:
-        super().__init__({"feature": 1.0})
+        super().__init__(default_weights("feature"))
         self.projector = Projector(student_width, teacher_width, always=True)
         self.layer = layer
 
@@ -43,7 +44,7 @@ class Feature(Distiller):
 
     def loss(self, student: SegmentationOutput, teacher: SegmentationOutput) -> Tensor:
         """The one term."""
-        return feature_loss(self.projector(feature_of(student, self.layer)), feature_of(teacher, self.layer))
+        return feature_loss(self.projector(feature_map(student, self.layer)), feature_map(teacher, self.layer))
 
 
 class FitNet(Feature):
@@ -51,7 +52,7 @@ class FitNet(Feature):
 
     def __init__(self, student_width: int, teacher_width: int, layer: str = "head") -> None:
         super().__init__(student_width, teacher_width, layer)
-        self.terms = {"fitnet": 10.0, "kd": 1.0}
+        self.terms = default_weights("fitnet", "kd")
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         return {"fitnet": self.loss(student, teacher), "kd": kd_loss(student.logits, teacher.logits)}

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ladseg.distillation_methods import default_weights
 from ladseg.distillers.adversary import Adversarial
-from ladseg.distillers.base import Distiller
+from ladseg.distillers.alignment import align_sizes, feature_map
+from ladseg.distillers.class_means import class_means, resize_label
+from ladseg.distillers.distiller import Combined, Distiller
 from ladseg.distillers.kd import KD
-from ladseg.distillers.match import feature_of, match_sizes
-from ladseg.distillers.regions import class_means, label_at
-from ladseg.distillers.several import Several
 from ladseg.outputs import SegmentationOutput
 
 
@@ -25,8 +25,8 @@ def ifv_loss(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> T
         label: ``(N, H, W)`` int64, resized to the maps by nearest position; ids outside the classes are ignored.
         classes: Number of classes.
     """
-    student, teacher = match_sizes(student, teacher)
-    small = label_at(label, (student.shape[2], student.shape[3]), classes)
+    student, teacher = align_sizes(student, teacher)
+    small = resize_label(label, (student.shape[2], student.shape[3]), classes)
     return F.mse_loss(_variation(student, small, classes), _variation(teacher, small, classes))
 
 
@@ -47,15 +47,15 @@ class Variation(Distiller):
     """
 
     def __init__(self, classes: int, layer: str = "head") -> None:
-        super().__init__({"ifvd": 20.0})
+        super().__init__(default_weights("ifvd"))
         self.classes, self.layer = classes, layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        maps = feature_of(student, self.layer), feature_of(teacher, self.layer)
+        maps = feature_map(student, self.layer), feature_map(teacher, self.layer)
         return {"ifvd": ifv_loss(*maps, label, self.classes)}
 
 
-class IFVD(Several):
+class IFVD(Combined):
     """Feature variation, KD at temperature 1 and the adversary.
 
     Args:

@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import match_logits
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import align_logits
+from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 
 
@@ -21,7 +22,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0) ->
     Returns:
         A float32 scalar.
     """
-    student, teacher = match_logits(student_logits, teacher_logits)
+    student, teacher = align_logits(student_logits, teacher_logits)
     positions = student.numel() / student.shape[1]
     log_student = F.log_softmax(student / tau, dim=1)
     log_teacher = F.log_softmax(teacher / tau, dim=1)
@@ -32,7 +33,7 @@ class KD(Distiller):
     """:func:`kd_loss` of the logits."""
 
     def __init__(self, tau: float = 1.0) -> None:
-        super().__init__({"kd": 1.0})
+        super().__init__(default_weights("kd"))
         self.tau = tau
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import both_aux, match_logits
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import align_logits, auxiliary_pairs
+from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
 
@@ -61,7 +62,7 @@ def masked_loss(
         tokens: From the first stage.
         seen: The main logits ``(N, C, h'', w'')`` that masks are of, where ``teacher_logits`` are auxiliary ones.
     """
-    student, teacher = match_logits(student_logits, teacher_logits)
+    student, teacher = align_logits(student_logits, teacher_logits)
     seen = teacher if seen is None else resize_logits(seen, (teacher.shape[2], teacher.shape[3]))
     masks = tokens.masks(seen).to(student.dtype).flatten(2)  # (N, K, P)
     errors = (student - teacher).square().flatten(2)  # (N, C, P)
@@ -82,7 +83,7 @@ class MasKD(Distiller):
     reads_aux = True
 
     def __init__(self, classes: int) -> None:
-        super().__init__({"maskd": 1.0})
+        super().__init__(default_weights("maskd"))
         self.tokens = ReceptiveTokens(classes).requires_grad_(False)
 
     def first_stage(self) -> ReceptiveTokens:
@@ -90,6 +91,6 @@ class MasKD(Distiller):
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         loss = masked_loss(student.logits, teacher.logits, self.tokens)
-        for ours, theirs in both_aux(student, teacher):
+        for ours, theirs in auxiliary_pairs(student, teacher):
             loss = loss + AUX_SHARE * masked_loss(ours, theirs, self.tokens, teacher.logits)
         return {"maskd": loss}

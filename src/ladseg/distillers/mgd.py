@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ladseg.distillers.base import Distiller
-from ladseg.distillers.match import Projector, feature_of, match_sizes
+from ladseg.distillation_methods import default_weights
+from ladseg.distillers.alignment import Projector, align_sizes, feature_map
+from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 
 
@@ -23,7 +24,7 @@ class MGD(Distiller):
     """
 
     def __init__(self, student_width: int, teacher_width: int, layer: str = "head", masked: float = 0.75) -> None:
-        super().__init__({"mgd": 2e-5})
+        super().__init__(default_weights("mgd"))
         self.projector = Projector(student_width, teacher_width)
         self.generation = nn.Sequential(
             nn.Conv2d(teacher_width, teacher_width, 3, padding=1),
@@ -33,8 +34,8 @@ class MGD(Distiller):
         self.layer, self.masked = layer, masked
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        aligned = self.projector(feature_of(student, self.layer))
+        aligned = self.projector(feature_map(student, self.layer))
         # The loop seeds torch's generator in every step, for this as for dropout.
         kept = torch.rand(len(aligned), 1, *aligned.shape[-2:], device=aligned.device) >= self.masked
-        generated, target = match_sizes(self.generation(aligned * kept), feature_of(teacher, self.layer))
+        generated, target = align_sizes(self.generation(aligned * kept), feature_map(teacher, self.layer))
         return {"mgd": (generated - target).square().sum() / len(target)}

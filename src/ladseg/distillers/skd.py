@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ladseg.distillation_methods import default_weights
 from ladseg.distillers.adversary import Adversarial
-from ladseg.distillers.base import Distiller
+from ladseg.distillers.alignment import align_sizes, feature_map
+from ladseg.distillers.distiller import Combined, Distiller
 from ladseg.distillers.kd import KD
-from ladseg.distillers.match import feature_of, match_sizes
-from ladseg.distillers.several import Several
 from ladseg.outputs import SegmentationOutput
 
 
@@ -20,7 +20,7 @@ def pairwise_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student: ``(N, C, h, w)``.
         teacher: ``(N, C', h', w')``; the larger map is resized to the smaller.
     """
-    student, teacher = match_sizes(student, teacher)
+    student, teacher = align_sizes(student, teacher)
     return F.mse_loss(_similarities(student), _similarities(teacher))
 
 
@@ -37,14 +37,14 @@ class Pairwise(Distiller):
     """
 
     def __init__(self, layer: str = "head") -> None:
-        super().__init__({"skd": 10.0})
+        super().__init__(default_weights("skd"))
         self.layer = layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        return {"skd": pairwise_loss(feature_of(student, self.layer), feature_of(teacher, self.layer))}
+        return {"skd": pairwise_loss(feature_map(student, self.layer), feature_map(teacher, self.layer))}
 
 
-class SKD(Several):
+class SKD(Combined):
     """Pair-wise similarity, KD at temperature 1 and the adversary.
 
     Args:

@@ -116,7 +116,9 @@ def _subject(results: dict[str, Any], recipe: dict[str, Any]) -> str:
     images, crop, networks, data = results["images"], results["crop"], results["networks"], recipe["data"]
     what = networks.get("student", networks.get("baseline"))["model"]
     if "student" in networks:
-        methods = " and ".join(part["method"] for part in (recipe["distill"], *recipe["distill"]["also"]))
+        distill = recipe["distill"]
+        sections = distill if isinstance(distill, list) else [distill]
+        methods = " and ".join(section["method"] for section in sections)
         kind = "a label-assisted" if results["label_assisted"] else "a classic"
         what += f", distilled by {methods} from {kind} {networks['teacher']['model']},"
     return (

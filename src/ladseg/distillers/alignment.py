@@ -9,46 +9,55 @@ from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
 
 
-def match_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float32, the larger map resized to the smaller's size.
+def align_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in float32, the larger map resized to the size of the smaller.
 
     Raises:
-        ValueError: Batch or class counts differ.
+        ValueError: The numbers of images or classes differ.
     """
     if student_logits.shape[:2] != teacher_logits.shape[:2]:
         raise ValueError(
             f"student logits are {tuple(student_logits.shape)}, teacher logits {tuple(teacher_logits.shape)}: "
             "images and classes must be the same"
         )
-    return match_sizes(student_logits, teacher_logits)
+    return align_sizes(student_logits, teacher_logits)
 
 
-def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps ``(N, C, h, w)`` and ``(N, C', h', w')`` in float32, the larger one resized to the smaller's size."""
+def align_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps ``(N, C, h, w)`` and ``(N, C', h', w')`` in float32, the larger resized to the smaller's size."""
     height, width = min(student.shape[-2:], teacher.shape[-2:], key=math.prod)
     return resize_logits(student, (height, width)), resize_logits(teacher, (height, width))
 
 
-def both_aux(student: SegmentationOutput, teacher: SegmentationOutput) -> list[tuple[Tensor, Tensor]]:
-    """The class scores of the networks' auxiliary heads in pairs; none where they don't have as many."""
+def auxiliary_pairs(student: SegmentationOutput, teacher: SegmentationOutput) -> list[tuple[Tensor, Tensor]]:
+    """Pair the auxiliary logits of the two networks; none where one network has more auxiliary heads."""
     if len(student.aux) != len(teacher.aux):
         return []
     return list(zip(student.aux, teacher.aux, strict=True))
 
 
-def feature_of(output: SegmentationOutput, layer: str) -> Tensor:
-    """The feature map of that name.
+def feature_map(output: SegmentationOutput, layer: str, role: str = "network") -> Tensor:
+    """Return the feature map of that name, ``(N, D, h, w)``.
+
+    Args:
+        output: Of either network.
+        layer: ``"head"`` or ``"backbone"``.
+        role: How a message calls the network: ``"student"`` or ``"teacher"``.
 
     Raises:
-        ModelError: The network gives none.
+        ModelError: The network gives no such map.
     """
-    if layer not in output.features:
-        known = ", ".join(output.features) or "none"
-        raise ModelError(
-            f"distill.layer '{layer}': the network gives no such feature map (it gives {known}); "
-            "name a module of it with student.features or teacher.features"
+    if layer in output.features:
+        return output.features[layer]
+    if "backbone" in output.features:
+        way_out = "set distill.layer: backbone"
+    else:
+        way_out = (
+            "set distill.layer: backbone, and name the module that makes the map in student.features or "
+            "teacher.features, such as --student.features backbone.layer4"
         )
-    return output.features[layer]
+    known = ", ".join(output.features) or "none"
+    raise ModelError(f"distill.layer '{layer}': the {role} gives no such feature map (it gives {known}); {way_out}")
 
 
 class Projector(nn.Module):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ClassQueues(nn.Module):
+class ClassMemory(nn.Module):
     """The latest vectors of each class; of length one, random until there are enough.
 
     They are buffers, so they are checkpointed, and kept in half precision: 20,000 vectors of 512 values take 390 MB for

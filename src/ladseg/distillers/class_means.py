@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def label_at(label: Tensor, size: tuple[int, int], classes: int) -> Tensor:
+def resize_label(label: Tensor, size: tuple[int, int], classes: int) -> Tensor:
     """Labels ``(N, H, W)`` at the positions of a map of ``size``, ``(N, P)`` int64, by nearest position.
 
     What is no class becomes ``classes``, a class that nobody asks for.
@@ -19,7 +19,7 @@ def class_means(feature: Tensor, label: Tensor, classes: int) -> tuple[Tensor, T
 
     Args:
         feature: ``(N, C, P)``.
-        label: ``(N, P)`` from :func:`label_at`.
+        label: ``(N, P)`` from :func:`resize_label`.
         classes: K.
 
     Returns:

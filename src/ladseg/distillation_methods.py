@@ -1,0 +1,169 @@
+"""The table of distillation methods, from which recipes, :mod:`ladseg.distillers`, docs/methods.md and help are made.
+
+It imports no torch, so that commands can name and check the methods at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+# The default weight of every loss term; a term has the same weight in each method that has it.
+TERM_WEIGHTS = {
+    "kd": 1.0,
+    "cwd": 3.0,
+    "cwd_features": 50.0,
+    "feature": 1.0,
+    "fitnet": 10.0,
+    "at": 1e4,
+    "dist_inter": 1.0,
+    "dist_intra": 1.0,
+    "skd": 10.0,
+    "ifvd": 20.0,
+    "cirkd_batch": 1.0,
+    "cirkd_pixel": 0.1,
+    "cirkd_region": 0.1,
+    "maskd": 1.0,
+    "dsd_pixel": 1000.0,
+    "dsd_category": 10.0,
+    "mgd": 2e-5,
+    "adversarial": 1e-3,
+    "discriminator": 0.1,
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting that one method alone has, given in ``distill.options``.
+
+    Attributes:
+        default: The published value.
+        meaning: What it sets, in one line.
+    """
+
+    default: bool | float | str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class DistillationMethod:
+    """What is known of a method before any network is built.
+
+    Attributes:
+        summary: What the student imitates, in one line.
+        place: Module and class in :mod:`ladseg.distillers`, such as ``"kd:KD"``.
+        terms: The loss terms it gives; ``distill.weight`` sets the weight of the first.
+        tau: The default temperature; None where the method has none.
+        layer: The default feature map; None where the method reads no feature map.
+        projects: Whether it has a trained projector, which is built for the widths of the two feature maps.
+        counts_classes: Whether it is built for the number of classes.
+        options: Settings of its own.
+    """
+
+    summary: str
+    place: str
+    terms: tuple[str, ...] = ()
+    tau: float | None = None
+    layer: str | None = None
+    projects: bool = False
+    counts_classes: bool = False
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    @property
+    def class_name(self) -> str:
+        """The class, as :mod:`ladseg.distillers` exports it."""
+        return self.place.partition(":")[2]
+
+    def load(self) -> Any:
+        """Import the class, and torch with it."""
+        return getattr(import_module(f"ladseg.distillers.{self.place.partition(':')[0]}"), self.class_name)
+
+
+ADVERSARIAL = ("adversarial", "discriminator")
+
+METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
+    {
+        "none": DistillationMethod("nothing: the student learns from its labels alone", "distiller:NoDistillation"),
+        "kd": DistillationMethod("the class probabilities at each position", "kd:KD", ("kd",), tau=1.0),
+        "feature": DistillationMethod(
+            "a feature map, through a projector", "feature:Feature", ("feature",), layer="head", projects=True
+        ),
+        "at": DistillationMethod("where a feature map is strong", "at:AT", ("at", "kd"), layer="head"),
+        "fitnet": DistillationMethod(
+            "a feature map, through a projector, and the class probabilities",
+            "feature:FitNet",
+            ("fitnet", "kd"),
+            layer="head",
+            projects=True,
+        ),
+        "cwd": DistillationMethod("where in the image each class lies", "cwd:CWD", ("cwd",), tau=4.0),
+        "cwd-features": DistillationMethod(
+            "where in the image each channel of a feature map is strong",
+            "cwd_full:CWDFeatures",
+            ("cwd_features",),
+            tau=4.0,
+            layer="head",
+            projects=True,
+        ),
+        "cwd-full": DistillationMethod(
+            "cwd of logits and of features, kd and an adversary: what the field's tables call CWD",
+            "cwd_full:CWDFull",
+            ("cwd", "cwd_features", "kd", *ADVERSARIAL),
+            tau=4.0,
+            layer="head",
+            projects=True,
+            counts_classes=True,
+        ),
+        "skd": DistillationMethod(
+            "how similar each two positions are",
+            "skd:SKD",
+            ("skd", "kd", *ADVERSARIAL),
+            layer="head",
+            counts_classes=True,
+        ),
+        "ifvd": DistillationMethod(
+            "how similar each position is to the mean of its class",
+            "ifvd:IFVD",
+            ("ifvd", "kd", *ADVERSARIAL),
+            layer="head",
+            counts_classes=True,
+        ),
+        "cirkd": DistillationMethod(
+            "how similar each position is to those of other images, now and remembered",
+            "cirkd:CIRKD",
+            ("cirkd_batch", "cirkd_pixel", "cirkd_region", "kd"),
+            layer="head",
+            projects=True,
+            counts_classes=True,
+        ),
+        "maskd": DistillationMethod(
+            "the logits within regions that learned tokens find", "maskd:MasKD", ("maskd",), counts_classes=True
+        ),
+        "dsd": DistillationMethod(
+            "how attention changes from map to map, and how classes overlap",
+            "dsd:DSD",
+            ("dsd_pixel", "dsd_category"),
+            layer="head",
+        ),
+        "dist": DistillationMethod(
+            "how class probabilities correlate, over classes and over positions",
+            "dist:DIST",
+            ("dist_inter", "dist_intra"),
+            tau=1.0,
+        ),
+        "mgd": DistillationMethod(
+            "a feature map, generated from a masked one of the student",
+            "mgd:MGD",
+            ("mgd",),
+            layer="head",
+            projects=True,
+            options={"masked": Option(0.75, "share of the student's positions that are masked out, 0 to 1")},
+        ),
+    }
+)
+
+
+def default_weights(*terms: str) -> dict[str, float]:
+    """Return the default weights of these loss terms."""
+    return {term: TERM_WEIGHTS[term] for term in terms}

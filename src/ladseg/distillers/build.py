@@ -1,0 +1,46 @@
+"""Build the distiller that a recipe describes."""
+
+from typing import Any
+
+from ladseg.distillation_methods import METHODS
+from ladseg.distillers.alignment import feature_map
+from ladseg.distillers.distiller import Combined, Distiller
+from ladseg.outputs import SegmentationOutput
+from ladseg.recipe import Distill
+
+
+def build_distiller(distill: Distill, student: SegmentationOutput, teacher: SegmentationOutput) -> Distiller:
+    """Build the distiller of a recipe, with the weights that the recipe gives.
+
+    Args:
+        distill: The recipe's section; the further methods of a list are in its ``also``.
+        student: Any output of the student, for the widths of its feature maps.
+        teacher: Any output of the teacher.
+
+    Returns:
+        The distiller, untrained.
+
+    Raises:
+        RecipeError: There is no such method, a method has no such setting or term, or two methods give one term.
+        ModelError: A network does not give the feature map that a method reads.
+    """
+    sections = (distill, *(Distill(**settings) for settings in distill.also))
+    parts = [_build_one(section, student, teacher) for section in sections]
+    return parts[0] if len(parts) == 1 else Combined(parts)
+
+
+def _build_one(distill: Distill, student: SegmentationOutput, teacher: SegmentationOutput) -> Distiller:
+    method = METHODS[distill.method]
+    arguments: dict[str, Any] = dict(distill.options or {})
+    if method.tau is not None:
+        arguments["tau"] = distill.tau or method.tau
+    if method.layer is not None:
+        layer = arguments["layer"] = distill.layer or method.layer
+        widths = feature_map(student, layer, "student").shape[1], feature_map(teacher, layer, "teacher").shape[1]
+        if method.projects:
+            arguments["student_width"], arguments["teacher_width"] = widths
+    if method.counts_classes:
+        arguments["classes"] = teacher.logits.shape[1]
+    distiller: Distiller = method.load()(**arguments)
+    distiller.terms = distiller.terms | distill.named_weights
+    return distiller

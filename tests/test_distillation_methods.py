@@ -1,0 +1,115 @@
+"""The table of methods, and all that must agree with it."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ladseg import distillers
+from ladseg.distillation_methods import METHODS, TERM_WEIGHTS
+from ladseg.errors import RecipeError
+from ladseg.recipe import Distill
+from ladseg.recipe_files import make_recipe, recipe_parser
+
+PAGE = (Path(__file__).parents[1] / "docs/methods.md").read_text(encoding="utf-8")
+
+
+def test_registry_exports_choices_and_page_name_the_same_methods() -> None:
+    (action,) = (a for a in recipe_parser()._actions if a.dest == "distill.method")
+    assert re.search(r"\{(.*?)\}", action.metavar or "").group(1).split(",") == list(METHODS)  # type: ignore[union-attr]
+    sections = re.findall(r"^### (\S+)$", PAGE, re.MULTILINE)
+    assert sorted(sections) == sorted(METHODS)
+    exported = {
+        name
+        for name, value in vars(distillers).items()
+        if inspect.isclass(value) and issubclass(value, distillers.Distiller)
+    }
+    assert exported - {"Distiller", "Combined"} == {method.class_name for method in METHODS.values()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_class_has_the_defaults_of_the_table(name: str) -> None:
+    method = METHODS[name]
+    assert method.load() is getattr(distillers, method.class_name)
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(method.load()).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    expected = {"tau": method.tau, "layer": method.layer} | {k: option.default for k, option in method.options.items()}
+    assert defaults == {key: value for key, value in expected.items() if value is not None}
+    assert all(term in TERM_WEIGHTS for term in method.terms)
+
+
+def test_every_weight_is_some_methods() -> None:
+    assert {term for method in METHODS.values() for term in method.terms} == set(TERM_WEIGHTS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_page_says_what_a_method_gives(name: str) -> None:
+    section = PAGE.split(f"\n### {name}\n")[1].split("\n### ")[0].split("\n## ")[0]
+    for word in METHODS[name].terms:
+        assert f"`{word}`" in section, f"{name}: {word}"
+    for option, value in METHODS[name].options.items():
+        assert f"`options: {{{option}: {str(value.default).lower()}}}`" in section, f"{name}: {option}"
+
+
+def test_names_are_known_without_torch() -> None:
+    code = (
+        "import importlib.util as u, sys; s = u.spec_from_file_location('m', sys.argv[1]); m = u.module_from_spec(s); "
+        "sys.modules['m'] = m; s.loader.exec_module(m); assert 'torch' not in sys.modules; print(len(m.METHODS))"
+    )
+    file = inspect.getfile(sys.modules["ladseg.distillation_methods"])
+    printed = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True).stdout
+    assert int(printed) == len(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "cdw"}, "distill.method 'cdw' is not one of none, kd, feature"),
+        ({"method": "kd", "layer": "head"}, "distill.layer: kd does not read it; leave it out"),
+        ({"method": "feature", "tau": 2.0}, "distill.tau: feature does not read it"),
+        ({"method": "none", "weight": 1.0}, "distill.weight: none does not read it"),
+        ({"method": "cirkd", "term_weights": {"cirkd_pixels": 1.0}}, "did you mean 'cirkd_pixel'?"),
+        ({"method": "kd", "options": {"masked": 0.5}}, "distill.options: kd has no 'masked', nor any other"),
+        ({"method": "cwd", "recipe": "full"}, "distill.recipe is no key any more; cwd with all .* is method: cwd-full"),
+        ({"features_weight": 50.0}, "no key any more; write a list: .*method: cwd-features, weight: 50"),
+        ({"method": "cwd", "also": [{"method": "kd"}]}, "distill.also is no key any more; write a list"),
+        ([{"method": "cwd"}, {"method": "kd", "also": []}], "distill.also is no key any more; write a list"),
+        ([{"method": "cwd"}, {"method": "kd", "layer": "head"}], "distill.layer: kd does not read it"),
+        ([{"method": "cwd"}, {"method": "kdd"}], "distill"),
+    ],
+)
+def test_keys_that_a_method_does_not_read_are_refused(values: object, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        make_recipe({"distill": values})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--distill.also", "[{method: kd}]"], "command line: distill.also is no key any more"),
+        (["--distill.recipe", "full"], "method: cwd-full"),
+        (["--distill.features_weight=50"], "cwd-features"),
+        (["--distill", "{method: cwd, also: [{method: kd}]}"], "distill.also is no key any more"),
+        (["--distill", "[{method: cwd}, {method: kd, recipe: full}]"], "method: cwd-full"),
+    ],
+)
+def test_former_spellings_on_the_command_line_name_the_new_one(words: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make_recipe({}, words)
+
+
+def test_a_method_of_the_command_line_keeps_its_own_weight() -> None:
+    """What the file says of another method is not the new one's."""
+    file = {"distill": {"method": "cwd", "weight": 5.0, "tau": 2.0, "alpha": 0.5}}
+    assert make_recipe(file, ["--distill.method", "feature"]).distill == Distill(method="feature", alpha=0.5)
+    assert make_recipe(file, ["--distill.method", "cwd"]).distill == make_recipe(file).distill
+    several = {"distill": [{"method": "cwd", "weight": 5.0}, {"method": "at"}]}
+    assert make_recipe(several, ["--distill.method", "kd"]).distill == Distill(method="kd")
+    assert make_recipe(several, ["--distill.weight", "7"]).distill.also == [{"method": "at"}]
