@@ -80,7 +80,7 @@ def test_every_path_gives_the_same_class_map(align_corners: bool, tmp_path: Path
     save_student(tmp_path / "s.safetensors", network, {"class_names": list("abc"), "colors": COLORS})
     name = f"{__name__}:Stride8"
     student = load(tmp_path / "s.safetensors", model=name, device="cpu")
-    assert student.header["align_corners"] is align_corners
+    assert student.header.align_corners is align_corners
     assert student.network.align_corners is align_corners
     assert torch.equal(student.predict(image), predicted.long())
     assert torch.equal(student(image).argmax(1), predicted.long())

@@ -78,7 +78,7 @@ def test_train_leaves_table_picture_and_weights_then_eval_agrees(
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 100
 
     network, header = load_student(out / "student.safetensors")
-    assert header["data"]["class_names"][:2] == ["sky", "ground"]
+    assert header.data.class_names[:2] == ("sky", "ground")
     assert network.aux_head is None
     trained = load_file(out / "student/weights.safetensors")
     assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
@@ -122,7 +122,7 @@ def test_every_kind_of_run(
     assert ("baseline" in networks) == (changes.get("baseline") != "false")
     assert ("teacher" in networks) == (changes.get("distill.method") != "none")
     assert all(0 <= row["mean_iou"] <= 1 for row in networks.values())
-    assert load_student(tmp_path / "run/student.safetensors")[1]["num_classes"] == 9
+    assert load_student(tmp_path / "run/student.safetensors")[1].num_classes == 9
 
 
 def test_the_student_alone_and_the_distilled_one_start_equal_and_see_the_same(scenes: Path, tmp_path: Path) -> None:

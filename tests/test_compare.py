@@ -127,7 +127,7 @@ def test_two_teachers_never_share_a_name() -> None:
 def test_a_trained_student_is_where_lad_warm_begins(tmp_path: Path) -> None:
     network = build_student(BASE, CLASSES)
     file = tmp_path / "mine.safetensors"
-    save_student(file, network, {})
+    save_student(file, network, {"class_names": [f"class {i}" for i in range(CLASSES)]})
     assert is_trained(str(file), BASE.student.model, CLASSES)
     assert not is_trained(str(file), BASE.student.model, CLASSES + 1)
     assert not is_trained(str(file), "fcn@test_resnet", CLASSES)

@@ -43,7 +43,7 @@ def test_teach_distil_deliver_reload(name: str, tmp_path: Path) -> None:
         assert not any(n.startswith("teacher.") for n in moved) or isinstance(objective, TeacherObjective)
     save_student(tmp_path / "student.safetensors", student.eval(), {"class_names": list("abcd")})
     again, header = load_student(tmp_path / "student.safetensors")
-    assert (header["model"], header["num_classes"], header["data"]) == (name, CLASSES, {"class_names": list("abcd")})
+    assert (header.model, header.num_classes, header.data.class_names) == (name, CLASSES, tuple("abcd"))
     with torch.no_grad():
         expected, logits = student(data["image"]).logits, again(data["image"]).logits
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))

@@ -44,7 +44,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_hand(weights: Path, image: np.ndarray) -> torch.Tensor:
     """Class ids of an RGB image, step by step."""
     network, header = load_student(weights)
-    mean, std = (torch.tensor(header[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (header.mean, header.std))
     normal = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 - mean) / std
     with torch.no_grad():
         return resize_logits(network(normal).logits, image.shape[:2]).argmax(1)[0]
@@ -218,7 +218,7 @@ def test_eval_gives_every_figure(
     measured = json.loads(capsys.readouterr().out)
     dataset = open_dataset(Data(root=str(scenes), classes=str(scenes / "classes.txt"), ignore_index=9), "val")
     network, header = load_student(weights)
-    loader = eval_loader(dataset, mean=header["mean"], std=header["std"])
+    loader = eval_loader(dataset, mean=header.mean, std=header.std)
     expected = evaluate(by_argmax(lambda batch: network(batch["image"]).logits), loader, 9).matrix
     assert measured["confusion"] == expected.counts.tolist()
     assert measured["mean_iou"] == pytest.approx(expected.mean_iou())

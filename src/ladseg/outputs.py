@@ -1,6 +1,6 @@
 """What every segmentation network returns, and every loss, distiller and evaluator reads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,8 +37,8 @@ class SegmentationOutput:
 
         Args:
             result: A :class:`SegmentationOutput`, the logits themselves, a mapping with ``"out"`` and perhaps
-                ``"aux"`` (torchvision), an object with ``.logits`` (transformers), or a tuple or list of logits whose
-                first is the main head's.
+                ``"aux"`` (torchvision), an object with ``.logits`` (transformers), or a tuple or list of tensors whose
+                first is the main head's logits. Others of as many channels are those of training-only heads.
 
         Raises:
             TypeError: None of these.
@@ -48,11 +48,11 @@ class SegmentationOutput:
         if isinstance(result, Tensor):
             return cls(result)
         if isinstance(result, Mapping) and "out" in result:
-            return cls(result["out"], aux=(result["aux"],) if "aux" in result else ())
+            return cls(result["out"], aux=_of_equal_channels(result["out"], [result.get("aux")]))
         if isinstance(getattr(result, "logits", None), Tensor):
             return cls(result.logits)
         if isinstance(result, tuple | list) and result and all(isinstance(part, Tensor) for part in result):
-            return cls(result[0], aux=tuple(result[1:]))
+            return cls(result[0], aux=_of_equal_channels(result[0], result[1:]))
         raise TypeError(
             f"a segmentation network returned {type(result).__name__}; expected logits (N, C, h, w), "
             "a mapping with 'out', an object with .logits, or a tuple with the main logits first"
@@ -75,3 +75,8 @@ class SegmentationOutput:
             self.map(lambda value, a=start, b=start + size: value[a:b])  # type: ignore[misc]
             for start, size in zip(starts, sizes, strict=True)
         ]
+
+
+def _of_equal_channels(logits: Tensor, others: Sequence[Any]) -> tuple[Tensor, ...]:
+    """Those that can be class scores, as the logits are."""
+    return tuple(x for x in others if isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] == logits.shape[1])

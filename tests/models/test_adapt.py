@@ -1,6 +1,8 @@
 """Networks of others: what they return, what sizes they take, where the image enters, what is tapped."""
 
+from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from ladseg import LabelAssisted, SegmentationOutput, adapt, build_model, widen_input
 from ladseg.errors import ModelError
+from ladseg.models.weights import say_once
 
 
 class Net(nn.Module):
@@ -114,6 +117,142 @@ def test_something_else_than_a_map_is_refused() -> None:
 
     with pytest.raises(ModelError, match=r"features 'flat' gives \(1, 49152\), not a feature map"):
         adapt(Pooled(), features="flat")
+
+
+class Heads(nn.Module):
+    """Gives what it is told to, by its mode: c are class scores, a those of another head, f features, b boundaries."""
+
+    def __init__(self, evaluating: Callable[..., Any], training: Callable[..., Any] | None = None) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)
+        )
+        self.c, self.a, self.f, self.b = (nn.Conv2d(8, width, 1) for width in (3, 3, 5, 1))
+        self.evaluating, self.in_training = evaluating, training or evaluating
+
+    def forward(self, image: Tensor) -> Any:
+        x = self.stem(image)
+        maps = {key: getattr(self, key)(x) for key in "cafb"}
+        return (self.in_training if self.training else self.evaluating)(**maps)
+
+
+@dataclass
+class Result:
+    aux: Tensor
+    logits: Tensor
+
+
+Pair = namedtuple("Pair", ["features", "prediction"])
+# What it returns in eval mode, in training mode, and which heads' scores are read in training.
+RETURNS: dict[str, tuple[Callable[..., Any], Callable[..., Any] | None, str]] = {
+    "a tensor": (lambda c, **_: c, None, "c"),
+    "features after the logits": (lambda c, f, **_: [c, f], None, "c"),
+    "features before the logits": (lambda c, f, **_: (f, c), None, "c"),
+    "boundaries and another head": (lambda c, a, b, **_: (c, a, b), None, "ca"),
+    "a list within": (lambda c, a, f, **_: (c, [a, f]), None, "ca"),
+    "a mapping": (lambda c, a, **_: {"out": c, "aux": a}, None, "ca"),
+    "an aux that is none": (lambda c, f, **_: {"aux": f, "out": c}, None, "c"),
+    "other names": (lambda c, f, **_: {"feat": f, "pred": c}, None, "c"),
+    "a dataclass": (lambda c, a, **_: Result(a, c), None, "ca"),
+    "a named tuple": (lambda c, f, **_: Pair(f, c), None, "c"),
+    "logits and a loss": (lambda c, **_: (c.mean(), c), None, "c"),
+    "more in training": (lambda c, **_: c, lambda c, a, **_: (c, a), "ca"),
+    "the main head last in training": (lambda c, **_: c, lambda c, a, b, **_: (a, c, b), "ca"),
+    "features in training": (lambda c, **_: c, lambda c, f, **_: {"features": f, "out": c}, "c"),
+    "more in eval mode": (lambda c, a, f, **_: (c, a, f), lambda c, **_: c, "c"),
+    "the main head twice": (lambda c, **_: c, lambda c, **_: (c, c), "cc"),
+}
+
+
+@pytest.mark.parametrize("kind", RETURNS)
+def test_class_scores_are_told_from_the_rest_in_both_modes(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    say_once.cache_clear()
+    evaluating, training, read = RETURNS[kind]
+    torch.manual_seed(0)
+    module = Heads(evaluating, training)
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    generator = torch.get_rng_state()
+    network = adapt(module, num_classes=3)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+    image = torch.randn(2, 3, 10, 12)
+    for mode in (True, False):
+        network.train(mode)
+        torch.manual_seed(1)
+        output = network(image)
+        torch.manual_seed(1)
+        x = module.stem(image)
+        main, *aux = [getattr(module, head)(x) for head in read]
+        torch.testing.assert_close(output.logits, main)
+        assert len(output.aux) == (len(aux) if mode else 0)
+        for given, expected in zip(output.aux, aux, strict=False):
+            torch.testing.assert_close(given, expected)
+    assert ("ladseg takes" in caplog.text) is (kind not in ("a tensor", "logits and a loss"))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Heads(lambda c, **_: c.mean((2, 3))), r"Heads gives \(1, 3\); logits are \(N, C, h, w\)"),
+        (Heads(lambda c, **_: c, lambda c, **_: c.mean()), r"Heads in training mode gives \(\); logits are"),
+        (Heads(lambda c, **_: c, lambda **_: {}), "Heads in training mode: a segmentation network returned dict"),
+        (
+            Heads(lambda c, **_: c, lambda c, targets, **_: c),
+            "Heads fails in training mode on an image alone: .*targets",
+        ),
+        (Heads(lambda c, **_: c, lambda f, **_: f), r"returns no map of 3 channels in training mode: \(1, 5, "),
+        (Heads(lambda f, **_: f), "Heads gives 5 classes, not 3"),
+    ],
+)
+def test_what_can_not_be_trained_on_is_one_line(module: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        adapt(module, num_classes=3)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_that_changes_later_is_one_line() -> None:
+    module = Heads(lambda c, a, **_: (c, a))
+    network = adapt(module)
+    module.evaluating = module.in_training = lambda c, **_: c
+    with pytest.raises(ModelError, match=r"returns no '\[0\]', which it did when it was tried"):
+        network(torch.zeros(2, 3, 8, 8))
+
+
+def test_nobody_elses_image_is_changed_in_place() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.conv(image.sub_(0.5).mul_(2 if self.training else 3))
+
+    network = adapt(InPlace())
+    for size in ((8, 8), (9, 7)):
+        image = torch.randn(2, 3, *size)
+        before = image.clone()
+        for mode in (True, False):
+            network.train(mode)(image)
+            network.segment(image)
+            assert torch.equal(image, before)
+    widened = LabelAssisted(network, 3)
+    widened(image, torch.zeros(2, *size, dtype=torch.int64))
+    assert torch.equal(image, before)
+
+
+def test_one_image_is_too_few_for_pooling_with_batch_norm() -> None:
+    class Pools(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image) + self.pool(image)
+
+    network = adapt(Pools())
+    network.train()(torch.randn(2, 3, 8, 8))
+    with pytest.raises(ModelError, match="can't train on one image a process; use a batch_size of 2 or more"):
+        network(torch.randn(1, 3, 8, 8))
 
 
 class Focus(nn.Module):

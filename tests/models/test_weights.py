@@ -233,13 +233,13 @@ def test_a_whole_network_of_ours_and_another_number_of_classes(
 
 def test_what_a_run_delivers_starts_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = build_model("dinov2_s14", 3)
-    save_student(tmp_path / "student.safetensors", source, {})
+    save_student(tmp_path / "student.safetensors", source, {"class_names": list("abc")})
     again = build_model("dinov2_s14", 3, weights=str(tmp_path / "student.safetensors"))
     assert all(
         torch.equal(value, source.state_dict()[k]) for k, value in again.state_dict().items() if "lora_" not in k
     )
     plain = build_model("pspnet@test_resnet", 3)
-    save_student(tmp_path / "plain.safetensors", plain, {})
+    save_student(tmp_path / "plain.safetensors", plain, {"class_names": list("abc")})
     build_model("pspnet@test_resnet", 3, weights=str(tmp_path / "plain.safetensors"))
     assert "has nothing for aux_head; this part starts at random" in caplog.text
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ladseg.data import check_dataset, eval_loader, get_layout, open_dataset
 from ladseg.deploy.predictor import load
+from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import DataError
 from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids, evaluate
 from ladseg.progress import progress
@@ -50,7 +51,7 @@ def evaluate_file(
         boundaries.update(ids[0], batch["label"][0])
         return ids
 
-    loader = eval_loader(dataset, mean=student.header["mean"], std=student.header["std"], workers=data.workers)
+    loader = eval_loader(dataset, mean=student.header.mean, std=student.header.std, workers=data.workers)
     batches = progress(loader, len(dataset), f"measuring {split}", "images")
     matrix = evaluate(predictor, batches, classes, student.device).matrix
     return {
@@ -68,16 +69,17 @@ def evaluate_file(
     }
 
 
-def data_for(header: dict[str, Any], overrides: list[str]) -> Data:
+def data_for(header: StudentHeader, overrides: list[str]) -> Data:
     """The data section that a delivered network's file and the command line give together."""
-    trained_on = header["data"]
+    trained_on = header.data
+    names = list(trained_on.class_names)
     # Files from before layouts were recorded.
-    plain = {"classes": trained_on["class_names"], **{key: trained_on[key] for key in ("ignore_index", "label_map")}}
-    data = make_recipe({"data": trained_on.get("recipe", plain)}, overrides).data
+    plain = {"classes": names, "ignore_index": trained_on.ignore_index, "label_map": trained_on.label_map}
+    data = make_recipe({"data": plain if trained_on.recipe is None else trained_on.recipe}, overrides).data
     if not data.root:
         raise DataError("a weights file does not know where data are: --data DIR")
     if not data.classes and get_layout(data.layout).spec is None:
-        return replace(data, classes=trained_on["class_names"])
+        return replace(data, classes=names)
     return data
 
 

@@ -12,6 +12,7 @@ import ladseg
 from ladseg.deploy.export_check import Measured, compare, open_onnx, open_program
 from ladseg.deploy.export_graph import Deployed, Sizes, trace
 from ladseg.deploy.student_file import load_student
+from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import ModelError, UserError, first_words
 from ladseg.files import write_atomically
 from ladseg.models import Segmenter
@@ -48,12 +49,12 @@ def export_student(
     The file is opened again and compared at three image sizes before it gets its name.
 
     Args:
-        weights: What :func:`ladseg.delivery.save_student` wrote.
+        weights: What :func:`ladseg.deploy.save_student` wrote.
         to: ``onnx`` or ``torch``.
         out: The file; None for one beside the weights.
         normalize: Whether the file takes RGB in 0..1 and normalises it inside.
         argmax: Whether it gives class ids ``(N, H, W)``; else logits ``(N, C, H, W)`` at the image's size.
-        model: As for :func:`ladseg.delivery.load_student`.
+        model: As for :func:`ladseg.deploy.load_student`.
 
     Raises:
         ModelError: No such weights, a network that can't be exported for a range of sizes, or a file that disagrees.
@@ -90,15 +91,14 @@ def _require_onnx() -> None:
         raise UserError(f"ONNX needs {error.name}: pip install 'ladseg[onnx]'") from error
 
 
-def _facts(network: Segmenter, header: dict[str, Any], deployed: Deployed, sizes: Sizes) -> dict[str, Any]:
-    """What the file tells of itself."""
-    data = header["data"]
+def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes: Sizes) -> dict[str, Any]:
+    """Collect what the file says of itself."""
     return {
         "ladseg": ladseg.__version__,
         "model": network.name,
         "num_classes": network.num_classes,
-        "class_names": data.get("class_names"),
-        "colors": data.get("colors"),
+        "class_names": header.data.class_names,
+        "colors": header.data.colors,
         "mean": list(network.input_mean),
         "std": list(network.input_std),
         "align_corners": network.align_corners,

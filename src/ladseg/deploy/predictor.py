@@ -1,7 +1,6 @@
 """A delivered network, ready to use: ``ladseg.load("student.safetensors").predict("image.jpg")``."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from ladseg.data.read import read_image, to_rgb
 from ladseg.deploy.student_file import load_student
+from ladseg.deploy.student_header import StudentHeader
 from ladseg.evaluation import WHOLE, Inference, class_ids, probabilities
 from ladseg.models import Segmenter
 from ladseg.outputs import SegmentationOutput
@@ -23,26 +23,26 @@ class Student(nn.Module):
     """A network with the normalisation and the classes of its file.
 
     Args:
-        network: From :func:`ladseg.delivery.load_student`, as the next one.
-        header: What the file tells.
+        network: From :func:`ladseg.deploy.load_student`, as the next one.
+        header: What the file says of it.
 
     Attributes:
         class_names: In the order of the class ids.
         colors: One RGB colour a class, 0..255.
-        header: What the file tells: ``model``, ``mean`` and ``std`` of RGB in 0..1, ``data`` that it was trained on.
+        header: What the file says: ``model``, ``mean`` and ``std`` of RGB in 0..1, ``data`` that it was trained on.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: Segmenter, header: dict[str, Any]) -> None:
+    def __init__(self, network: Segmenter, header: StudentHeader) -> None:
         super().__init__()
         self.network = network
         self.header = header
-        self.class_names: list[str] = list(header["data"]["class_names"])
-        self.colors: list[tuple[int, int, int]] = [tuple(color) for color in header["data"]["colors"]]
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(header[name]).view(3, 1, 1), persistent=False)
+        self.class_names = list(header.data.class_names)
+        self.colors = list(header.data.colors)
+        for name, values in (("mean", header.mean), ("std", header.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     @property
     def device(self) -> torch.device:

@@ -1,19 +1,19 @@
 """The deliverable: one safetensors file that holds a three-channel network and all that is needed to use it."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
 
+from ladseg.deploy.student_header import StudentHeader, make_header, parse_header
 from ladseg.errors import ModelError, first_words
-from ladseg.files import write_atomically
+from ladseg.files import remove_abandoned, write_atomically
 from ladseg.models import Segmenter, build_model
-
-FORMAT = "ladseg-student-1"
 
 
 def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
@@ -24,9 +24,13 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
     Args:
         path: The file.
         network: What is delivered.
-        data: What it was trained on, as plain values: ``class_names``, ``colors``, ``ignore_index``, ``label_map``, and
-            ``recipe``, the data section.
+        data: What it was trained on: the attributes of :class:`TrainedOn` by name, as plain values.
+
+    Raises:
+        ModelError: ``data`` has no class names, or names or colours of another number than the network's classes.
+        UserError: The file can't be written.
     """
+    path = Path(path)
     merged = copy.deepcopy(network).merge()
     state = {
         # Tied weights are one tensor, and safetensors refuses the same memory twice.
@@ -34,8 +38,7 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
         for name, value in merged.core.state_dict().items()
         if not merged.is_training_only(name)
     }
-    _delivered(network.origin, network.num_classes).core.load_state_dict(state)
-    header = {
+    facts = {
         "model": network.name,
         "num_classes": network.num_classes,
         **{key: value for key, value in network.origin.items() if key != "name"},
@@ -44,11 +47,15 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
         "align_corners": network.align_corners,
         "data": data,
     }
-    metadata = {"format": FORMAT, "ladseg": json.dumps(header)}
-    write_atomically(path, lambda temporary: save_file(state, temporary, metadata))
+    header = make_header(path, facts)
+    _delivered(header).core.load_state_dict(state)
+    # Not save_file, which makes a file of its own that only its owner may read.
+    content = to_bytes(state, header.metadata())
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    remove_abandoned(path.parent)
 
 
-def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter, dict[str, Any]]:
+def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter, StudentHeader]:
     """Read what :func:`save_student` wrote.
 
     Args:
@@ -57,48 +64,49 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
             network; code from elsewhere runs only if the caller names it too.
 
     Returns:
-        The network in eval mode, and the header: ``mean``, ``std`` of 0..1 RGB, ``data`` and the rest.
+        The network in eval mode, and what the file says of it.
 
     Raises:
-        ModelError: No such file, not one of ours, or one of a network of other code that the caller did not name.
+        ModelError: The file is missing, damaged or not one of ladseg's, its weights don't fit or are not finite, or
+            its network is of other code that the caller did not name.
     """
     path = Path(path)
     header = read_header(path)
-    if ":" in header["model"] and model != header["model"]:
+    if ":" in header.model and model != header.model:
         raise ModelError(
-            f"{path}: its network is '{header['model']}', code that is not ladseg's; if you trust it, "
-            f"add --model {header['model']}"
+            f"{path}: its network is '{header.model}', code that is not ladseg's; if you trust it, "
+            f"add --model {header.model}"
         )
-    origin: dict[str, Any] = {
-        "name": header["model"],
-        **{key: header[key] for key in ("output_stride", "args") if key in header},
-    }
-    network = _delivered(origin, header["num_classes"])
-    # Before files said so, every network was trained with aligned corners.
-    network.align_corners = header.get("align_corners", True)
+    state = _weights(path)
     try:
-        network.core.load_state_dict(load_file(path))
+        network = _delivered(header)
+    except ModelError as error:
+        raise ModelError(f"{path}: its network can't be built: {error}") from None
+    network.align_corners = header.align_corners
+    wanted = network.core.state_dict()
+    for name, value in state.items():
+        # load_state_dict would round or cast without a word.
+        if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
+            raise ModelError(f"{path}: '{name}' is {value.dtype}, but '{header.model}' has {wanted[name].dtype} there")
+    try:
+        network.core.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(f"{path}: does not fit '{header['model']}': {first_words(error)}") from None
+        raise ModelError(f"{path}: does not fit '{header.model}': {first_words(error)}") from None
     return network.eval(), header
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """What the file of a delivered network says of it; errors as for :func:`load_student`."""
+def read_header(path: Path) -> StudentHeader:
+    """Read what the file of a delivered network says of it; errors as for :func:`load_student`."""
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a safetensors file ({error}); give the student.safetensors of a run") from None
-    if metadata.get("format") != FORMAT:
         raise ModelError(
-            f"{path}: safetensors without ladseg's metadata, so its network is unknown; "
-            "give the student.safetensors of a run"
-        )
-    header: dict[str, Any] = json.loads(metadata["ladseg"])
-    return header
+            f"{path}: not a safetensors file ({first_words(error)}); give the student.safetensors of a run"
+        ) from None
+    return parse_header(path, metadata)
 
 
 def is_trained(weights: str | None, model: str, num_classes: int) -> bool:
@@ -109,10 +117,33 @@ def is_trained(weights: str | None, model: str, num_classes: int) -> bool:
         header = read_header(Path(weights))
     except ModelError:
         return False
-    return (header["model"], header["num_classes"]) == (model, num_classes)
+    return (header.model, header.num_classes) == (model, num_classes)
 
 
-def _delivered(origin: dict[str, Any], num_classes: int) -> Segmenter:
-    """The structure of a network as it predicts."""
+def _weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors.
+
+    Raises:
+        ModelError: They can't be read, or one is not finite.
+    """
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: its weights can't be read ({first_words(error)})") from None
+    for name, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ModelError(f"{path}: '{name}' holds NaN or infinity, so the network predicts nothing; train it again")
+    return state
+
+
+def _delivered(header: StudentHeader) -> Segmenter:
+    """Build the structure of a network as it predicts."""
     with torch.random.fork_rng(devices=[]):
-        return build_model(num_classes=num_classes, aux=False, merged=True, **origin)
+        return build_model(
+            header.model,
+            header.num_classes,
+            aux=False,
+            output_stride=header.output_stride,
+            args=header.args,
+            merged=True,
+        )

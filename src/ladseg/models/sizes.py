@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ladseg.errors import ModelError, first_words
 
@@ -14,8 +14,8 @@ from ladseg.errors import ModelError, first_words
 DIVISORS = (1, 2, 4, 8, 14, 16, 32, 64)
 
 
-def try_sizes(module: nn.Module) -> tuple[int, Any]:
-    """The smallest of the divisors whose multiples the network takes, and what it returned; no trace is left.
+def try_sizes(module: nn.Module) -> tuple[int, Tensor, Any]:
+    """The smallest divisor whose multiples the network takes, an image of such, and what it returned; no trace is left.
 
     Raises:
         Exception: What the network itself raised at the first size, if it takes none.
@@ -24,7 +24,8 @@ def try_sizes(module: nn.Module) -> tuple[int, Any]:
     with trial_run(module):
         for divisor in DIVISORS:
             try:
-                return divisor, _result_for_zeros(module, divisor)
+                image = _zeros(module, divisor)
+                return divisor, image, module(image.clone())
             except Exception as error:  # anyone's code
                 errors.append(error)
     raise errors[0]
@@ -32,15 +33,26 @@ def try_sizes(module: nn.Module) -> tuple[int, Any]:
 
 @contextmanager
 def trial_run(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards every part is in the mode that it was in."""
+    """Eval mode without gradients; afterwards modes, buffers and torch's generator of the CPU are as they were."""
     modes = [(part, part.training) for part in module.modules()]
+    buffers = [
+        (part, name, buffer, buffer._version, buffer.clone())
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None and not buffer.is_inference()
+    ]
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         for part, mode in modes:
             part.training = mode
+        for part, name, buffer, version, before in buffers:
+            part._buffers[name] = buffer
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(before)
 
 
 def size_divisor(backbone: nn.Module, name: str) -> int:
@@ -62,8 +74,8 @@ def size_divisor(backbone: nn.Module, name: str) -> int:
         raise ModelError(f"backbone '{name}' takes images of its own size only ({reason}); choose another") from error
 
 
-def _result_for_zeros(module: nn.Module, divisor: int) -> Any:
-    """What the module returns for an image about 128 a side, both sides odd multiples of the divisor and unequal."""
+def _zeros(module: nn.Module, divisor: int) -> Tensor:
+    """An image of zeros about 128 a side, both sides odd multiples of the divisor and unequal."""
     height, width = (((side // divisor) | 1) * divisor for side in (128, 160))
     parameter = next(module.parameters(), torch.empty(0))
-    return module(torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype))
+    return torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype)

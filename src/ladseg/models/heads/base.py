@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from ladseg.errors import ModelError
 
+SINGLE_VALUE = "global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more"
+
 
 class Head(nn.Module):
     """Features, dropout, 1x1 classifier; subclasses set ``features``.
@@ -61,6 +63,4 @@ def refuse_single_value(branch: nn.Module, x: Tensor) -> None:
     """
     # Not for a batch norm synchronised over processes, which may see one image in each.
     if branch.training and len(x) == 1 and any(isinstance(m, nn.BatchNorm2d) for m in branch.modules()):
-        raise ModelError(
-            "global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more"
-        )
+        raise ModelError(SINGLE_VALUE)

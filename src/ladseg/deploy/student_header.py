@@ -1,0 +1,221 @@
+"""What a delivered file says of itself: written, read and checked in one place."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ladseg.data.classes import palette
+from ladseg.errors import ModelError
+
+FORMAT = "ladseg-student-1"
+# Masks hold ids of at most 16 bits.
+MOST_CLASSES = 65536
+Triple = tuple[float, float, float]
+Color = tuple[int, int, int]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The data set that a network was trained on.
+
+    Attributes:
+        class_names: In the order of the class ids.
+        colors: One RGB colour a class, 0..255; where a file has none, the package's palette.
+        ignore_index: The value in mask files of pixels that don't count; None if there is none.
+        label_map: Mask value to class id; None where mask values are the class ids.
+        recipe: The data section of the run's recipe; None in files that record none.
+    """
+
+    class_names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    ignore_index: int | None = 255
+    label_map: dict[int, int] | None = None
+    recipe: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class StudentHeader:
+    """The metadata of a delivered file.
+
+    Attributes:
+        model: The network's name, as :func:`ladseg.build_model` takes it.
+        num_classes: Number of classes.
+        mean: Mean of RGB in 0..1 that the network expects to be subtracted.
+        std: Standard deviation that it expects to be divided by.
+        data: What it was trained on.
+        align_corners: How its logits are brought to the image's size; files that say nothing are of networks that were
+            trained with aligned corners.
+        output_stride: As asked of :func:`ladseg.build_model`; None is the network's own.
+        args: Arguments of a network of the user's own.
+    """
+
+    model: str
+    num_classes: int
+    mean: Triple
+    std: Triple
+    data: TrainedOn
+    align_corners: bool = True
+    output_stride: int | None = None
+    args: dict[str, Any] | None = None
+
+    def metadata(self) -> dict[str, str]:
+        """Return the header as safetensors stores it: strings by name."""
+        return {"format": FORMAT, "ladseg": json.dumps(asdict(self))}
+
+
+def parse_header(path: Path, metadata: Mapping[str, str]) -> StudentHeader:
+    """Read the metadata of a safetensors file, which may come from anyone.
+
+    Args:
+        path: The file, for messages.
+        metadata: Strings by name, as safetensors gives them.
+
+    Raises:
+        ModelError: The file is not one of ladseg's, or an entry is missing, of another type or out of range.
+    """
+    if metadata.get("format") != FORMAT:
+        raise ModelError(
+            f"{path}: safetensors without ladseg's metadata, so its network is unknown; "
+            "give the student.safetensors of a run"
+        )
+    try:
+        values = json.loads(metadata.get("ladseg", ""))
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else "no JSON"
+        raise ModelError(f"{path}: its metadata can't be read ({reason}); {REMEDY}") from None
+    return make_header(path, values)
+
+
+def make_header(path: Path, values: Any) -> StudentHeader:
+    """Check plain values and make a header of them.
+
+    Args:
+        path: The file, for messages.
+        values: The header's attributes by name, as JSON has them; names that are not the header's are passed over.
+
+    Raises:
+        ModelError: As for :func:`parse_header`.
+    """
+    entries = _Entries(path, values)
+    count = entries.take("num_classes", _whole(1, MOST_CLASSES), f"a whole number from 1 to {MOST_CLASSES}")
+    return StudentHeader(
+        model=entries.take("model", _text, "the name of a network"),
+        num_classes=count,
+        mean=entries.take("mean", _triple(-math.inf), "three finite numbers"),
+        std=entries.take("std", _triple(0.0), "three finite numbers above 0"),
+        data=_trained_on(_Entries(path, entries.values.get("data"), "data."), count),
+        align_corners=entries.take("align_corners", _truth, "true or false", default=True),
+        output_stride=entries.take("output_stride", _or_none(_whole(1, 1024)), "a stride or null", default=None),
+        args=entries.take("args", _or_none(_mapping), "a mapping or null", default=None),
+    )
+
+
+def _trained_on(entries: "_Entries", count: int) -> TrainedOn:
+    colors = _list_of(_list_of(_whole(0, 255), 3), count)
+    return TrainedOn(
+        class_names=entries.take("class_names", _list_of(_text, count), f"{count} names, one for each class"),
+        colors=entries.take("colors", colors, f"{count} RGB colours of 0..255", default=palette(count)),
+        ignore_index=entries.take("ignore_index", _or_none(_whole(0, MOST_CLASSES)), "a mask value or null", 255),
+        label_map=entries.take("label_map", _or_none(_label_map(count)), "mask values to class ids, or null", None),
+        recipe=entries.take("recipe", _or_none(_mapping), "a mapping or null", default=None),
+    )
+
+
+REMEDY = "the file is damaged or was not written by ladseg; give the student.safetensors of a run as it was written"
+_MISSING: Any = object()
+# What checks a value returns it in the header's type, or raises ValueError.
+Check = Callable[[Any], T]
+
+
+class _Entries:
+    """A mapping of a file, whose entries are taken out checked."""
+
+    def __init__(self, path: Path, values: Any, within: str = "") -> None:
+        self.path, self.within = path, within
+        if not isinstance(values, dict):
+            raise self.error(within.rstrip(".") or "metadata", values, "a mapping")
+        self.values: dict[str, Any] = values
+
+    def take(self, key: str, check: Check[T], wanted: str, default: Any = _MISSING) -> T:
+        """Return one entry; a missing one is the default, or an error where there is none."""
+        if key not in self.values:
+            if default is _MISSING:
+                raise ModelError(f"{self.path}: its metadata has no '{self.within}{key}'; {REMEDY}")
+            return default
+        try:
+            return check(self.values[key])
+        except (ValueError, OverflowError):
+            raise self.error(self.within + key, self.values[key], wanted) from None
+
+    def error(self, key: str, value: Any, wanted: str) -> ModelError:
+        try:
+            shown = json.dumps(value)
+        except (TypeError, ValueError, RecursionError):
+            shown = type(value).__name__
+        shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
+        return ModelError(f"{self.path}: its metadata has {key}: {shown}, not {wanted}; {REMEDY}")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _whole(low: int, high: int) -> Check[int]:
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return check
+
+
+def _triple(above: float) -> Check[Triple]:
+    def number(value: Any) -> float:
+        if type(value) not in (int, float) or not math.isfinite(value) or not value > above:
+            raise ValueError
+        return float(value)
+
+    return _list_of(number, 3)
+
+
+def _list_of(check: Check[Any], count: int) -> Check[Any]:
+    """Check a list of ``count`` entries; they come back as a tuple."""
+
+    def check_all(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple) or len(value) != count:
+            raise ValueError
+        return tuple(check(part) for part in value)
+
+    return check_all
+
+
+def _label_map(count: int) -> Check[dict[int, int]]:
+    """Check mask values, which JSON makes strings, to class ids or to 255, which is ignored."""
+    ids = _whole(0, max(255, count - 1))
+
+    def check(value: Any) -> dict[int, int]:
+        return {int(key): ids(class_id) for key, class_id in _mapping(value).items()}
+
+    return check
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def _or_none(check: Check[T]) -> Check[T | None]:
+    return lambda value: None if value is None else check(value)
