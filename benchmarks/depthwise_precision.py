@@ -17,20 +17,20 @@ from rich.table import Table
 from ladseg.data.memory import keep_freed_memory
 from ladseg.measure.step_costs import Step
 from ladseg.measure.timing import in_turns
-from ladseg.recipe import Recipe, Schedule, Student
+from ladseg.recipe import Recipe, Schedule, StudentSettings
 from ladseg.runs.trainings import baseline_training
 
 CLASSES, SIZE, BATCH = 19, (240, 320), 2
 STUDENTS = {
-    "pspnet@tf_efficientnet_lite0": Student(model="pspnet@tf_efficientnet_lite0"),
-    "the same, output stride 16": Student(model="pspnet@tf_efficientnet_lite0", output_stride=16),
-    "fcn@mobilenetv3_large_100": Student(model="fcn@mobilenetv3_large_100"),
-    "stdc1": Student(model="stdc1"),
-    "pspnet_r18": Student(model="pspnet_r18"),
+    "pspnet@tf_efficientnet_lite0": StudentSettings(model="pspnet@tf_efficientnet_lite0"),
+    "the same, output stride 16": StudentSettings(model="pspnet@tf_efficientnet_lite0", output_stride=16),
+    "fcn@mobilenetv3_large_100": StudentSettings(model="fcn@mobilenetv3_large_100"),
+    "stdc1": StudentSettings(model="stdc1"),
+    "pspnet_r18": StudentSettings(model="pspnet_r18"),
 }
 
 
-def step_of(student: Student, precision: Literal["fp32", "bf16"], spared: bool) -> Step:
+def step_of(student: StudentSettings, precision: Literal["fp32", "bf16"], spared: bool) -> Step:
     recipe = Recipe(student=student, schedule=Schedule(crop=SIZE, batch_size=BATCH, precision=precision))
     training = baseline_training(recipe, CLASSES)
     if spared:

@@ -16,7 +16,7 @@ from rich.table import Table
 from ladseg.comparison.costs import trainings_of
 from ladseg.comparison.methods import classic_teacher, make_method
 from ladseg.measure.step_costs import step_macs, step_times
-from ladseg.recipe import Recipe, Schedule, Student
+from ladseg.recipe import Recipe, Schedule, StudentSettings
 
 CLASSES = 19
 # Table 1, milliseconds.
@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     height, width = map(int, arguments.crop.split("x"))
     schedule = Schedule(crop=(height, width), batch_size=arguments.batch)
-    base = Recipe(student=Student(model=arguments.student), schedule=schedule)
+    base = Recipe(student=StudentSettings(model=arguments.student), schedule=schedule)
     classic = classic_teacher(base, "deeplabv3_r101")
     paper = PAPER[arguments.student]
     words = [*OTHERS, *paper]

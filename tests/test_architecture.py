@@ -1,7 +1,13 @@
 """The rooms of the house: who imports whom, and what stands on the door."""
 
 import ast
+import importlib
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import ladseg
 
@@ -9,6 +15,7 @@ PACKAGE = Path(ladseg.__file__).parent
 
 # A room may import from rooms on lower levels only; rooms of one level don't know each other.
 LEVELS = {
+    "contents": 0,
     "errors": 0,
     "outputs": 0,
     "resize": 0,
@@ -72,7 +79,7 @@ def imported_rooms(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ladseg."):
             rooms.add((node.module or "").split(".")[1])
         if isinstance(node, ast.ImportFrom) and node.module == "ladseg":
-            rooms |= {alias.name for alias in node.names}
+            rooms |= {alias.name for alias in node.names} - {"__version__"}
         if isinstance(node, ast.Import):
             rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("ladseg.")}
     return rooms
@@ -92,18 +99,80 @@ def test_every_file_has_a_room_and_imports_only_from_below() -> None:
 
 
 def test_tables_of_contents_hold_nothing_else() -> None:
+    """A docstring, the imports that type checkers read, and the same names loaded on first use."""
+    loaded_on_first_use = ast.dump(
+        ast.parse(
+            "from ladseg.contents import on_first_use\n__getattr__, __dir__, __all__ = on_first_use(__name__, __file__)"
+        )
+    )
     for path in PACKAGE.rglob("__init__.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             version = isinstance(node, ast.Assign) and path.parent == PACKAGE
-            assert docstring or version or isinstance(node, ast.ImportFrom), f"{path}: line {node.lineno}"
+            assert docstring or version or isinstance(node, ast.ImportFrom | ast.If), f"{path}: line {node.lineno}"
+            if isinstance(node, ast.If):
+                assert all(isinstance(line, ast.ImportFrom) for line in node.body), path
+                assert ast.dump(ast.Module(node.orelse, [])) == loaded_on_first_use, path
+
+
+def packages() -> list[str]:
+    paths = (path.parent.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("__init__.py"))
+    return [".".join(path.parts) for path in paths]
+
+
+@pytest.mark.parametrize("package", packages())
+def test_names_of_a_package_load_on_first_use_and_none_is_a_modules(package: str) -> None:
+    """Importing a module sets an attribute of its package, so a class or function of the same name would be lost."""
+    module = importlib.import_module(package)
+    for name in getattr(module, "__all__", []):
+        value = getattr(module, name)
+        modules = {path.stem for path in Path(module.__file__ or "").parent.iterdir()}
+        assert isinstance(value, ModuleType) or name not in modules
+        assert name in dir(module)
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = module.no_such_name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["recipes"],
+        ["recipes", "camvid"],
+        ["train", "--help"],
+        ["demo", "--help"],
+        ["trian"],
+        ["train", "demo", "--schedule.iteratons", "3"],
+        ["train", "demo", "--schedule.lr", "fast"],
+        ["predict", "--window", "wide"],
+        ["--print-completion", "bash"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_quick_commands_import_no_torch(words: list[str]) -> None:
+    """Importing torch takes seconds, and no help text needs it."""
+    code = (
+        "import sys, ladseg\n"
+        f"words = {words}\n"
+        "if words:\n"
+        "    from ladseg.cli import main\n"
+        "    try:\n"
+        "        main(words)\n"
+        "    except SystemExit:\n"
+        "        pass\n"
+        "heavy = {'torch', 'timm', 'matplotlib', 'torchvision', 'numpy', 'scipy', 'PIL', 'accelerate'}\n"
+        "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_public_names_and_commands_are_a_contract() -> None:
     from ladseg.cli import make_parser
 
-    modules = {path.stem for path in PACKAGE.iterdir()}
-    assert {name for name in vars(ladseg) if not name.startswith("_")} - (modules - PUBLIC) == PUBLIC
+    assert set(ladseg.__all__) == PUBLIC
     commands = {
         "demo",
         "train",

@@ -38,7 +38,7 @@ from ladseg.deploy.student_file import is_trained, save_student
 from ladseg.errors import RecipeError
 from ladseg.measure.step_costs import step_macs, step_times
 from ladseg.models import list_models
-from ladseg.recipe import Distill, Recipe, Schedule, Student, Teacher
+from ladseg.recipe import Distill, Recipe, Schedule, StudentSettings, TeacherSettings
 from ladseg.recipe_files import load_recipe
 from ladseg.report.comparison_plot import spread
 from ladseg.report.comparison_tables import compare_tables
@@ -50,8 +50,8 @@ from tests.test_command_line import SMALL, run_in_a_process
 
 CLASSES = 9
 BASE = Recipe(
-    student=Student(model="pspnet@test_resnet"),
-    teacher=Teacher(iterations=3),
+    student=StudentSettings(model="pspnet@test_resnet"),
+    teacher=TeacherSettings(iterations=3),
     schedule=Schedule(iterations=4, batch_size=4, crop=(32, 48), precision="fp32"),
 )
 
@@ -101,22 +101,26 @@ def test_a_teacher_by_its_model_is_the_one_of_the_command_line() -> None:
 
 def test_beside_a_classic_teacher_lad_and_self_are_of_the_students_model() -> None:
     base = replace(
-        BASE, teacher=Teacher(label_assisted=False, model="fcn@test_efficientnet", weights="w", iterations=3)
+        BASE, teacher=TeacherSettings(label_assisted=False, model="fcn@test_efficientnet", weights="w", iterations=3)
     )
     chosen = default_teacher(base)
     assert make_method(base, "kd", chosen).name == "kd+fcn@test_efficientnet"
-    assert make_method(base, "lad", chosen).recipe.teacher == Teacher(iterations=3)
-    assert make_method(base, "kd+label", chosen).recipe.teacher == Teacher(iterations=3)
+    assert make_method(base, "lad", chosen).recipe.teacher == TeacherSettings(iterations=3)
+    assert make_method(base, "kd+label", chosen).recipe.teacher == TeacherSettings(iterations=3)
     own = make_method(base, "kd+self", chosen)
-    assert (own.name, own.recipe.teacher) == ("kd+self", Teacher(label_assisted=False, iterations=6))
+    assert (own.name, own.recipe.teacher) == ("kd+self", TeacherSettings(label_assisted=False, iterations=6))
     # A label-assisted teacher of another model is what the recipe asks for.
-    other = replace(BASE, teacher=Teacher(model="fcn@test_efficientnet"))
+    other = replace(BASE, teacher=TeacherSettings(model="fcn@test_efficientnet"))
     assert make_method(other, "lad", default_teacher(other)).recipe == other
 
 
 def test_two_teachers_never_share_a_name() -> None:
     """Their trainings would share a folder."""
-    for teacher in (Teacher(warm_start=False), Teacher(label_assisted=False, iterations=5), Teacher(warm_start=True)):
+    for teacher in (
+        TeacherSettings(warm_start=False),
+        TeacherSettings(label_assisted=False, iterations=5),
+        TeacherSettings(warm_start=True),
+    ):
         base = replace(BASE, teacher=teacher)
         words = ("kd", "kd+self", "kd+label", "kd+deeplabv3@test_resnet")
         made = [make_method(base, word, default_teacher(base)) for word in words]
@@ -159,7 +163,7 @@ def test_lad_warm_starts_both_from_the_trained_student() -> None:
     warm = make_method(BASE, "lad-warm", default_teacher(BASE)).recipe
     assert (warm.teacher.warm_start, warm.teacher.slice_std, warm.distill.warm_start) == (True, 0.0, True)
     assert warm.teacher.iterations == 3
-    unset = replace(BASE, teacher=Teacher())
+    unset = replace(BASE, teacher=TeacherSettings())
     assert make_method(unset, "lad-warm", default_teacher(unset)).recipe.teacher.iterations == 2
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ladseg.comparison.methods import RIVALS, default_teacher, make_method
 from ladseg.objectives import Network
-from ladseg.recipe import Recipe, Schedule, Student, Teacher
+from ladseg.recipe import Recipe, Schedule, StudentSettings, TeacherSettings
 from ladseg.runs.trainings import Training, student_training, teacher_training
 from ladseg.seeds import generator_for
 from ladseg.training import fit, make_accelerator
@@ -21,8 +21,8 @@ from ladseg.training import fit, make_accelerator
 CLASSES = 9
 STEPS = 2
 BASE = Recipe(
-    student=Student(model="pspnet@test_resnet"),
-    teacher=Teacher(iterations=3),
+    student=StudentSettings(model="pspnet@test_resnet"),
+    teacher=TeacherSettings(iterations=3),
     schedule=Schedule(iterations=STEPS, batch_size=2, crop=(32, 48), precision="fp32", eval_every=STEPS, save_every=1),
 )
 LABELLED, CLASSIC = "label", "fcn@test_efficientnet"

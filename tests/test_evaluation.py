@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ladseg import ConfusionMatrix
-from ladseg.evaluation import by_argmax, evaluate, iou_of, mean_pairwise_kl, paired_interval
+from ladseg.evaluation import by_argmax, iou_of, mean_pairwise_kl, paired_interval
+from ladseg.evaluation.evaluate import evaluate
 from tests.reference import equations
 
 

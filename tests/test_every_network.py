@@ -8,7 +8,8 @@ import torch
 from ladseg import LabelAssisted, StudentObjective, TeacherObjective, build_model, list_models
 from ladseg.deploy.student_file import load_student, save_student
 from ladseg.distillers import CWD
-from ladseg.evaluation import by_argmax, evaluate
+from ladseg.evaluation import by_argmax
+from ladseg.evaluation.evaluate import evaluate
 from ladseg.recipe import Schedule
 from ladseg.training.optimizers import build_optimizer
 

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ladseg import resize
-from ladseg.losses import boundary_loss, boundary_target, cross_entropy
+from ladseg.losses import boundary_loss, boundary_target
+from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.measure.peak_memory import PeakMemory
 
 

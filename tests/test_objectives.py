@@ -6,7 +6,7 @@ from torch import nn
 
 from ladseg import LabelAssisted, Plain, SegmentationOutput, StudentObjective, TeacherObjective, widen_input
 from ladseg.distillers import CWD
-from ladseg.losses import cross_entropy
+from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.objectives.noise_draws import noise_generators
 from tests.reference import equations
 

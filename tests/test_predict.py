@@ -15,7 +15,8 @@ from ladseg.commands.inputs import find_inputs
 from ladseg.data import eval_loader, open_dataset, write_demo_scenes
 from ladseg.deploy.student_file import load_student, save_student
 from ladseg.errors import DataError, FileError
-from ladseg.evaluation import by_argmax, evaluate
+from ladseg.evaluation import by_argmax
+from ladseg.evaluation.evaluate import evaluate
 from ladseg.recipe import Data
 from ladseg.resize import resize_logits
 

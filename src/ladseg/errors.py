@@ -9,8 +9,12 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """Return the text as one line of valid UTF-8: file names may hold line breaks and arbitrary bytes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
+    """Return the text as one line that is safe to print: control characters and bytes that are no UTF-8 are escaped.
+
+    Names of files and classes may hold line breaks, terminal escape sequences and arbitrary bytes.
+    """
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def first_words(error: Exception) -> str:
@@ -18,10 +22,18 @@ def first_words(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """Return the end of a message about an unknown word: the most similar known word, or all known words."""
+def nearest(word: str, known: Sequence[str], listed: bool = True) -> str:
+    """Return the end of a message about an unknown word: the most similar known word, or all known words.
+
+    Args:
+        word: The unknown word.
+        known: The known words.
+        listed: Whether to list all known words if none is similar.
+    """
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(known)}" if listed else ""
 
 
 class UserError(Exception):

@@ -57,7 +57,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Student:
+class StudentSettings:
     """The network to make more accurate.
 
     Args:
@@ -79,7 +79,7 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class TeacherSettings:
     """The network that the student learns from (paper section 3.2).
 
     Args:
@@ -242,8 +242,8 @@ class Recipe:
     name: str = "lad"
     preset: Literal["ladseg", "paper", "released-code"] = "ladseg"
     data: Data = field(default_factory=Data)
-    student: Student = field(default_factory=Student)
-    teacher: Teacher = field(default_factory=Teacher)
+    student: StudentSettings = field(default_factory=StudentSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     distill: Distill = field(default_factory=Distill)
     schedule: Schedule = field(default_factory=Schedule)
     baseline: bool = True

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import re
 from argparse import SUPPRESS
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,7 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _parse_overrides(words: list[str]) -> dict[str, Any]:
     for word in words:
         if word.startswith("--"):
-            _refuse_unknown_path(word[2:].split("=")[0])
+            refuse_unknown_path(word[2:].split("=")[0])
     try:
         parsed: dict[str, Any] = recipe_parser().parse_args(_without_lists(words), defaults=False).as_dict()
     except ArgumentError as error:
@@ -221,18 +222,26 @@ def _sections() -> dict[str, type]:
     return {f.name: f.type for f in dataclasses.fields(Recipe) if dataclasses.is_dataclass(f.type)}  # type: ignore[misc]
 
 
-def _known_paths() -> list[str]:
+def key_paths() -> list[str]:
+    """Return the keys of a recipe as the command line spells them, such as ``schedule.lr``."""
     top = [f.name for f in dataclasses.fields(Recipe)]
     paths = top + [f"{s}.{f.name}" for s, cls in _sections().items() for f in dataclasses.fields(cls)]
     return [path for path in paths if path != "distill.also"]
 
 
-def _refuse_unknown_path(path: str) -> None:
+def refuse_unknown_path(path: str, others: Sequence[str] = ()) -> None:
+    """Raise RecipeError if no key of a recipe is called so.
+
+    Args:
+        path: Such as ``schedule.lr``.
+        others: Further names to suggest.
+    """
     section, _, key = path.partition(".")
     if section == "distill":
         _refuse_former_keys({key: None}, "command line")
-    if path not in _known_paths() and path != "help":
-        raise RecipeError(f"command line: no recipe key is called '{path}'{nearest(path, _known_paths())}")
+    if path not in key_paths():
+        hint = nearest(path, [*others, *key_paths()], listed=False)
+        raise RecipeError(f"command line: no recipe key is called '{path}'{hint}")
 
 
 def _refuse_unknown_keys(values: dict[str, Any], cls: type, source: str, prefix: str = "") -> None:

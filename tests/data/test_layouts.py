@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from ladseg.cli import main
-from ladseg.data import LAYOUTS, check_dataset, detect, find_split, open_dataset, survey, train_loader
+from ladseg.data import LAYOUTS, check_dataset, find_split, open_dataset, survey, train_loader
+from ladseg.data.detect import detect
 from ladseg.data.layouts.cityscapes import CITIES, PUBLISHED
 from ladseg.errors import DataError
 from ladseg.recipe import Data

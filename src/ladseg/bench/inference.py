@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ladseg.bench.setting import Setting
-from ladseg.evaluation import by_argmax, class_ids, evaluate
+from ladseg.evaluation import by_argmax, class_ids
+from ladseg.evaluation.evaluate import evaluate
 from ladseg.measure.peak_memory import added_by
 from ladseg.measure.step_costs import sample_batch
 from ladseg.measure.timing import in_turns, ratio

@@ -16,7 +16,7 @@ from torch import Tensor
 from ladseg.bench.setting import Setting
 from ladseg.distillers import cwd_loss
 from ladseg.label_noise import LabelNoise
-from ladseg.losses import cross_entropy
+from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.measure.peak_memory import added_by
 from ladseg.measure.timing import in_turns
 from ladseg.resize import VECTOR, mix_rows, resize_logits, row_chunks

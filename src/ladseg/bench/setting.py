@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ladseg.recipe import Recipe, Schedule, Student
+from ladseg.recipe import Recipe, Schedule, StudentSettings
 from ladseg.runs.networks import build_teacher
 from ladseg.runs.trainings import Training, baseline_training, student_training, teacher_training
 
@@ -31,7 +31,9 @@ class Setting:
 
     def recipe(self, network: str) -> Recipe:
         """The defaults of a recipe with this network."""
-        return Recipe(student=Student(model=network), schedule=Schedule(crop=self.size, batch_size=self.batch_size))
+        return Recipe(
+            student=StudentSettings(model=network), schedule=Schedule(crop=self.size, batch_size=self.batch_size)
+        )
 
     def trainings(self, network: str) -> dict[str, Training]:
         """``plain``, ``teacher`` and ``student``: the three trainings of a LAD run, with weights drawn at random."""

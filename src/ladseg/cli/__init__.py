@@ -2,3 +2,4 @@
 
 from ladseg.cli.entry import main as main
 from ladseg.cli.entry import make_parser as make_parser
+from ladseg.cli.entry import parse as parse

@@ -1,62 +1,140 @@
-"""``main``: the commands and what they have in common."""
+"""``main``: parse, run one command, and turn what went wrong into one line and an exit code."""
 
-import argparse
+import errno
 import logging
+import os
+import platform
+import shlex
 import sys
+import tempfile
+import traceback
+from argparse import Namespace
 from collections.abc import Sequence
 
-from ladseg.cli import looking, training, weights
-from ladseg.cli.commands import Commands
-from ladseg.errors import UserError
+from ladseg import __version__
+from ladseg.cli import listing_commands, network_commands, training_commands
+from ladseg.cli.parser import SHELLS, Commands, Parser, PrintCompletion, split_recipe_keys
+from ladseg.errors import UserError, first_words, printable
 
 DESCRIPTION = """\
-Make a light semantic-segmentation network more accurate at no cost when it runs,
+Make a light semantic-segmentation network more accurate at no run-time cost,
 by label-assisted distillation.
 
   ladseg demo                          see it work on built-in scenes, in minutes
   ladseg recipes camvid > mine.yaml    a recipe to edit for your own data
-  ladseg check path/to/data            what is in a data set, and what is amiss with it
-  ladseg train mine.yaml               teacher, student, control, table, picture
-  ladseg compare mine.yaml             methods side by side, over seeds
+  ladseg check path/to/data            what a data set holds, and its faults
+  ladseg train mine.yaml               train teacher, student and control, and write a report
+  ladseg compare mine.yaml             compare methods over seeds
   ladseg eval runs/NAME/student.safetensors --data DATASET
-  ladseg report runs/NAME              the report of a run, written again
+  ladseg report runs/NAME              write the report of a run again
   ladseg predict runs/NAME/student.safetensors IMAGES --out DIR
   ladseg export runs/NAME/student.safetensors --to onnx
-  ladseg models                        networks to choose from, and what they cost
-  ladseg bench                         what a step costs on this machine, and why
+  ladseg models                        the networks and what they cost
+  ladseg bench                         what a training step costs on this machine
 """
+USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 3, 130
+# The operating system refuses; no fault of the program.
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it did its work, 2 with one line on standard error if the user must act.
+    """Run one command.
 
-    ``check`` gives its own: 1 for warnings, 2 for errors in the data.
+    Args:
+        arguments: The words after ``ladseg``; None takes those of the process.
+
+    Returns:
+        The exit code: 0 for success, 2 where the user must act (one line on standard error says what), 3 for an error
+        of ladseg (one line says where the full trace is), 130 after Ctrl-C. ``check`` returns 1 for warnings and 2 for
+        errors in the data, ``predict`` 1 if inputs were left out.
     """
-    parser, commands = make_parser()
-    known, rest = parser.parse_known_args(arguments)
-    if rest and not known.takes_recipe_keys:
-        commands[known.command].error(f"unrecognized arguments: {' '.join(rest)}")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    known = Namespace(resumes=False)
     try:
-        return known.run(known, rest) or 0
+        known, keys = parse(words)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        return known.run(known, keys) or 0
     except UserError as error:
-        print(f"ladseg: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error), USER_ERROR)
     except KeyboardInterrupt:
-        print("\nladseg: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        _say("stopped" + ("; the same command continues from the last checkpoint" if known.resumes else ""))
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone, as in `ladseg recipes | head -1`; the interpreter flushes standard output once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if reason := _reason(error, known):
+            return _fail(reason, USER_ERROR)
+        return _fail(f"internal error: {type(error).__name__}: {_write_trace(words, error)}", INTERNAL_ERROR)
 
 
-def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser of the command line, and those of its commands by name."""
-    parser = argparse.ArgumentParser(
-        "ladseg",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def parse(words: list[str]) -> tuple[Namespace, list[str]]:
+    """Return the parsed arguments and, as ``--key value`` words, the recipe keys among them."""
+    parser, commands = make_parser()
+    keys: list[str] = []
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name in commands and commands[name].get_default("takes_recipe_keys"):
+        start = words.index(name) + 1
+        own, keys = split_recipe_keys(words[start:], commands[name])
+        words = [*words[:start], *own]
+    known, rest = parser.parse_known_args(words)
+    if rest:
+        commands[known.command].unrecognized(rest)
+    return known, keys
+
+
+def make_parser() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of the command line, and those of its commands by name."""
+    parser = Parser("ladseg", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"ladseg {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        metavar="SHELL",
+        help="print the completion script for bash, zsh or tcsh",
     )
     commands = Commands(parser)
-    training.add_commands(commands)
-    weights.add_commands(commands)
-    looking.add_commands(commands)
+    training_commands.add_commands(commands)
+    network_commands.add_commands(commands)
+    listing_commands.add_commands(commands)
     return parser, commands.parsers
+
+
+def _say(line: str) -> None:
+    print(f"ladseg: {printable(line)}", file=sys.stderr)
+
+
+def _fail(line: str, code: int) -> int:
+    _say(line)
+    return code
+
+
+def _reason(error: Exception, known: Namespace) -> str | None:
+    """Return what the machine lacks, if that is what went wrong."""
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        where = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
+        return f"{error.strerror}{where}; free space or choose a folder that you may write to"
+    # PyTorch raises a RuntimeError of its own where a CPU has no memory left.
+    words = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+    ):
+        remedy = (
+            "--window HxW (predict in parts)" if hasattr(known, "window") else "schedule.batch_size and schedule.crop"
+        )
+        return f"out of memory: {first_words(error)}; set a smaller {remedy}"
+    return None
+
+
+def _write_trace(words: list[str], error: Exception) -> str:
+    """Write the traceback with what a report needs to a new file; return a line that says where."""
+    handle, path = tempfile.mkstemp(prefix="ladseg-error-", suffix=".txt")
+    with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        print(f"ladseg {__version__}, Python {platform.python_version()}, {platform.platform()}", file=file)
+        print(f"command: {shlex.join(['ladseg', *words])}\n", file=file)
+        file.writelines(traceback.format_exception(error))
+    return f"{first_words(error)}; the full trace is in {path}; please report it with that file"

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ladseg.data import Report, SegmentationDataset, detect, find_split, survey
+from ladseg.data import Report, SegmentationDataset, find_split, survey
 from ladseg.data.check import SHOWN
+from ladseg.data.detect import detect
 from ladseg.errors import DataError, RecipeError, printable
 from ladseg.recipe import Data
 from ladseg.recipe_files import load_recipe, make_recipe, recipe_names

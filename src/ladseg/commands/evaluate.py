@@ -10,7 +10,8 @@ from ladseg.data import check_dataset, eval_loader, get_layout, open_dataset
 from ladseg.deploy.predictor import load
 from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import DataError
-from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids, evaluate
+from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids
+from ladseg.evaluation.evaluate import evaluate
 from ladseg.progress import progress
 from ladseg.recipe import Data
 from ladseg.recipe_files import make_recipe

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ladseg.distillation_methods import METHODS as DISTILLERS
 from ladseg.errors import RecipeError, nearest
-from ladseg.recipe import Distill, Recipe, Teacher
+from ladseg.recipe import Distill, Recipe, TeacherSettings
 
 # The student without help; and the same for as long as LAD takes in all.
 NONE, NONE_LONG = "none", "none-long"
@@ -33,7 +33,7 @@ class Method:
     teacher: str | None
 
 
-def make_method(base: Recipe, word: str, teacher: Teacher) -> Method:
+def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
     """The method of that name.
 
     Args:
@@ -92,28 +92,28 @@ def lengthened(method: Method, iterations: int) -> Method:
     return replace(method, recipe=replace(method.recipe, schedule=schedule))
 
 
-def default_teacher(base: Recipe) -> Teacher:
+def default_teacher(base: Recipe) -> TeacherSettings:
     """The recipe's own teacher if it is a classic one, else the student's own network."""
     return self_teacher(base) if base.teacher.label_assisted else base.teacher
 
 
-def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> Teacher:
+def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> TeacherSettings:
     """A network that sees the image alone, trained for the whole schedule from its own start."""
-    return Teacher(label_assisted=False, model=model, weights=weights, warm_start=False, lr=base.teacher.lr)
+    return TeacherSettings(label_assisted=False, model=model, weights=weights, warm_start=False, lr=base.teacher.lr)
 
 
-def self_teacher(base: Recipe) -> Teacher:
+def self_teacher(base: Recipe) -> TeacherSettings:
     """The student's network, trained as LAD's teacher without the label: one path of twice the steps, not two paths."""
     steps = base.teacher.iterations or base.schedule.iterations
     return replace(_of_the_students_model(base), label_assisted=False, iterations=2 * steps)
 
 
-def label_teacher(base: Recipe) -> Teacher:
+def label_teacher(base: Recipe) -> TeacherSettings:
     """LAD's teacher: the recipe's, or the student's network where the recipe has another one as a classic teacher."""
     return replace(base.teacher if base.teacher.label_assisted else _of_the_students_model(base), label_assisted=True)
 
 
-def _of_the_students_model(base: Recipe) -> Teacher:
+def _of_the_students_model(base: Recipe) -> TeacherSettings:
     if base.teacher_is_students_model:
         return base.teacher
     return replace(

@@ -1,9 +1,16 @@
 """Objectives: a batch in, ``{"loss": ..., name: term, ...}`` out."""
 
-from .first_stage import FirstStageObjective as FirstStageObjective
-from .label_assisted import LabelAssisted as LabelAssisted
-from .label_assisted import Network as Network
-from .label_assisted import segmenter as segmenter
-from .plain import Plain as Plain
-from .student import StudentObjective as StudentObjective
-from .teacher import TeacherObjective as TeacherObjective
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .first_stage import FirstStageObjective as FirstStageObjective
+    from .label_assisted import LabelAssisted as LabelAssisted
+    from .label_assisted import Network as Network
+    from .label_assisted import segmenter as segmenter
+    from .plain import Plain as Plain
+    from .student import StudentObjective as StudentObjective
+    from .teacher import TeacherObjective as TeacherObjective
+else:
+    from ladseg.contents import on_first_use
+
+    __getattr__, __dir__, __all__ = on_first_use(__name__, __file__)

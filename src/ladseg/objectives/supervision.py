@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from ladseg.losses import boundary_loss, cross_entropy
+from ladseg.losses import boundary_loss
+from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.outputs import SegmentationOutput
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ladseg.distillers import Distiller, build_distiller
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import LabelAssisted, Network, segmenter
-from ladseg.recipe import Recipe, Student
+from ladseg.recipe import Recipe, StudentSettings
 from ladseg.seeds import derive_seed, generator_for
 
 
@@ -63,10 +63,10 @@ def make_distiller(recipe: Recipe, student: Segmenter, teacher: Network) -> Dist
         return build_distiller(recipe.distill, student.trial_output(), segmenter(teacher).trial_output())
 
 
-def teacher_network(recipe: Recipe) -> Student:
+def teacher_network(recipe: Recipe) -> StudentSettings:
     """The teacher's network in the terms of a student's: what it leaves open is the student's, if the model is."""
     teacher, student = recipe.teacher, recipe.student
-    own = Student(
+    own = StudentSettings(
         model=teacher.model or student.model,
         args=teacher.args,
         weights=teacher.weights,
@@ -84,7 +84,7 @@ def teacher_network(recipe: Recipe) -> Student:
     )
 
 
-def _build(settings: Student, num_classes: int, seed: int) -> Segmenter:
+def _build(settings: StudentSettings, num_classes: int, seed: int) -> Segmenter:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         network = build_model(

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ladseg.data import SegmentationDataset, eval_loader, fingerprint
-from ladseg.evaluation import Evaluation, Predictor, by_argmax, evaluate, mean_pairwise_kl
+from ladseg.evaluation import Evaluation, Predictor, by_argmax, mean_pairwise_kl
+from ladseg.evaluation.evaluate import evaluate
 from ladseg.files import write_atomically, write_text
 from ladseg.objectives import LabelAssisted
 from ladseg.objectives.noise_draws import noise_generators

@@ -1,9 +1,10 @@
-"""Tables on the terminal."""
+"""What is printed on the terminal."""
 
 from collections.abc import Iterable
 
 
 def print_tables(tables: Iterable[object]) -> None:
+    """Print tables of rich, an empty line after each."""
     from rich.console import Console
 
     console = Console()

@@ -1,13 +1,12 @@
-"""Commands that take a delivered network: measure, predict, export."""
+"""The commands that take a delivered network: eval, predict, submit and export."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ladseg.cli.commands import Commands
-from ladseg.cli.printing import print_tables
-from ladseg.cli.words import scales, size
+from ladseg.cli.parser import Commands, scales, size
+from ladseg.cli.terminal import print_tables
 from ladseg.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -15,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def add_commands(command: Commands) -> None:
-    """eval, predict, submit, export."""
+    """Add eval, predict, submit and export."""
     evaluate = command(
         "eval",
         _eval,
         "measure a weights file on a data set",
-        keys=True,
+        takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11;\n"
         "what is not given is as in the data set that the network was trained on.",
     )
@@ -43,7 +42,7 @@ def add_commands(command: Commands) -> None:
         "submit",
         _submit,
         "predict a data set's test images in the format that its server takes",
-        keys=True,
+        takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section;\n"
         "what is not given is as in the data set that the network was trained on.",
     )
@@ -60,13 +59,13 @@ def add_commands(command: Commands) -> None:
 
 
 def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
-    """The words of a command that runs a delivered network on a data set; ``_data_words`` reads them."""
+    """Add the arguments of a command that runs a delivered network on a data set; ``_data_keys`` reads them."""
     _add_weights(command)
     command.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
 
 
 def _add_weights(command: argparse.ArgumentParser) -> None:
-    """The words that name a delivered network."""
+    """Add the arguments that name a delivered network."""
     command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
     command.add_argument(
         "--model",
@@ -76,7 +75,7 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
 
 
 def _add_inference(command: argparse.ArgumentParser) -> None:
-    """The words that say how images are predicted; ``_inference`` reads them."""
+    """Add the arguments that say how images are predicted; ``_inference`` reads them."""
     command.add_argument(
         "--window", type=size, metavar="HxW", help="predict windows of this size, averaged (default: whole)"
     )
@@ -96,15 +95,15 @@ def _inference(known: argparse.Namespace) -> "Inference":
         raise RecipeError(str(error)) from None
 
 
-def _eval(known: argparse.Namespace, rest: list[str]) -> None:
+def _eval(known: argparse.Namespace, keys: list[str]) -> None:
     import json
 
     from ladseg.commands.evaluate import evaluate_file
     from ladseg.files import write_text
     from ladseg.report.run_tables import confusion_table, iou_table
 
-    words, how = _data_words(known, rest), _inference(known)
-    measured = evaluate_file(known.weights, words, known.split, known.model, how)
+    keys, how = _data_keys(known, keys), _inference(known)
+    measured = evaluate_file(known.weights, keys, known.split, known.model, how)
     text = json.dumps(measured, indent=2)
     if known.json == "-":
         print(text)
@@ -115,7 +114,7 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> None:
         print(f"written: {known.json}", file=sys.stderr)
 
 
-def _predict(known: argparse.Namespace, rest: list[str]) -> int:
+def _predict(known: argparse.Namespace, keys: list[str]) -> int:
     from ladseg.commands.predict import predict
 
     how, out = _inference(known), Path(known.out)
@@ -132,14 +131,14 @@ def _predict(known: argparse.Namespace, rest: list[str]) -> int:
     return int(left_out > 0)
 
 
-def _submit(known: argparse.Namespace, rest: list[str]) -> None:
+def _submit(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.commands.submit import submit
 
-    count = submit(known.weights, _data_words(known, rest), Path(known.out), known.split, known.model)
+    count = submit(known.weights, _data_keys(known, keys), Path(known.out), known.split, known.model)
     print(f"{count} predictions in {known.out}")
 
 
-def _export(known: argparse.Namespace, rest: list[str]) -> None:
+def _export(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.deploy.export import export_student
 
     exported = export_student(known.weights, known.to, known.out, known.normalize, known.argmax, known.model)
@@ -148,5 +147,5 @@ def _export(known: argparse.Namespace, rest: list[str]) -> None:
     print(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")
 
 
-def _data_words(known: argparse.Namespace, rest: list[str]) -> list[str]:
-    return (["--data.root", known.data] if known.data else []) + rest
+def _data_keys(known: argparse.Namespace, keys: list[str]) -> list[str]:
+    return (["--data.root", known.data] if known.data else []) + keys

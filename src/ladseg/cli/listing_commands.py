@@ -1,22 +1,21 @@
-"""Commands that look and tell, and train nothing."""
+"""The commands that train nothing: check, data, recipes, models and bench."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from ladseg.cli.commands import Commands
-from ladseg.cli.printing import print_tables
-from ladseg.cli.words import size
+from ladseg.cli.parser import Commands, number, size
+from ladseg.cli.terminal import print_tables
 from ladseg.errors import ModelError, RecipeError
 
 
 def add_commands(command: Commands) -> None:
-    """check, data, recipes, models, bench."""
+    """Add check, data, recipes, models and bench."""
     check = command(
         "check",
         _check,
         "read a whole data set and tell what is amiss; exit code 1 for warnings, 2 for errors",
-        keys=True,
+        takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.layout voc.",
     )
     check.add_argument("recipe_or_folder", metavar="RECIPE_OR_FOLDER", help="a recipe, or the data set's folder")
@@ -31,11 +30,12 @@ def add_commands(command: Commands) -> None:
     recipes = command("recipes", _recipes, "list the ready recipes, or print one to copy and edit")
     recipes.add_argument("name", nargs="?", metavar="NAME", help="the recipe to print")
 
+    classes = number(int, least=2, most=65536)
     models = command("models", _models, "list the networks with their parameters and cost")
     models.add_argument(
         "names", nargs="*", metavar="NAME", help="only these; HEAD@BACKBONE and package.module:Class too (default: all)"
     )
-    models.add_argument("--classes", type=int, default=19, metavar="C", help="number of classes (default: 19)")
+    models.add_argument("--classes", type=classes, default=19, metavar="C", help="number of classes (default: 19)")
     models.add_argument("--size", type=size, default=(512, 1024), metavar="HxW", help="image size (default: 512x1024)")
     models.add_argument("--time", action="store_true", help="measure prediction and training step on this machine")
     models.add_argument("--markdown", action="store_true", help="print Markdown instead of a table for the terminal")
@@ -48,21 +48,21 @@ def add_commands(command: Commands) -> None:
     bench.add_argument("names", nargs="*", metavar="NAME", help="networks (default: five light ones)")
     bench.add_argument("--size", type=size, metavar="HxW", help="image size (default: 240x320, on a GPU 512x1024)")
     bench.add_argument("--batch", type=int, default=2, metavar="N", help="images of a training step (default: 2)")
-    bench.add_argument("--classes", type=int, default=19, metavar="C", help="number of classes (default: 19)")
+    bench.add_argument("--classes", type=classes, default=19, metavar="C", help="number of classes (default: 19)")
     bench.add_argument("--parts", metavar="A,B", help="only these of steps, loop, pieces, inference, memory, scaling")
     form = bench.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one object for machines on standard output")
     form.add_argument("--markdown", action="store_true", help="print Markdown instead of tables for the terminal")
 
 
-def _check(known: argparse.Namespace, rest: list[str]) -> int:
+def _check(known: argparse.Namespace, keys: list[str]) -> int:
     from rich.console import Console
 
     from ladseg.commands.check import as_json, check, data_yaml, page
     from ladseg.files import write_text
     from ladseg.report.check_table import print_check
 
-    data, report = check(known.recipe_or_folder, rest, known.splits.split(","))
+    data, report = check(known.recipe_or_folder, keys, known.splits.split(","))
     if known.json == "-":
         print(as_json(report))
     else:
@@ -77,14 +77,14 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
     return report.level
 
 
-def _data(known: argparse.Namespace, rest: list[str]) -> None:
+def _data(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.data import LAYOUTS, get_layout
     from ladseg.report.layout_text import layout_page, layouts_list
 
     print(layout_page(get_layout(known.name)) if known.name else layouts_list(LAYOUTS.values()))
 
 
-def _recipes(known: argparse.Namespace, rest: list[str]) -> None:
+def _recipes(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.recipe_files import recipe_names, recipe_text
 
     if known.name:
@@ -95,7 +95,7 @@ def _recipes(known: argparse.Namespace, rest: list[str]) -> None:
         print(f"{name:16} {summary}")
 
 
-def _models(known: argparse.Namespace, rest: list[str]) -> None:
+def _models(known: argparse.Namespace, keys: list[str]) -> None:
     from rich.console import Console
     from rich.progress import track
 
@@ -121,7 +121,7 @@ def _models(known: argparse.Namespace, rest: list[str]) -> None:
         Console().print(models_table(facts, times, title))
 
 
-def _bench(known: argparse.Namespace, rest: list[str]) -> None:
+def _bench(known: argparse.Namespace, keys: list[str]) -> None:
     import json
 
     import torch

@@ -1,26 +1,21 @@
-"""Commands that train, and those that read what was trained."""
+"""The commands that train, and those that report what was trained."""
 
 import argparse
 from pathlib import Path
 
-from ladseg.cli.commands import Commands
-from ladseg.cli.printing import print_tables
-from ladseg.cli.words import cell, seeds
+from ladseg.cli.parser import Commands, cell, seeds
+from ladseg.cli.terminal import print_tables
 
 
 def add_commands(command: Commands) -> None:
-    """demo, train, compare, report, paper."""
-    from ladseg.recipe_files import recipe_parser
-
-    options = recipe_parser(prog="ladseg", add_help=False, usage=argparse.SUPPRESS).format_help()
-    keys_help = "Every key of a recipe can be set here too:\n" + options
-
+    """Add demo, train, compare, report and paper."""
     demo = command(
         "demo",
         _demo,
         "train on built-in scenes: about five minutes on two cores",
-        keys=True,
-        epilog=keys_help,
+        takes_recipe_keys=True,
+        lists_recipe_keys=True,
+        resumes=True,
     )
     demo.add_argument("--out", default="runs/demo", metavar="DIR", help="the run's folder (default: runs/demo)")
 
@@ -28,8 +23,9 @@ def add_commands(command: Commands) -> None:
         "train",
         _train,
         "train teacher, student and control from a recipe; again to resume",
-        keys=True,
-        epilog=keys_help,
+        takes_recipe_keys=True,
+        lists_recipe_keys=True,
+        resumes=True,
     )
     train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
 
@@ -37,7 +33,8 @@ def add_commands(command: Commands) -> None:
         "compare",
         _compare,
         "train several methods with several seeds and set them side by side; again to resume",
-        keys=True,
+        takes_recipe_keys=True,
+        resumes=True,
         epilog="A method is none, none-long (none for all that LAD computes), lad, lad-warm (LAD from the trained\n"
         "plain student) or a method of docs/methods.md. A distiller may name its teacher: kd+label,\n"
         "kd+self (the student's network without a label), kd+MODEL.\n"
@@ -66,7 +63,7 @@ def add_commands(command: Commands) -> None:
     paper.add_argument("comparisons", nargs="*", metavar="DIR", help="folders of 'ladseg compare'")
 
 
-def _demo(known: argparse.Namespace, rest: list[str]) -> None:
+def _demo(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.data import write_demo_scenes
     from ladseg.recipe_files import load_recipe
 
@@ -78,7 +75,7 @@ def _demo(known: argparse.Namespace, rest: list[str]) -> None:
         str(root),
         "--data.classes",
         str(root / "classes.txt"),
-        *rest,
+        *keys,
     ]
     recipe = load_recipe("demo", overrides)
     print(f"writing the demo scenes to {root}")
@@ -86,10 +83,10 @@ def _demo(known: argparse.Namespace, rest: list[str]) -> None:
     _run(recipe)
 
 
-def _train(known: argparse.Namespace, rest: list[str]) -> None:
+def _train(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.recipe_files import load_recipe
 
-    _run(load_recipe(known.recipe, rest))
+    _run(load_recipe(known.recipe, keys))
 
 
 def _run(recipe: object) -> None:
@@ -112,7 +109,7 @@ def _run(recipe: object) -> None:
         print(f"report:  {write_report(recipe.folder)}")
 
 
-def _compare(known: argparse.Namespace, rest: list[str]) -> None:
+def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from dataclasses import replace
 
     from ladseg.commands.report import write_report
@@ -125,7 +122,7 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
     from ladseg.report.comparison_tables import compare_latex, compare_markdown, compare_tables
     from ladseg.runs.run_folder import write_results
 
-    recipe = load_recipe(known.recipe, rest)
+    recipe = load_recipe(known.recipe, keys)
     if known.recipe == "demo":
         write_demo_scenes(recipe.data.root)
     folder = Path(known.out or f"runs/{recipe.name}-compare")
@@ -147,13 +144,13 @@ def _compare(known: argparse.Namespace, rest: list[str]) -> None:
         print(f"report:  {write_report(folder)}")
 
 
-def _report(known: argparse.Namespace, rest: list[str]) -> None:
+def _report(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.commands.report import write_report
 
     print(f"report: {write_report(Path(known.run_folder))}")
 
 
-def _paper(known: argparse.Namespace, rest: list[str]) -> None:
+def _paper(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.comparison.summary import read_comparison
     from ladseg.report.paper_tables import paper_tables
 
