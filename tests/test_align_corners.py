@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from ladseg import adapt, load, resize
 from ladseg.deploy.export import export_student
 from ladseg.deploy.student_file import load_student, save_student
-from ladseg.evaluation import Inference, by_argmax, class_ids, evaluate, probabilities
-from ladseg.losses import boundary_loss, cross_entropy
+from ladseg.evaluation import Inference, by_argmax, class_ids, probabilities
+from ladseg.evaluation.evaluate import evaluate
+from ladseg.losses import boundary_loss
+from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.objectives.supervision import supervised_terms
 from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
