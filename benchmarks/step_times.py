@@ -8,6 +8,8 @@ LAD, the paper's ratio to LAD, and the ratio of multiply-accumulates, which is w
 """
 
 import argparse
+import json
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -32,6 +34,8 @@ def main() -> None:
     parser.add_argument("--student", default="deeplabv3_r18", choices=list(PAPER))
     parser.add_argument("--crop", default="512x1024")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--only", help="only these methods, separated by commas; lad is always among them")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     height, width = map(int, arguments.crop.split("x"))
     schedule = Schedule(crop=(height, width), batch_size=arguments.batch)
@@ -39,6 +43,8 @@ def main() -> None:
     classic = classic_teacher(base, "deeplabv3_r101")
     paper = PAPER[arguments.student]
     words = [*OTHERS, *paper]
+    if arguments.only:
+        words = [word for word in words if word in {"lad", *arguments.only.split(",")}]
     steps = {word: trainings_of(make_method(base, word, classic).recipe, CLASSES)[-1] for word in words}
     macs = {word: step_macs(training, CLASSES) for word, training in steps.items()}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -57,6 +63,10 @@ def main() -> None:
             "" if memory is None else f"{memory / 1e6:.0f}",
         )
     Console().print(table)
+    if arguments.json:
+        figures = {word: {"milliseconds": times[word].milliseconds, "memory": times[word].memory, "macs": macs[word],
+                          "paper": paper.get(word)} for word in words}  # fmt: skip
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":
