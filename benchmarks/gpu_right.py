@@ -143,10 +143,20 @@ def train(device: str, out: str) -> int:
     if not scenes.exists():
         write_demo_scenes(scenes, train=8, val=2, size=SIZE)
     words = ["train", "demo", "--out", out, "--data.root", str(scenes), "--data.classes", str(scenes / "classes.txt")]
-    words += ["--schedule.iterations", "12", "--schedule.eval_every", "4", "--schedule.crop", str(list(SIZE))]
+    words += [
+        "--schedule.iterations",
+        "12",
+        "--teacher.iterations",
+        "12",
+        "--schedule.eval_every",
+        "4",
+        "--schedule.crop",
+        str(list(SIZE)),
+    ]
     return int(ladseg([*words, "--student.model", SMALL, "--distill.warm_start", "false"]) or 0)
 
 
+@torch.no_grad()
 def delivered(device: torch.device, weights: Path) -> Facts:
     """Compare prediction and export of a delivered network on the device with the CPU."""
     program = export_student(weights, "torch", normalize=True).path

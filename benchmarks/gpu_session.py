@@ -65,7 +65,11 @@ def parts_of(camvid: str, rehearse: bool) -> list[Part]:
     d_time = (here["step_times"], "--crop", size, "--batch", batch, "--json", "{out}.json")
     d_time = (*d_time, "--only", "none,lad") if rehearse else d_time
     parts = [
-        Part("right", (here["gpu_right"], "--out", "{out}.json", "--seconds", "{seconds}", *tiny), 240),
+        Part(
+            "right",
+            (here["gpu_right"], "--out", "{out}.json", "--seconds", "{seconds}", *tiny),
+            400 if rehearse else 240,
+        ),
         Part("steps", (*bench, "steps"), 150),
         Part("d_time_deeplabv3_r18", (*d_time, "--student", "deeplabv3_r18"), 120),
         Part("d_time_pspnet_r18", (*d_time, "--student", "pspnet_r18"), 120),
