@@ -72,8 +72,8 @@ def train(name: str, start: Start, seed: int, shared: list[str], out: Path, seco
         "--schedule.iterations",
         str(steps * times),
     ]
-    log = out.parent / "logs" / f"{start.name}-{name}-{seed}.log"
-    log.parent.mkdir(exist_ok=True)
+    log = out.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "ladseg", "train", *words, "--seed", str(seed), "--out", str(out)],
