@@ -6,26 +6,27 @@ reads folders of ``ladseg compare`` whose students, data and seeds are the same;
 method with a standard deviation over seeds. Compute is that of the smallest comparison's ``none``.
 """
 
-import json
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from ladseg.results import read_comparison
+
 
 def main(picture: str, folders: list[str]) -> None:
-    comparisons = [json.loads(Path(folder, "results.json").read_text(encoding="utf-8")) for folder in folders]
-    smallest = min(comparisons, key=lambda comparison: comparison["iterations"])
-    unit = next(row["macs"] for row in smallest["methods"] if row["name"] == "none")
+    comparisons = [read_comparison(Path(folder)) for folder in folders]
+    smallest = min(comparisons, key=lambda comparison: comparison.iterations)
+    unit = next(row.macs for row in smallest.methods if row.name == "none")
     points: dict[str, dict[float, tuple[float, float, int]]] = defaultdict(dict)
     for comparison in comparisons:
-        for row in comparison["methods"]:
-            if row["mean"] is not None:
+        for row in comparison.methods:
+            if row.mean is not None:
                 # Both are the student without help.
-                name = "none" if row["name"] == "none-long" else row["name"]
-                compute = round(row["macs"] / unit, 2)
-                points[name][compute] = 100 * row["mean"], 100 * (row["std"] or 0), len(row["mean_iou"])
+                name = "none" if row.name == "none-long" else row.name
+                compute = round(row.macs / unit, 2)
+                points[name][compute] = 100 * row.mean, 100 * (row.std or 0), len(row.mean_iou)
     print("| method | compute | mIoU | seeds |\n|---|---|---|---|")
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, curve in points.items():

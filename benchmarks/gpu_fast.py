@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
-from ladseg.bench.matrix_rate import matrix_rate
 from ladseg.bench.setting import DEFAULT_NETWORKS, Setting
+from ladseg.bench.steps import matrix_rate
 from ladseg.data import open_dataset, train_loader, write_demo_scenes
 from ladseg.measure.step_costs import Step, step_macs
 from ladseg.measure.timing import in_turns

@@ -40,7 +40,7 @@ from ladseg.cli import main as ladseg
 from ladseg.comparison.costs import trainings_of
 from ladseg.comparison.methods import RIVALS, classic_teacher, make_method
 from ladseg.data import write_demo_scenes
-from ladseg.deploy import export_student
+from ladseg.deploy.export import export_student
 from ladseg.measure.step_costs import sample_batch
 from ladseg.recipe import Recipe
 from ladseg.runs.trainings import Training

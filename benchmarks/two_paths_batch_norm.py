@@ -19,6 +19,7 @@ from ladseg.data import eval_loader
 from ladseg.evaluation import mean_pairwise_kl
 from ladseg.objectives.noise_draws import noise_generators
 from ladseg.runs.run import Run
+from ladseg.runs.trainings import baseline_training, teacher_training
 
 DRAWS = 3
 
@@ -44,11 +45,12 @@ def main(finished: Path) -> None:
         LabelAssisted.two_paths = forward
         with tempfile.TemporaryDirectory() as folder:
             shutil.copytree(finished / "baseline", Path(folder) / "baseline")
-            run = Run(replace(load_recipe(finished / "recipe.yaml"), out=folder), say=lambda line: None)
-            baseline, _ = run.train_baseline()
-            teacher, row = run.train_teacher(baseline)
-            score, seconds = 100 * row["mean_iou"], row["seconds"]
-            print(f"{name}: mIoU {score:.2f} %, mKL x100 {stability(run, teacher):.2f}, {seconds:.0f} s")
+            recipe = replace(load_recipe(finished / "recipe.yaml"), out=folder)
+            run = Run(recipe, log=lambda line: None)
+            baseline, _ = run.fit(baseline_training(recipe, run.spec.num_classes))
+            teacher, row = run.fit(teacher_training(recipe, run.spec.num_classes, baseline))
+            score = f"mIoU {100 * row.mean_iou:.2f} %, mKL x100 {stability(run, teacher):.2f}"
+            print(f"{name}: {score}, {row.seconds:.0f} s")
 
 
 if __name__ == "__main__":

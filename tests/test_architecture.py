@@ -19,6 +19,7 @@ LEVELS = {
     "errors": 0,
     "outputs": 0,
     "resize": 0,
+    "results": 0,
     "seeds": 0,
     "files": 0,
     "presets": 0,

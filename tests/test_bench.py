@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from ladseg.bench import inference, loop, matrix_rate, pieces, scaling, steps
+from ladseg.bench import inference, loop, pieces, scaling, steps
 from ladseg.bench.bench import bench
 from ladseg.bench.scaling import bench_processes
 from ladseg.bench.setting import Setting
@@ -17,7 +17,7 @@ from ladseg.report.bench_tables import bench_sheets
 
 @pytest.fixture(autouse=True)
 def two_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for part in (steps, matrix_rate, pieces, inference, scaling):
+    for part in (steps, pieces, inference, scaling):
         monkeypatch.setattr(part, "in_turns", lambda runs, device, **_: in_turns(runs, device, rounds=2))
     for name, value in {"ROUNDS": 2, "SECONDS": 0.1, "SMALL_STEPS": 20}.items():
         monkeypatch.setattr(loop, name, value)

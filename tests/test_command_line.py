@@ -60,7 +60,7 @@ def test_train_leaves_table_picture_and_weights_then_eval_agrees(
 ) -> None:
     out = tmp_path / "run"
     assert main(words(scenes, out)) == 0
-    printed = capsys.readouterr().out
+    first = printed = capsys.readouterr().out
     for word in ("student alone", "teacher", "LAD student", "mIoU", "parameters", "picture"):
         assert word in printed
     results = json.loads((out / "results.json").read_text())
@@ -87,8 +87,14 @@ def test_train_leaves_table_picture_and_weights_then_eval_agrees(
     printed = capsys.readouterr().out
     assert f"{100 * results['networks']['student']['mean_iou']:.2f}" in printed
 
-    # A finished run returns at once; another recipe is refused.
+    # A finished run gives the same table at once, and writes nothing; another recipe is refused.
+    written = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert main(words(scenes, out)) == 0
+    again = capsys.readouterr().out
+    assert f"{out} has finished before" in again
+    assert first[first.index("LAD student") :].splitlines()[0] in again
+    assert "weights: " in again
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == written
     assert main(words(scenes, out, schedule__lr="0.5")) == 2
     assert "holds a run of another recipe (schedule.lr: 0.004 there, 0.5 now)" in capsys.readouterr().err
 

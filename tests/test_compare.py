@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg.cli import main
+from ladseg.commands.report import write_comparison
 from ladseg.comparison.compare import compare
 from ladseg.comparison.costs import count_costs, time_steps, total_macs, trainings_of
 from ladseg.comparison.methods import (
@@ -43,9 +43,11 @@ from ladseg.recipe_files import load_recipe
 from ladseg.report.comparison_plot import spread
 from ladseg.report.comparison_tables import compare_tables
 from ladseg.report.paper_tables import paper_rows
+from ladseg.results import MeanInterval, MethodRow, NetworkCost, TeacherCost, write_json
 from ladseg.runs.networks import build_student
-from ladseg.runs.run import train
+from ladseg.runs.train import train
 from ladseg.runs.trainings import baseline_training, student_training, teacher_training
+from tests.made_results import comparison_results, method_row
 from tests.test_command_line import SMALL, run_in_a_process
 
 CLASSES = 9
@@ -311,8 +313,8 @@ def test_interval_is_that_of_a_paired_t_test(values: list[float]) -> None:
     zeros = [0.0] * len(values)
     if len(set(values)) > 1:
         interval = stats.ttest_rel(values, zeros).confidence_interval(0.95)
-        assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
-    assert mean_with_interval(values[:1]) == {"mean": values[0], "low": None, "high": None}
+        assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
+    assert mean_with_interval(values[:1]) == MeanInterval(values[0], None, None)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
@@ -329,56 +331,70 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     recipe = recipe_of(scenes, tmp_path / "compare")
     methods = ["none-long", "kd", "lad", "lad-warm"]
     # The cells of one seed by another process, as it were.
-    part = compare(recipe, methods, [0, 1], only=[("lad", 1), ("kd", 1)], say=lambda line: None)
-    assert [row["step_ms"] for row in part["methods"]] == [None] * 5
+    part = compare(recipe, methods, [0, 1], only=[("lad", 1), ("kd", 1)], log=lambda line: None)
+    assert part is not None
+    assert [row.step_ms for row in part.methods] == [None] * 5
     assert not (tmp_path / "compare/seed-0").exists()
-    results = compare(recipe, methods, [0, 1], say=lambda line: None)
-    assert [row["name"] for row in results["methods"]] == ["none", "none-long", "kd+self", "lad", "lad-warm"]
-    assert all(set(row["mean_iou"]) == {0, 1} for row in results["methods"])
-    rows = {row["name"]: row for row in results["methods"]}
+    results = compare(recipe, methods, [0, 1], log=lambda line: None)
+    assert results is not None
+    assert [row.name for row in results.methods] == ["none", "none-long", "kd+self", "lad", "lad-warm"]
+    assert all(set(row.mean_iou) == {0, 1} for row in results.methods)
+    rows = {row.name: row for row in results.methods}
 
-    lone = train(recipe_of(scenes, tmp_path / "run", "--seed", "1"), say=lambda line: None)
-    assert rows["none"]["mean_iou"][1] == lone["networks"]["baseline"]["mean_iou"]
-    assert rows["lad"]["mean_iou"][1] == lone["networks"]["student"]["mean_iou"]
+    lone = train(recipe_of(scenes, tmp_path / "run", "--seed", "1"), log=lambda line: None)
+    assert lone is not None
+    assert rows["none"].mean_iou[1] == lone.networks["baseline"].mean_iou
+    assert rows["lad"].mean_iou[1] == lone.networks["student"].mean_iou
     ours, theirs = (load_file(tmp_path / f"{p}/student.safetensors") for p in ("compare/seed-1/lad", "run"))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
-    difference = rows["lad"]["difference"]
-    gains = [rows["lad"]["mean_iou"][s] - rows["none"]["mean_iou"][s] for s in (0, 1)]
-    assert difference["mean"] == pytest.approx(sum(gains) / 2)
-    against = [rows["lad"]["mean_iou"][s] - rows["none-long"]["mean_iou"][s] for s in (0, 1)]
-    assert rows["lad"]["against_long"]["mean"] == pytest.approx(sum(against) / 2)
-    assert rows["none"]["difference"] is rows["none-long"]["against_long"] is None
-    assert rows["none-long"]["macs"] == pytest.approx(rows["lad"]["macs"], rel=0.1)
-    assert rows["lad"]["step_ms"] > 0
+    lad, none, longer = rows["lad"], rows["none"], rows["none-long"]
+    for difference, other in ((lad.difference, none), (lad.against_long, longer)):
+        gains = [lad.mean_iou[seed] - other.mean_iou[seed] for seed in (0, 1)]
+        assert difference is not None
+        assert difference.mean == pytest.approx(sum(gains) / 2)
+    assert none.difference is longer.against_long is None
+    assert longer.macs == pytest.approx(lad.macs, rel=0.1)
+    assert lad.step_ms is not None
+    assert lad.step_ms > 0
 
     # All is done: nothing is trained again.
-    # The module, not the function of its name.
     with pytest.raises(RecipeError, match="holds a run"):
-        compare(replace(recipe, out=str(tmp_path / "run")), methods, [0], say=lambda line: None)
-    monkeypatch.setattr(sys.modules["ladseg.comparison.compare"], "train", None)
-    again = compare(recipe, methods, [0, 1], say=lambda line: None)
-    assert {**again, "environment": None} == {**results, "environment": None}
+        compare(replace(recipe, out=str(tmp_path / "run")), methods, [0], log=lambda line: None)
+    monkeypatch.setattr("ladseg.comparison.train_cells.train_networks", None)
+    again = compare(recipe, methods, [0, 1], log=lambda line: None)
+    assert again is not None
+    assert replace(again, environment=results.environment) == results
+    # Once the figures are written, nothing is opened either.
+    write_comparison(recipe.folder, results)
+    monkeypatch.setattr("ladseg.comparison.train_cells.open_workspace", None)
+    assert compare(recipe, methods, [0, 1], log=lambda line: None) == results
+    # What is missing, wanted beside it or changed opens it again.
+    for changed in ([*methods, "cwd"], methods[1:]):
+        with pytest.raises(TypeError, match="not callable"):
+            compare(recipe, changed, [0, 1], log=lambda line: None)
+    (recipe.folder / "seed-1/lad/results.json").unlink()
+    with pytest.raises(TypeError, match="not callable"):
+        compare(recipe, methods, [0, 1], log=lambda line: None)
 
 
 def test_tables_of_the_terminal_cut_no_figure() -> None:
     """In 80 columns, with the names that a real comparison has."""
-    row = {
-        "mean_iou": {"0": 0.7, "1": 0.71},
-        "mean": 0.7712,
+    figures: dict[str, Any] = {
         "std": 0.0123,
-        "difference": {"mean": 0.0123, "low": -0.1234, "high": 0.1234},
+        "difference": MeanInterval(0.0123, -0.1234, 0.1234),
         "seconds": 123456.0,
         "teacher_seconds": 1234567.0,
-        "macs": 1.23e17,
+        "macs": 123_000_000_000_000_000,
         "step_ms": 1295.3,
         "step_memory": 23_456_000_000,
-        "student": {"parameters": 13_607_974, "macs": 517_495_000_000},
-        "teacher": {"name": "deeplabv3_r101", "parameters": 61_118_950, "macs": 2_063_346_000_000},
+        "student": NetworkCost(13_607_974, 517_495_000_000),
+        "teacher": TeacherCost("deeplabv3_r101", "deeplabv3_r101", 61_118_950, 2_063_346_000_000),
     }
-    rows = [{**row, "name": name} for name in ("none", "feature+deeplabv3_r101", "cwd-full+deeplabv3_r101")]
+    names = ("none", "feature+deeplabv3_r101", "cwd-full+deeplabv3_r101")
+    rows = [method_row(name, 0.7712, **figures) for name in names]
     console = Console(width=80, file=io.StringIO())
-    for table in compare_tables({"name": "x", "student": "y", "iterations": 9, "methods": rows}):
+    for table in compare_tables(comparison_results(rows)):
         console.print(table)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "…" not in printed
@@ -454,23 +470,19 @@ def test_the_papers_figures_stand_beside_ours(tmp_path: Path, capsys: pytest.Cap
     assert {row["layout"] for row in rows} <= set(LAYOUTS)
     assert {row["method"].split("+")[0] for row in rows} <= set(METHODS)
 
-    method: dict[str, Any] = {
-        "name": "lad",
-        "mean": 0.6512,
-        "std": 0.0034,
-        "difference": {"mean": 0.0123},
-        "step_ms": 77.2,
-        "teacher": {"model": "pspnet_r18"},
-    }
-    ours: dict[str, Any] = {"layout": "voc", "weights": "timm", "student": "pspnet_r18"}
-    ours["methods"] = [{**method, "mean_iou": {"0": 0.6512}}]
-    (tmp_path / "results.json").write_text(json.dumps(ours))
+    def lad(teacher: str) -> MethodRow:
+        figures = {"std": 0.0034, "difference": MeanInterval(0.0123, None, None), "step_ms": 77.2}
+        teacher_cost = TeacherCost("label", teacher, 1000, 2000)
+        return method_row("lad", 0.6512, mean_iou={0: 0.6512}, teacher=teacher_cost, **figures)
+
+    ours = comparison_results([lad("pspnet_r18")], layout="voc", weights="timm", student="pspnet_r18")
+    write_json(tmp_path / "results.json", ours)
     assert main(["paper", str(tmp_path)]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
     assert line.split() == ["lad", "75.4", "+2.1", "65.1", "±", "0.3", "+1.2", "1", "77"]
     # A label-assisted teacher of another network is another row.
-    other = {**method, "teacher": {"model": "deeplabv3_r18"}, "mean_iou": {"0": 0.6512}}
-    (tmp_path / "results.json").write_text(json.dumps({**ours, "layout": "cityscapes", "methods": [other]}))
+    other = replace(ours, layout="cityscapes", methods=[lad("deeplabv3_r18")])
+    write_json(tmp_path / "results.json", other)
     assert main(["paper", str(tmp_path)]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
     assert line.split()[:3] == ["lad+deeplabv3_r18", "76.2", "+3.6"]

@@ -14,9 +14,11 @@ import pytest
 
 from ladseg.cli import main
 from ladseg.data import write_demo_scenes
-from ladseg.report.comparison_page import comparison_verdict
-from ladseg.report.run_tables import verdict
+from ladseg.report.comparison_page import comparison_summary
+from ladseg.report.run_tables import run_summary
 from ladseg.report.svg_figures import curves, heat_map
+from ladseg.results import MeanInterval, MethodRow, RunResults, read_json
+from tests.made_results import comparison_results, method_row
 from tests.test_command_line import SMALL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -74,8 +76,9 @@ def test_the_page_says_what_the_results_say(folders: dict[str, Path]) -> None:
     teacher = results["networks"]["teacher"]
     assert f"from the label alone {100 * teacher['mean_iou_without_image']:.2f}" in words
     assert f"{100 * teacher['mean_kl_between_draws']:.3g} x 10^-2 nats" in words
-    assert f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}" in verdict(results)
-    assert html.unescape(verdict(results)) in words
+    summary = run_summary(read_json(RunResults, folders["run"] / "results.json"))
+    assert f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}" in summary
+    assert html.unescape(summary) in words
     assert "distilled by cwd from a label-assisted pspnet@test_resnet, on 8 images of 'scenes'" in words
     assert json.loads((folders["run"] / "environment.json").read_text())["command"] in words
     assert "ladseg train recipe.yaml --data.root <the data set's folder> --data.classes <its file of classes>" in words
@@ -179,24 +182,23 @@ def test_figures_are_svg_in_the_pages_colours() -> None:
     assert "mathdefault" not in lines
 
 
-def row(name: str, mean: float, difference: float | None) -> dict:
-    spread = None if difference is None else {"mean": difference, "low": difference - 0.01, "high": difference + 0.01}
-    return {"name": name, "mean": mean, "mean_iou": {"0": mean, "1": mean}, "difference": spread}
+def row(name: str, mean: float, difference: float | None, against_long: MeanInterval | None = None) -> MethodRow:
+    interval = None if difference is None else MeanInterval(difference, difference - 0.01, difference + 0.01)
+    return method_row(name, mean, difference=interval, against_long=against_long)
 
 
-def test_the_verdict_of_a_comparison_names_the_opponent() -> None:
-    methods = [row("none", 0.5, None), row("none-long", 0.6, 0.1), row("lad", 0.55, 0.05)]
-    lead, opponent = comparison_verdict({"methods": methods})
+def test_the_summary_of_a_comparison_names_the_opponent() -> None:
+    plain = [row("none", 0.5, None), row("none-long", 0.6, 0.1)]
+    lead, opponent = comparison_summary(comparison_results([*plain, row("lad", 0.55, 0.05)]))
     assert "'none-long' has the highest mean, 60.00 % mIoU over 2 seeds" in lead
     assert "+10.00 [+9.00, +11.00] points" in lead
     assert "does not make up for" in opponent
     assert "-5.00 points" in opponent
-    methods[2] = row("lad", 0.7, 0.2)
-    assert "is worth more than" in comparison_verdict({"methods": methods})[1]
-    methods[2]["against_long"] = {"mean": 0.1, "low": -0.01, "high": 0.21}
-    opponent = comparison_verdict({"methods": methods})[1]
+    assert "is worth more than" in comparison_summary(comparison_results([*plain, row("lad", 0.7, 0.2)]))[1]
+    unsure = row("lad", 0.7, 0.2, against_long=MeanInterval(0.1, -0.01, 0.21))
+    opponent = comparison_summary(comparison_results([*plain, unsure]))[1]
     assert "can't be told apart from" in opponent
     assert "+10.00 [-1.00, +21.00] points of mean mIoU (95 % by the seeds)" in opponent
-    methods[2]["against_long"]["low"] = 0.01
-    assert "is worth more than" in comparison_verdict({"methods": methods})[1]
-    assert comparison_verdict({"methods": [{"name": "none", "mean": None}]}) == ["No cell has finished yet."]
+    sure = row("lad", 0.7, 0.2, against_long=MeanInterval(0.1, 0.01, 0.21))
+    assert "is worth more than" in comparison_summary(comparison_results([*plain, sure]))[1]
+    assert comparison_summary(comparison_results([method_row("none", None)])) == ["No cell has finished yet."]

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, whenever the process is killed."""
+"""Write files that are either complete or absent, even if the process is killed."""
 
 import os
 import re
@@ -20,7 +20,7 @@ FULL = 1 << 20
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it to ``path``.
+    """Call ``write`` with a temporary file beside ``path``, flush the file to disk, then rename it to ``path``.
 
     The temporary name can't be guessed, and keeps the suffix, because image and figure writers choose the format by it.
     The file gets the permissions of any new file of this process, whatever ``write`` does.
@@ -58,7 +58,7 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """:func:`write_atomically` for UTF-8 text."""
+    """Write UTF-8 text with :func:`write_atomically`."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

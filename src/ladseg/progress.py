@@ -1,4 +1,4 @@
-"""How far long work is: a bar in a terminal, a line every ten seconds elsewhere."""
+"""Show the progress of long work: a bar in a terminal, a line every ten seconds elsewhere."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -7,18 +7,19 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+# Seconds between two lines where there is no terminal.
 QUIET = 10.0
 T = TypeVar("T")
 
 
 def progress(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[T]:
-    """The items, with the pace told while they are taken.
+    """Yield the items, and show how many are done, how fast, and the time left.
 
     Args:
-        items: What is worked through.
-        total: How many there are.
-        title: Names the work.
-        unit: What an item is called, in the plural.
+        items: The items.
+        total: Number of items.
+        title: Name of the work.
+        unit: Name of the items, in the plural.
     """
     console = Console(stderr=True)
     started = spoken = time.perf_counter()

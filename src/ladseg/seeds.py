@@ -1,4 +1,4 @@
-"""Seeds derived from what they are for, so that nothing depends on the state of a global generator.
+"""Seeds derived from their purpose, so that nothing depends on the state of a global generator.
 
 A random draw that is a function of (seed, step, position) is the same whatever the number of workers,
 processes or restarts.
@@ -10,11 +10,11 @@ import torch
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Mix the parts into one seed in ``[0, 2**63)``; equal parts give an equal seed on every machine."""
+    """Hash the parts into one seed in ``[0, 2**63)``; equal parts give the same seed on every machine."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def generator_for(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator on ``device``, seeded by :func:`derive_seed` of the parts."""
+    """Return a new generator on ``device``, seeded with :func:`derive_seed` of the parts."""
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))

@@ -138,16 +138,16 @@ def test_finished_training_returns_its_result_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_another_recipe_is_refused(finished: bool, tmp_path: Path) -> None:
-    train_line(tmp_path, fingerprint={"teacher": "a"})
+    train_line(tmp_path, depends_on={"teacher": "a"})
     if not finished:
         (tmp_path / "line/result.json").unlink()
     with pytest.raises(TrainingError, match=r"line: holds a training with schedule\.lr 0\.05, and now it is 0\.1;"):
-        train_line(tmp_path, replace(SHORT, lr=0.1), fingerprint={"teacher": "a"})
+        train_line(tmp_path, replace(SHORT, lr=0.1), depends_on={"teacher": "a"})
     with pytest.raises(TrainingError, match="teacher a, and now it is b"):
-        train_line(tmp_path, fingerprint={"teacher": "b"})
-    train_line(tmp_path, replace(SHORT, save_every=1), fingerprint={"teacher": "a"})
+        train_line(tmp_path, depends_on={"teacher": "b"})
+    train_line(tmp_path, replace(SHORT, save_every=1), depends_on={"teacher": "a"})
     # A key that the program did not have then, at null.
-    train_line(tmp_path, fingerprint={"teacher": "a", "distill": None})
+    train_line(tmp_path, depends_on={"teacher": "a", "distill": None})
 
 
 def test_non_finite_term_stops_with_its_name_and_step(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""``ladseg bench``: what training and predicting cost, beside what the networks' own arithmetic costs."""
+"""``ladseg bench``: what training and predicting cost, compared with the arithmetic of the networks."""

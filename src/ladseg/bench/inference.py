@@ -1,4 +1,4 @@
-"""Images a second of prediction, beside the network's forward pass alone."""
+"""Measure images a second of prediction and of the network's forward pass alone."""
 
 import statistics
 from typing import Any
@@ -19,13 +19,13 @@ CLASSES = (19, 150, 171)
 
 
 def bench_inference(setting: Setting) -> list[dict[str, Any]]:
-    """One image of the first network from normalised image to class ids.
+    """Measure the first network's prediction of one image, from normalised image to class ids.
 
     Returns:
-        Rows of ``classes``; images a second of the ``forward`` pass alone, of ``predict``, with a class at every
-        pixel, and of ``eval``, which counts those that are right too; ``ratio`` and ``eval_ratio`` of their times to
-        the forward pass's; ``upsampled``, that of the whole map of logits upsampled at once; and bytes of memory that
-        either way to the classes needs, ``memory`` and ``upsampled_memory``, beside the network's logits.
+        Rows of ``classes``; images a second of the ``forward`` pass alone, of ``predict``, which gives a class for
+        every pixel, and of ``eval``, which also updates the confusion matrix; ``ratio`` and ``eval_ratio`` of their
+        times to the forward pass's; ``upsampled``, the ratio if all logits are upsampled at once; and the bytes of
+        memory that both ways need beside the logits, ``memory`` and ``upsampled_memory``.
     """
     image = torch.randn(1, 3, *setting.size, device=setting.device).contiguous(memory_format=torch.channels_last)
     return [_row(setting, image, classes) for classes in CLASSES]

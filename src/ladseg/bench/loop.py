@@ -1,4 +1,4 @@
-"""What the training loop takes beside forward pass, backward pass and update."""
+"""Measure the overhead of the training loop over forward pass, backward pass and update."""
 
 import io
 import statistics
@@ -25,9 +25,9 @@ from ladseg.runs.trainings import Training, baseline_training
 from ladseg.training import fit, make_accelerator, to_device
 
 ROUNDS = 7
-# Of one training in one round.
+# Seconds of one training in one round.
 SECONDS = 8.0
-# A network that costs next to nothing shows what a step costs beside it.
+# A network of negligible cost shows the cost of everything else in a step.
 SMALL, SMALL_STEPS = (16, 16), 300
 SCENES = 16
 
@@ -35,13 +35,13 @@ Batch = dict[str, Tensor]
 
 
 def bench_loop(setting: Setting) -> dict[str, Any]:
-    """The first network's plain training by ``fit`` and by a loop of torch alone, in turns, on the same batch.
+    """Train the first network with ``fit`` and with a loop of torch alone, in turns, on the same batch.
 
     Returns:
-        ``overhead``: seconds of ``fit`` beyond the bare loop's, as a share of those, ``median``, ``low``, ``high`` over
-        rounds; ``steps`` a second of either; ``host_milliseconds`` a step that ``fit`` adds where the network is next
-        to nothing; ``loading``: milliseconds of a batch of built-in scenes of this size, decoded and augmented in the
-        training's process, and ``waiting``, the share of the time that such a training waits for it.
+        ``overhead``: seconds of ``fit`` beyond those of the bare loop, as a share of the latter: ``median``, ``low``
+        and ``high`` over rounds; ``steps`` a second of both; ``host_milliseconds`` a step that ``fit`` adds to a
+        network of negligible cost; ``loading``: milliseconds of a batch of built-in scenes of this size, decoded and
+        augmented in the training's process, and ``waiting``, the share of time that such a training waits for it.
     """
     training = baseline_training(setting.recipe(setting.networks[0]), setting.num_classes)
     assert isinstance(training.objective, Plain)
@@ -69,7 +69,7 @@ def _in_turns(objective: Plain, batch: Batch, steps: int, device: torch.device) 
 
 
 def _fit(objective: Plain, batch: Batch, steps: int) -> float:
-    """Seconds of some steps by ``fit``, as it counts them: without set-up, evaluation and checkpoints."""
+    """Return the seconds of some steps of ``fit`` as it counts them: without set-up, evaluation and checkpoints."""
     height, width = batch["image"].shape[-2:]
     schedule = Schedule(iterations=steps, crop=(height, width), batch_size=len(batch["image"]), lr=1e-9)
 
@@ -83,7 +83,7 @@ def _fit(objective: Plain, batch: Batch, steps: int) -> float:
 
 
 def _bare(objective: Plain, batch: Batch, steps: int, device: torch.device) -> float:
-    """Seconds of the same steps by torch alone: the loss as anyone writes it (but for STDC's boundaries), SGD."""
+    """Return the seconds of the same steps in plain torch: cross-entropy (and STDC's boundary loss) and SGD."""
     network = objective.network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9, weight_decay=1e-4)
     begin = time.perf_counter()
@@ -111,7 +111,7 @@ def _loss(logits: Tensor, label: Tensor, align_corners: bool) -> Tensor:
 
 
 def _loading(setting: Setting, training: Training) -> float:
-    """Seconds of a batch."""
+    """Return the seconds to load a batch."""
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         root = Path(folder) / "scenes"
         write_demo_scenes(root, train=SCENES, val=1, size=setting.size)

@@ -1,4 +1,4 @@
-"""How a step's time grows, and what changes it: precision, memory layout, compilation, processes."""
+"""Measure how a step's time grows, and how precision, memory layout, compilation and processes change it."""
 
 import dataclasses
 import math
@@ -26,10 +26,10 @@ STEPS = 5
 
 
 def bench_growth(setting: Setting) -> dict[str, dict[str, Any]]:
-    """The first network's plain step against pixels, classes and batch, at half the size.
+    """Measure the first network's plain step for several numbers of pixels, classes and images, at half the size.
 
     Returns:
-        By what grows: ``milliseconds`` by its amount, and the ``exponent`` of the power law that fits them best.
+        For each quantity: ``milliseconds`` by its amount, and the ``exponent`` of the power law that fits best.
     """
     half = _half(setting)
     height, width = half.size
@@ -57,10 +57,10 @@ def bench_growth(setting: Setting) -> dict[str, dict[str, Any]]:
 
 
 def bench_switches(setting: Setting) -> dict[str, dict[str, float] | str]:
-    """The first network's plain step, at half the size, with one thing changed.
+    """Measure the first network's plain step, at half the size, with one change at a time.
 
     Returns:
-        By change: its time as a multiple of the step in float32 and channels_last, or why it does not run.
+        By change: the time as a multiple of the step in float32 and channels_last, or why it does not run.
     """
     half = _half(setting)
     steps: dict[str, Callable[[], object]] = {"": _plain(half, "fp32")}
@@ -77,10 +77,10 @@ def bench_switches(setting: Setting) -> dict[str, dict[str, float] | str]:
 
 
 def bench_processes(setting: Setting) -> dict[str, Any]:
-    """Images a second of the first network's plain training in one process and in two, which share the cores or GPUs.
+    """Measure the first network's plain training in one process and in two that share the cores or GPUs.
 
     Returns:
-        ``one``, ``two`` and their ratio as ``gain``; empty where there is one core or GPU alone.
+        Images a second as ``one`` and ``two``, and their ratio as ``gain``; empty with a single core or GPU.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     places = torch.cuda.device_count() if setting.device.type == "cuda" else min(cores, torch.get_num_threads())
@@ -120,7 +120,7 @@ def _compiled(setting: Setting) -> Step:
 
 
 def _exponent(values: dict[int, float]) -> float:
-    """Slope of the least-squares line through the logarithms."""
+    """Return the slope of the least-squares line through the logarithms."""
     line = statistics.linear_regression([math.log(x) for x in values], [math.log(y) for y in values.values()])
     return line.slope
 
@@ -133,7 +133,7 @@ def _images_a_second(setting: Setting, processes: int, places: int) -> float:
 
 
 def _process(rank: int, setting: Setting, processes: int, threads: int, folder: str) -> None:
-    """One of several that train together: leaves the median seconds of a step in the folder."""
+    """Train as one of several processes, and write the median seconds of a step into the folder."""
     cuda = setting.device.type == "cuda"
     torch.set_num_threads(threads)
     dist.init_process_group(

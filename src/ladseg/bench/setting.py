@@ -1,4 +1,4 @@
-"""What a bench is of."""
+"""The networks and batches that the benchmark measures."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ class Setting:
     """Networks and batches.
 
     Attributes:
-        device: Where to.
-        networks: Names as for :func:`ladseg.build_model`; parts that need but one take the first.
+        device: The device that is measured.
+        networks: Names as for :func:`ladseg.build_model`; parts that need one network take the first.
         size: Height and width of the images.
-        batch_size: Images of a training step; two at least, for batch norm.
+        batch_size: Images of a training step; at least two, for batch norm.
         num_classes: Number of classes.
     """
 
@@ -30,16 +30,16 @@ class Setting:
     num_classes: int = 19
 
     def recipe(self, network: str) -> Recipe:
-        """The defaults of a recipe with this network."""
+        """Return a recipe with this network and defaults otherwise."""
         return Recipe(
             student=StudentSettings(model=network), schedule=Schedule(crop=self.size, batch_size=self.batch_size)
         )
 
     def trainings(self, network: str) -> dict[str, Training]:
-        """``plain``, ``teacher`` and ``student``: the three trainings of a LAD run, with weights drawn at random."""
+        """Return the three trainings of a LAD run, ``plain``, ``teacher`` and ``student``, with random weights."""
         recipe = self.recipe(network)
         teacher = teacher_training(recipe, self.num_classes, None)
-        # A teacher of its own: the student's training freezes it.
+        # A teacher of its own, because the student's training freezes it.
         frozen = build_teacher(recipe, self.num_classes, None)
         return {
             "plain": baseline_training(recipe, self.num_classes),

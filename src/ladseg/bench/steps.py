@@ -1,4 +1,4 @@
-"""The steps of LAD's three trainings beside one another, and what is in them."""
+"""Measure the steps of LAD's three trainings, and the parts that they consist of."""
 
 import statistics
 from collections.abc import Callable
@@ -17,15 +17,17 @@ from ladseg.objectives.supervision import supervised_terms, weighted
 from ladseg.outputs import SegmentationOutput
 
 Work = Callable[[], object]
+# Rows of the square factors, large enough for the rate to depend on the device alone.
+SIDE = {"cpu": 2048, "cuda": 8192}
 
 
 def bench_steps(setting: Setting, network: str) -> dict[str, Any]:
-    """One network's training steps.
+    """Measure one network's training steps.
 
     Returns:
-        ``ratios``: the steps of ``teacher`` and ``student`` as multiples of the plain one, ``median``, ``low`` and
-        ``high`` (quartiles over rounds); ``arithmetic``: the same of multiply-accumulates; ``milliseconds`` of all
-        three; ``rate``: multiply-accumulates a second of each; ``items``: milliseconds of what each step is made of;
+        ``ratios``: the times of ``teacher`` and ``student`` steps as multiples of the plain one, ``median``, ``low``
+        and ``high`` (quartiles over rounds); ``arithmetic``: the same for multiply-accumulates; ``milliseconds`` of
+        all three; ``rate``: multiply-accumulates a second of each; ``items``: milliseconds of each part of a step;
         ``memory``: bytes that each step needs.
     """
     trainings = setting.trainings(network)
@@ -45,8 +47,19 @@ def bench_steps(setting: Setting, network: str) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
+def matrix_rate(setting: Setting) -> float:
+    """Return the multiply-accumulates a second of a square matrix product, in the precision of a training here."""
+    side = SIDE.get(setting.device.type, SIDE["cpu"])
+    with autocast("auto", setting.device):
+        dtype = (torch.ones(1, 1, device=setting.device) @ torch.ones(1, 1, device=setting.device)).dtype
+    one, other = (torch.randn(side, side, device=setting.device).to(dtype) for _ in range(2))
+    seconds = in_turns({"": lambda: one @ other}, setting.device, patience=5.0)[""]
+    return side**3 / statistics.median(seconds)
+
+
 def _items(step: Step) -> dict[str, Work]:
-    """What a step is made of, each by itself on tensors as the step has them; losses with their gradients."""
+    """Return the parts of a step, each to be run alone on the tensors of the step; losses with their gradients."""
     objective, batch = step.objective, step.batch
     label = batch["label"].long()
     update = {"update": step.optimizer.step}
@@ -99,14 +112,14 @@ def _forward(step: Step, teacher: LabelAssisted, label: Tensor) -> Work:
 
 
 def _outputs(step: Step, run: Callable[[], object]) -> SegmentationOutput:
-    """What a network gives, cut off from it."""
+    """Return a network's output, detached from it."""
     with autocast(step.precision, step.device):
         output = SegmentationOutput.of(run())
     return output.map(lambda value: value.detach().requires_grad_())
 
 
 def _backward(step: Step, run: Callable[[], SegmentationOutput]) -> Work:
-    """Forward and backward pass, from gradients that are there already."""
+    """Return forward and backward pass, with constant gradients of the output."""
 
     def both() -> None:
         step.optimizer.zero_grad()

@@ -141,7 +141,7 @@ def _bench(known: argparse.Namespace, keys: list[str]) -> None:
     setting = Setting(device, tuple(known.names) or DEFAULT_NETWORKS, shape, known.batch, known.classes)
     for name in setting.networks:
         build_model(name, known.classes)  # a name that is wrong is told now
-    results = bench(setting, parts, say=lambda line: print(line, file=sys.stderr, flush=True))
+    results = bench(setting, parts, log=lambda line: print(line, file=sys.stderr, flush=True))
     if known.json:
         print(json.dumps(results, indent=2))
         return

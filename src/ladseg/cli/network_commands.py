@@ -101,10 +101,11 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.commands.evaluate import evaluate_file
     from ladseg.files import write_text
     from ladseg.report.run_tables import confusion_table, iou_table
+    from ladseg.results import to_json
 
     keys, how = _data_keys(known, keys), _inference(known)
     measured = evaluate_file(known.weights, keys, known.split, known.model, how)
-    text = json.dumps(measured, indent=2)
+    text = json.dumps(to_json(measured), indent=2)
     if known.json == "-":
         print(text)
         return

@@ -92,35 +92,30 @@ def _train(known: argparse.Namespace, keys: list[str]) -> None:
 def _run(recipe: object) -> None:
     from rich.console import Console
 
-    from ladseg.commands.report import write_report
-    from ladseg.measure.environment import is_main_process
+    from ladseg.commands.report import update_report
     from ladseg.recipe import Recipe
-    from ladseg.report.run_tables import results_table, teacher_remark, verdict
-    from ladseg.runs.run import train
+    from ladseg.report.run_tables import results_table, run_summary, teacher_remark
+    from ladseg.runs.train import train
 
     assert isinstance(recipe, Recipe)
     results = train(recipe)
-    if is_main_process():
+    if results is not None:
         console = Console()
         console.print(results_table(results))
-        print(*filter(None, (verdict(results), teacher_remark(results))), sep="\n")
+        print(*filter(None, (run_summary(results), teacher_remark(results))), sep="\n")
         print(f"weights: {recipe.folder / 'student.safetensors'}")
         print(f"picture: {recipe.folder / 'picture.png'}")
-        print(f"report:  {write_report(recipe.folder)}")
+        print(f"report:  {update_report(recipe.folder)}")
 
 
 def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from dataclasses import replace
 
-    from ladseg.commands.report import write_report
+    from ladseg.commands.report import update_report, write_comparison
     from ladseg.comparison.compare import compare
     from ladseg.data import write_demo_scenes
-    from ladseg.files import write_text
-    from ladseg.measure.environment import is_main_process
     from ladseg.recipe_files import load_recipe
-    from ladseg.report.comparison_plot import save_compare_plot
-    from ladseg.report.comparison_tables import compare_latex, compare_markdown, compare_tables
-    from ladseg.runs.run_folder import write_results
+    from ladseg.report.comparison_tables import compare_tables
 
     recipe = load_recipe(known.recipe, keys)
     if known.recipe == "demo":
@@ -134,14 +129,11 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
         known.teacher_weights,
         known.cell,
     )
-    if is_main_process():
-        write_results(folder, results)
-        write_text(folder / "results.md", compare_markdown(results))
-        write_text(folder / "results.tex", compare_latex(results))
-        save_compare_plot(folder / "results.png", results)
+    if results is not None:
+        write_comparison(folder, results)
         print_tables(compare_tables(results))
         print(f"written: {folder}/results.json, .md, .tex and .png")
-        print(f"report:  {write_report(folder)}")
+        print(f"report:  {update_report(folder)}")
 
 
 def _report(known: argparse.Namespace, keys: list[str]) -> None:
@@ -151,7 +143,7 @@ def _report(known: argparse.Namespace, keys: list[str]) -> None:
 
 
 def _paper(known: argparse.Namespace, keys: list[str]) -> None:
-    from ladseg.comparison.summary import read_comparison
     from ladseg.report.paper_tables import paper_tables
+    from ladseg.results import read_comparison
 
     print_tables(paper_tables([read_comparison(Path(folder)) for folder in known.comparisons]))

@@ -1,1 +1,1 @@
-"""What the commands predict, evaluate, submit, check and report do."""
+"""The work behind the commands eval, predict, submit, check and report."""

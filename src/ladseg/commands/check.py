@@ -1,4 +1,4 @@
-"""Check a data set by its folder or by a recipe."""
+"""Check a data set that is given by its folder or by a recipe."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ SAMPLES = 6
 
 
 def data_of(recipe_or_folder: str, overrides: list[str]) -> Data:
-    """The data section of a recipe, or what a folder's files tell of themselves.
+    """Return the data section of a recipe, or one that is guessed from a folder's files.
 
     Raises:
         UserError: Neither a recipe nor a folder that a layout recognises.
@@ -40,22 +40,22 @@ def _names_layout(overrides: list[str]) -> bool:
 
 
 def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tuple[Data, Report]:
-    """Survey the splits of a data set.
+    """Read the splits of a data set, and report what is in them.
 
     Args:
         recipe_or_folder: A recipe, or a data set's folder.
-        overrides: ``--data.KEY VALUE`` words.
+        overrides: ``--data.KEY VALUE`` arguments.
         splits: The splits to read.
 
     Raises:
-        UserError: What stands in the way of reading at all.
+        UserError: The data set cannot be read at all.
     """
     data = data_of(recipe_or_folder, overrides)
     return data, survey(data, splits)
 
 
 def page(data: Data, report: Report) -> str:
-    """The report as HTML, with samples spread evenly over each split; those that can't be read are left out."""
+    """Return the report as HTML, with samples spread evenly over each split; unreadable ones are left out."""
     samples = []
     for split in report.splits:
         listing, spec = find_split(data, split.name)
@@ -71,7 +71,7 @@ def page(data: Data, report: Report) -> str:
 
 
 def as_json(report: Report) -> str:
-    """The report for machines; of each finding the number of files and the first of them."""
+    """Return the report as JSON; of each finding the number of files and the first few files."""
     values: dict[str, Any] = dataclasses.asdict(report)
     for finding in values["findings"]:
         finding["count"] = len(finding["files"])
@@ -80,7 +80,7 @@ def as_json(report: Report) -> str:
 
 
 def data_yaml(data: Data) -> str:
-    """The data section as YAML, without the keys that are as they are by default."""
+    """Return the data section as YAML, without the keys that have their default value."""
     plain = dataclasses.asdict(Data())
     section = {key: value for key, value in dataclasses.asdict(data).items() if value != plain[key] or key == "layout"}
     return yaml.safe_dump({"data": section}, sort_keys=False, default_flow_style=None, width=100)

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import asdict, replace
-from typing import Any
 
 from torch import Tensor
 
@@ -15,27 +14,23 @@ from ladseg.evaluation.evaluate import evaluate
 from ladseg.progress import progress
 from ladseg.recipe import Data
 from ladseg.recipe_files import make_recipe
+from ladseg.results import EvaluationResults
 
 
 def evaluate_file(
     weights: str, overrides: list[str], split: str = "val", model: str | None = None, how: Inference = WHOLE
-) -> dict[str, Any]:
-    """All figures of a student file on a data set, as plain values.
+) -> EvaluationResults:
+    """Measure a delivered network on a data set.
 
     Args:
         weights: The ``student.safetensors`` of a run.
-        overrides: ``--data.KEY VALUE`` words; what they leave out is as in the data that the file was trained on.
+        overrides: ``--data.KEY VALUE`` arguments; other keys are those of the data that the network was trained on.
         split: The split to measure on.
-        model: The name of the network, if it is none of ladseg's; see :func:`ladseg.load`.
+        model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
         how: How images are predicted.
 
-    Returns:
-        ``weights``, ``split``, ``images`` (their number), ``inference``, ``mean_iou``, ``mean_boundary_iou``,
-        ``pixel_accuracy``, ``class_names``, and for each class ``iou`` and ``boundary_iou``, None where it does not
-        occur; ``confusion``, counted pixels by label (row) and prediction. All but counts in 0..1.
-
     Raises:
-        UserError: The file, the data set or a word is unusable, or the data set has other classes.
+        UserError: The file, the data set or an argument cannot be used, or the data set has other classes.
     """
     student = load(weights, model)
     data = data_for(student.header, overrides)
@@ -55,23 +50,23 @@ def evaluate_file(
     loader = eval_loader(dataset, mean=student.header.mean, std=student.header.std, workers=data.workers)
     batches = progress(loader, len(dataset), f"measuring {split}", "images")
     matrix = evaluate(predictor, batches, classes, student.device).matrix
-    return {
-        "weights": weights,
-        "split": split,
-        "images": len(dataset),
-        "inference": asdict(how),
-        "mean_iou": matrix.mean_iou(),
-        "mean_boundary_iou": boundaries.mean_iou(),
-        "pixel_accuracy": matrix.pixel_accuracy(),
-        "class_names": list(dataset.spec.class_names),
-        "iou": _plain(matrix.iou()),
-        "boundary_iou": _plain(boundaries.iou()),
-        "confusion": matrix.counts.tolist(),
-    }
+    return EvaluationResults(
+        weights=weights,
+        split=split,
+        images=len(dataset),
+        inference=asdict(how),
+        mean_iou=matrix.mean_iou(),
+        mean_boundary_iou=boundaries.mean_iou(),
+        pixel_accuracy=matrix.pixel_accuracy(),
+        class_names=list(dataset.spec.class_names),
+        iou=matrix.iou().tolist(),
+        boundary_iou=boundaries.iou().tolist(),
+        confusion=matrix.counts.tolist(),
+    )
 
 
 def data_for(header: StudentHeader, overrides: list[str]) -> Data:
-    """The data section that a delivered network's file and the command line give together."""
+    """Return the data section of a delivered network's file with the changes of the command line."""
     trained_on = header.data
     names = list(trained_on.class_names)
     # Files from before layouts were recorded.
@@ -82,7 +77,3 @@ def data_for(header: StudentHeader, overrides: list[str]) -> Data:
     if not data.classes and get_layout(data.layout).spec is None:
         return replace(data, classes=names)
     return data
-
-
-def _plain(values: Tensor) -> list[float | None]:
-    return [None if value != value else value for value in values.tolist()]

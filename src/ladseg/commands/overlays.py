@@ -1,4 +1,4 @@
-"""A prediction as pictures: the mask in the data set's colours, and those over the image."""
+"""A prediction as pictures: a mask in the data set's colours, and the mask over the image."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ Colors = Sequence[tuple[int, int, int]]
 
 
 def mask_image(ids: Tensor, colors: Colors) -> Image.Image:
-    """A palette image whose values are the class ids ``(H, W)`` and whose palette their colours."""
+    """Return a palette image of the class ids ``(H, W)`` in their colours."""
     mask = Image.fromarray(ids.to("cpu").numpy().astype(np.uint8))
     mask.putpalette(color_table(colors).tobytes())
     return mask
 
 
 def overlay(image: Tensor, ids: Tensor, colors: Colors) -> np.ndarray:
-    """Half the image ``(3, H, W)`` uint8, half the classes' colours: ``(H, W, 3)`` uint8."""
+    """Return the image ``(3, H, W)`` uint8 and the classes' colours, mixed half and half, ``(H, W, 3)`` uint8."""
     pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
     return np.array(Image.blend(pixels, mask_image(ids, colors).convert("RGB"), 0.5))

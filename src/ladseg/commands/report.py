@@ -1,15 +1,26 @@
-"""The report of a finished run, from what lies in its folder."""
+"""Write what a finished run or comparison shows its reader: tables, plot and report."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ladseg.errors import RecipeError
 from ladseg.files import write_text
-from ladseg.report.comparison_page import comparison_page
-from ladseg.report.run_page import RunRecord, run_page
-from ladseg.runs.samples import INDEX
-from ladseg.runs.validation import load_counts
+from ladseg.report.comparison_tables import compare_latex, compare_markdown
+from ladseg.results import (
+    RESULTS,
+    ComparisonResults,
+    Environment,
+    RunResults,
+    Sample,
+    read_if_complete,
+    read_json,
+    read_results,
+    write_json,
+)
+
+# What draws and measures is loaded where it is needed: a finished run reprints its table without.
+if TYPE_CHECKING:
+    from ladseg.report.run_page import RunRecord
 
 FILE = "report.html"
 
@@ -23,43 +34,58 @@ def write_report(folder: Path) -> Path:
     Raises:
         RecipeError: The folder holds no finished run, or one of a version that kept less.
     """
-    results = _results(folder)
-    if "methods" in results:
+    results = read_results(folder)
+    if isinstance(results, ComparisonResults):
+        from ladseg.report.comparison_page import comparison_page
+
         page = comparison_page(results, folder / "results.png", _recipe(folder))
     else:
+        from ladseg.report.run_page import run_page
+
         page = run_page(_record(folder, results))
     write_text(folder / FILE, page)
     return folder / FILE
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    if not path.is_file():
-        raise RecipeError(f"{folder}: no results.json, so no finished run; give the folder of one")
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if not {"prediction", "methods"} & set(results):
-        raise RecipeError(
-            f"{folder}: made by an older ladseg, which kept less than the report shows; run 'ladseg train' on it "
-            "again, which trains nothing anew"
-        )
-    return results
+def update_report(folder: Path) -> Path:
+    """Return the report of a folder; write it first unless it is newer than the results."""
+    report = folder / FILE
+    is_new = report.is_file() and report.stat().st_mtime_ns >= (folder / RESULTS).stat().st_mtime_ns
+    return report if is_new else write_report(folder)
 
 
-def _record(folder: Path, results: dict[str, Any]) -> RunRecord:
-    folders = {key: folder / row["folder"] for key, row in results["networks"].items()}
+def write_comparison(folder: Path, results: ComparisonResults) -> None:
+    """Write the figures, tables and plot of a comparison into its folder, unless they are there."""
+    files = [folder / f"results.{suffix}" for suffix in ("md", "tex", "png")]
+    if read_if_complete(ComparisonResults, folder / RESULTS) == results and all(file.is_file() for file in files):
+        return
+    from ladseg.report.comparison_plot import save_compare_plot
+
+    write_json(folder / RESULTS, results)
+    write_text(folder / "results.md", compare_markdown(results))
+    write_text(folder / "results.tex", compare_latex(results))
+    save_compare_plot(folder / "results.png", results)
+
+
+def _record(folder: Path, results: RunResults) -> "RunRecord":
+    from ladseg.report.run_page import RunRecord
+    from ladseg.runs.pictures import INDEX
+    from ladseg.runs.validation import load_evaluation
+
+    folders = {key: folder / (row.folder or key) for key, row in results.networks.items()}
     samples = folder / "samples"
     return RunRecord(
         results,
-        {key: _lines(place / "metrics.jsonl") for key, place in folders.items()},
-        {key: load_counts(place).matrix.counts.numpy() for key, place in folders.items()},
-        json.loads((samples / INDEX).read_text(encoding="utf-8")),
+        {key: _read_lines(place / "metrics.jsonl") for key, place in folders.items()},
+        {key: load_evaluation(place).matrix.counts.numpy() for key, place in folders.items()},
+        read_json(list[Sample], samples / INDEX),
         samples,
         _recipe(folder),
-        json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+        read_json(Environment, folder / "environment.json"),
     )
 
 
-def _lines(path: Path) -> list[dict[str, float]]:
+def _read_lines(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""Predictions in the format of a data set's server."""
+"""Write predictions in the format of a data set's evaluation server."""
 
 from pathlib import Path
 
@@ -13,20 +13,20 @@ from ladseg.progress import progress
 
 
 def submit(weights: str, overrides: list[str], out: Path, split: str = "test", model: str | None = None) -> int:
-    """Write one PNG an image, with the ids and under the names that the server takes.
+    """Write one PNG for each image, with the ids and file names that the server expects.
 
     Args:
         weights: The ``student.safetensors`` of a run.
-        overrides: ``--data.KEY VALUE`` words; what they leave out is as in the data that the file was trained on.
+        overrides: ``--data.KEY VALUE`` arguments; other keys are those of the data that the network was trained on.
         out: The folder of the predictions.
         split: The split to predict.
-        model: The name of the network, if it is none of ladseg's; see :func:`ladseg.load`.
+        model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
 
     Returns:
-        How many predictions there are.
+        The number of predictions.
 
     Raises:
-        UserError: The file or a word is unusable, the layout has no server, or its classes are others.
+        UserError: The file or an argument cannot be used, the layout has no server, or it has other classes.
     """
     student = load(weights, model)
     data = data_for(student.header, overrides)

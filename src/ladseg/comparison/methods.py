@@ -1,4 +1,4 @@
-"""What ``ladseg compare`` calls a method, as a recipe."""
+"""The methods of ``ladseg compare``, each as a recipe."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,12 +7,12 @@ from ladseg.distillation_methods import METHODS as DISTILLERS
 from ladseg.errors import RecipeError, nearest
 from ladseg.recipe import Distill, Recipe, TeacherSettings
 
-# The student without help; and the same for as long as LAD takes in all.
+# The student alone; and the student alone, trained with the total compute of LAD.
 NONE, NONE_LONG = "none", "none-long"
-# LAD as the recipe has it, and from the trained plain student.
+# LAD as the recipe says; and LAD that starts from the trained student alone.
 LAD, LAD_WARM = "lad", "lad-warm"
 RIVALS = tuple(name for name in DISTILLERS if name != "none")
-# Weights that a method's authors chose for one data set, by the method's name and the set's layout.
+# Term weights that a method's authors chose for one data set, by method and layout.
 OWN_WEIGHTS = {("cirkd", "voc"): {"cirkd_pixel": 0.01, "cirkd_region": 0.01}}
 METHODS = (NONE, NONE_LONG, LAD, LAD_WARM, *RIVALS)
 
@@ -23,9 +23,9 @@ class Method:
 
     Attributes:
         name: Unique in the comparison, such as ``kd+self``.
-        recipe: It differs from that of the others in nothing but teacher and distillation, and ``none-long``'s in its
-            number of steps.
-        teacher: Names the teacher's training, which methods of one seed share; None without a teacher.
+        recipe: It differs from those of the other methods in teacher and distillation alone, and for ``none-long`` in
+            the number of steps.
+        teacher: Name of the teacher's training, which the methods of one seed share; None without a teacher.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Method:
 
 
 def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
-    """The method of that name.
+    """Return the method of a name.
 
     Args:
         base: The recipe that all methods share.
@@ -64,7 +64,7 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
 
 
 def _rival(base: Recipe, name: str) -> Distill:
-    """The distiller with weights of its own; what its teacher sees and which layer is read are the recipe's."""
+    """Return a distiller with its own weights; the teacher's noise and the distilled layer are the recipe's."""
     shared = base.distill
     return Distill(
         method=name,
@@ -76,14 +76,14 @@ def _rival(base: Recipe, name: str) -> Distill:
 
 
 def from_own_weights(method: Method) -> Method:
-    """The same where the student is trained already: teacher and student go on from its weights as they are."""
+    """Return the method for a student that is trained already: teacher and student start from its weights."""
     teacher = replace(method.recipe.teacher, warm_start=False, weights=None)
     distill = replace(method.recipe.distill, warm_start=False)
     return replace(method, recipe=replace(method.recipe, teacher=teacher, distill=distill))
 
 
 def lengthened(method: Method, iterations: int) -> Method:
-    """The same for another number of steps, evaluated equally often."""
+    """Return the method with another number of steps and as many evaluations."""
     schedule = method.recipe.schedule
     every = schedule.eval_every
     if every is not None:
@@ -93,23 +93,23 @@ def lengthened(method: Method, iterations: int) -> Method:
 
 
 def default_teacher(base: Recipe) -> TeacherSettings:
-    """The recipe's own teacher if it is a classic one, else the student's own network."""
+    """Return the recipe's teacher if it is a classic one, else the student's own network as a classic teacher."""
     return self_teacher(base) if base.teacher.label_assisted else base.teacher
 
 
 def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> TeacherSettings:
-    """A network that sees the image alone, trained for the whole schedule from its own start."""
+    """Return a teacher that sees the image alone, trained for the whole schedule from its own start."""
     return TeacherSettings(label_assisted=False, model=model, weights=weights, warm_start=False, lr=base.teacher.lr)
 
 
 def self_teacher(base: Recipe) -> TeacherSettings:
-    """The student's network, trained as LAD's teacher without the label: one path of twice the steps, not two paths."""
+    """Return LAD's teacher without the label: one path of twice the steps instead of two paths."""
     steps = base.teacher.iterations or base.schedule.iterations
     return replace(_of_the_students_model(base), label_assisted=False, iterations=2 * steps)
 
 
 def label_teacher(base: Recipe) -> TeacherSettings:
-    """LAD's teacher: the recipe's, or the student's network where the recipe has another one as a classic teacher."""
+    """Return LAD's teacher: the recipe's, or the student's network if the recipe's teacher is a classic one."""
     return replace(base.teacher if base.teacher.label_assisted else _of_the_students_model(base), label_assisted=True)
 
 
@@ -125,7 +125,7 @@ def _lad(base: Recipe, name: str) -> Method:
     distill = base.distill if base.distill.method != "none" else Distill()
     teacher = label_teacher(base)
     if name == LAD_WARM:
-        # Widened by zeros the teacher is the trained student; the student goes on from its own weights.
+        # Widened by zeros, the teacher predicts as the trained student; the student goes on from its own weights.
         steps = teacher.iterations or max(1, base.schedule.iterations // 2)
         own = replace(_of_the_students_model(base), label_assisted=True)
         teacher = replace(own, warm_start=True, slice_std=0.0, iterations=steps)

@@ -8,26 +8,32 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from ladseg.results import Environment
 
 PACKAGES = ("ladseg", "torch", "torchvision", "timm", "accelerate", "numpy")
 
 
-def describe_environment() -> dict[str, Any]:
-    """Versions, machine and the commit of the working directory, as plain values."""
-    return {
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git_commit": _git_commit(),
-        "command": _command(sys.argv),
-    }
+def describe_environment(seed: int | None = None) -> Environment:
+    """Return versions, machine, the commit of the working directory and the command.
+
+    Args:
+        seed: The seed of the run that is described, if it is one run.
+    """
+    return Environment(
+        seed=seed,
+        python=platform.python_version(),
+        packages={name: metadata.version(name) for name in PACKAGES},
+        machine=platform.machine(),
+        system=platform.platform(),
+        processor=_processor(),
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        git_commit=_git_commit(),
+        command=_command(sys.argv),
+    )
 
 
 def _command(words: Sequence[str]) -> str:

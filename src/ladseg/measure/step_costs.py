@@ -4,7 +4,6 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -17,6 +16,7 @@ from ladseg.measure.peak_memory import PeakMemory
 from ladseg.measure.timing import in_turns
 from ladseg.objectives import LabelAssisted, Network, segmenter
 from ladseg.recipe import Schedule
+from ladseg.results import StepTime
 from ladseg.training import build_optimizer, resolve_precision, spare_depthwise, to_device
 from ladseg.training.optimizers import JoinedOptimizer
 
@@ -29,19 +29,6 @@ class Trained(Protocol):
 
     @property
     def schedule(self) -> Schedule: ...
-
-
-@dataclass(frozen=True)
-class StepTime:
-    """A training step on this machine.
-
-    Attributes:
-        milliseconds: Median; forward passes of student and teacher, losses, backward pass, update.
-        memory: Bytes of weights, optimizer state and the most that a step needs beside them; None where unknown.
-    """
-
-    milliseconds: float
-    memory: int | None
 
 
 def step_macs(training: Trained, num_classes: int) -> int:

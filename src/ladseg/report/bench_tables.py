@@ -1,44 +1,14 @@
-"""What ``ladseg bench`` measured, as tables for the terminal and as Markdown."""
+"""The figures of ``ladseg bench`` as tables."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
+from ladseg.report.sheet import Sheet
 
 Results = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table of plain words.
-
-    Attributes:
-        title: One line.
-        columns: Their names.
-        rows: As many words each.
-    """
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-
-    def terminal(self) -> Table:
-        """For a rich console."""
-        table = Table(title=self.title)
-        for index, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if index else "left", no_wrap=not index)
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def markdown(self) -> str:
-        """Under its title."""
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return f"{self.title}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-
-
 def bench_sheets(results: Results) -> list[Sheet]:
-    """One or more of each part that was measured; ``results`` is what :func:`ladseg.bench.bench` gives."""
+    """Return the tables of each part that was measured; ``results`` is from :func:`ladseg.bench.bench`."""
     setting = results["setting"]
     height, width = setting["size"]
     batch = f"{setting['batch_size']} images of {height}x{width}, {setting['num_classes']} classes, {setting['device']}"

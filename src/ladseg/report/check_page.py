@@ -1,4 +1,4 @@
-"""What ``ladseg check`` found, as one self-contained HTML page."""
+"""The findings of ``ladseg check`` as one self-contained HTML page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ladseg.data import Report
 from ladseg.data.check import SHOWN
-from ladseg.report.check_table import class_rows, percent, verdict
+from ladseg.report.check_table import check_summary, class_rows, percent
 from ladseg.report.page import image_uri, render
 from ladseg.report.picture import color_table
 
-# Pixels of a sample's longer side on the page.
+# Pixels of a sample's longer side on the page, and rows of the table of image sizes.
 SIDE = 480
 SIZES = 10
 
 
 @dataclass(frozen=True)
 class PageSample:
-    """One pair to show.
+    """An image and its label to show.
 
     Attributes:
         split: Its split.
@@ -37,7 +37,7 @@ class PageSample:
 
 
 def check_page(report: Report, samples: Sequence[PageSample]) -> str:
-    """The page; it loads nothing and needs no script."""
+    """Return the page; it loads nothing and needs no script."""
     seen = sorted({int(value) for sample in samples for value in sample.label.unique()} - {255})
     return render(
         "check.html",
@@ -45,7 +45,7 @@ def check_page(report: Report, samples: Sequence[PageSample]) -> str:
         layout=report.layout,
         class_names=report.class_names,
         level=report.level,
-        verdict=verdict(report),
+        summary=check_summary(report),
         splits=list(_splits(report)),
         findings=list(_findings(report)),
         classes=list(_classes(report)),

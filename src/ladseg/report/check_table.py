@@ -1,4 +1,4 @@
-"""What ``ladseg check`` found, on one page of the terminal."""
+"""The findings of ``ladseg check`` in the terminal."""
 
 from dataclasses import dataclass
 
@@ -11,23 +11,23 @@ from ladseg.data.check import Finding, SplitReport
 
 COLORS = {"error": "bold red", "warning": "yellow"}
 BAR = 20
-# Rows of the table of classes; of more classes the most and the least frequent are shown.
+# Rows of the table of classes; for more classes, the most and the least frequent ones are shown.
 CLASSES = 24
 
 
 def print_check(report: Report, console: Console, hints: bool = False) -> None:
-    """Print the page; ``hints`` adds below each finding what to do."""
+    """Print the findings; ``hints`` adds to each what to do."""
     console.print(Text(f"{report.root}  (layout {report.layout}, {len(report.class_names)} classes)"), soft_wrap=True)
     console.print(_splits_table(report))
     console.print(_classes_table(report))
     for finding in report.findings:
-        # Unwrapped, so that file names can be copied.
+        # Not wrapped, so that file names can be copied.
         console.print(_finding_text(finding, hints), soft_wrap=True)
-    console.print(Text(verdict(report)), soft_wrap=True)
+    console.print(Text(check_summary(report)), soft_wrap=True)
 
 
-def verdict(report: Report) -> str:
-    """One sentence."""
+def check_summary(report: Report) -> str:
+    """Return a sentence on how many kinds of findings there are, and how fast the data was read."""
     errors = sum(finding.level == "error" for finding in report.findings)
     warnings = len(report.findings) - errors
     pace = f"{report.pairs:,} pairs in {report.seconds:.1f} s ({report.pairs / max(report.seconds, 1e-9):.0f} a second)"
@@ -42,7 +42,7 @@ def verdict(report: Report) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """A share of pixels or images, with three digits where it is small."""
+    """Return a share in per cent, with more digits if it is small."""
     if not part:
         return "-"
     share = 100 * part / whole
@@ -51,12 +51,12 @@ def percent(part: float, whole: float) -> str:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How often a class is there.
+    """How often a class occurs.
 
     Attributes:
-        index: Its id.
-        shares: Its share of each split's labelled pixels, 0..1.
-        cells: For each split that share, and the share of images that it occurs in, in words.
+        index: Class id.
+        shares: Share of the labelled pixels by split, 0..1.
+        cells: For each split that share, and the share of images in which the class occurs, as text.
     """
 
     index: int
@@ -65,7 +65,7 @@ class ClassRow:
 
 
 def class_rows(report: Report) -> list[ClassRow]:
-    """Every class, the most frequent one of the first split first."""
+    """Return all classes, sorted by their frequency in the first split, most frequent first."""
     wholes = [max(sum(split.class_pixels), 1) for split in report.splits]
     rows = []
     for index in range(len(report.class_names)):
@@ -79,7 +79,7 @@ def class_rows(report: Report) -> list[ClassRow]:
 
 
 def sizes_line(split: SplitReport, shown: int = 3) -> str:
-    """The most frequent image sizes, and how many others there are."""
+    """Return the most frequent image sizes, and the number of other sizes."""
     named = [f"{size} ({count:,})" for size, count in list(split.sizes.items())[:shown]]
     others = len(split.sizes) - shown
     return ", ".join(named) + (f", {others} others" if others > 0 else "")
@@ -125,7 +125,7 @@ def _classes_table(report: Report) -> Table:
 
 
 def _finding_text(finding: Finding, hints: bool) -> Text:
-    """Level, split, kind, how often, and the first of them."""
+    """Return level, split, kind, number of files, and the first message."""
     count = f" ({len(finding.files):,} files)" if len(finding.files) > 1 else ""
     line = Text(finding.level, style=COLORS[finding.level])
     line.append(f"  {finding.split}: {finding.kind}{count}\n    {finding.message}", style="default")

@@ -1,55 +1,56 @@
-"""A comparison of methods as a plot: accuracy against all that was computed for it."""
+"""A comparison of methods as a plot of accuracy against total training compute."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ladseg.files import write_atomically
+from ladseg.results import ComparisonResults, MethodRow
 
 # Least distance of two labels, as a share of the plot's height.
 GAP = 0.045
 
 
-def save_compare_plot(path: Path, comparison: dict[str, Any]) -> None:
-    """Mean mIoU with its standard deviation against total training compute, a point a method.
+def save_compare_plot(path: Path, comparison: ComparisonResults) -> None:
+    """Draw mean mIoU with its standard deviation against total training compute, a point a method.
 
-    A line joins ``none`` and ``none-long``: what lies above it is worth more than to train for longer.
+    A line joins ``none`` and ``none-long``: a method above it is better than longer training.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    unit = comparison["methods"][0]["macs"]
-    rows = [row for row in comparison["methods"] if row["mean"] is not None]
-    points = [(row["macs"] / unit, 100 * row["mean"]) for row in rows]
+    unit = comparison.methods[0].macs
+    rows = [row for row in comparison.methods if row.mean is not None]
+    points = [(row.macs / unit, 100 * (row.mean or 0)) for row in rows]
     figure = Figure(figsize=(8, max(4.5, 0.3 * len(rows))), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    plain = sorted(point for row, point in zip(rows, points, strict=True) if row["teacher"] is None)
+    plain = sorted(point for row, point in zip(rows, points, strict=True) if row.teacher is None)
     axes.plot(*zip(*plain, strict=True), color="0.6", linestyle="--", zorder=1)
     for row, (x, y) in zip(rows, points, strict=True):
-        axes.errorbar(x, y, 100 * (row["std"] or 0), fmt="o", color=_color(row), capsize=3, elinewidth=0.8, alpha=0.8)
+        axes.errorbar(x, y, 100 * (row.std or 0), fmt="o", color=_color(row), capsize=3, elinewidth=0.8, alpha=0.8)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("total training compute, teacher included (student alone = 1)")
     axes.set_ylabel("mIoU, % (± standard deviation over seeds)")
     axes.grid(alpha=0.3)
-    axes.set_title(f"{comparison['name']}: {comparison['student']}, seeds {', '.join(map(str, comparison['seeds']))}")
+    axes.set_title(f"{comparison.name}: {comparison.student}, seeds {', '.join(map(str, comparison.seeds))}")
     _label(axes, rows, points)
     write_atomically(path, figure.savefig)
 
 
-def _color(row: dict[str, Any]) -> str:
-    return "tab:red" if row["name"].startswith("lad") else "0.3" if row["teacher"] is None else "tab:blue"
+def _color(row: MethodRow) -> str:
+    return "tab:red" if row.name.startswith("lad") else "0.3" if row.teacher is None else "tab:blue"
 
 
-def _label(axes: Any, rows: Sequence[dict[str, Any]], points: Sequence[tuple[float, float]]) -> None:
-    """Names beside the plot, each at its point's height or as near to it as the others leave room."""
+def _label(axes: Any, rows: Sequence[MethodRow], points: Sequence[tuple[float, float]]) -> None:
+    """Write the names beside the plot, each as near to the height of its point as the others leave room."""
     low, high = axes.get_ylim()
     order = sorted(range(len(rows)), key=lambda index: points[index][1])
     heights = spread([(points[index][1] - low) / (high - low) for index in order], GAP)
     for index, height in zip(order, heights, strict=True):
         axes.annotate(
-            f"{rows[index]['name']}  {points[index][1]:.1f}",
+            f"{rows[index].name}  {points[index][1]:.1f}",
             points[index],
             xytext=(1.06, height),
             textcoords="axes fraction",
@@ -70,7 +71,7 @@ def _label(axes: Any, rows: Sequence[dict[str, Any]], points: Sequence[tuple[flo
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places, moved apart as little upwards as keeps ``gap`` between them, then all back to their middle."""
+    """Return ascending positions, moved up until they are ``gap`` apart, then all moved back to their old mean."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + gap) if moved else place)

@@ -1,4 +1,4 @@
-"""The layouts in words, for ``ladseg data``."""
+"""Layouts of data sets as text, for ``ladseg data``."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from ladseg.recipe_files import load_recipe
 
 
 def layouts_list(layouts: Iterable[Layout]) -> str:
-    """One line a layout: name, number of classes, published pairs, what it is."""
+    """Return one line a layout: name, title, number of classes, published numbers of pairs."""
     rows = []
     for layout in layouts:
         classes = f"{layout.spec.num_classes} classes" if layout.spec else ""
@@ -22,7 +22,7 @@ def _pairs(layout: Layout) -> str:
 
 
 def layout_page(layout: Layout) -> str:
-    """Everything that is known of one layout, in plain text."""
+    """Return a description of one layout: tree, ids, classes, source, recipe."""
     lines = [f"{layout.name}: {layout.title}", "", "On disk, below data.root:", *_indented(layout.tree)]
     lines += ["", "Masks:", *_indented(layout.ids)]
     if layout.published:

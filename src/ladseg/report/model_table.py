@@ -3,31 +3,31 @@
 from rich.table import Table
 
 from ladseg.models.describe import ModelFacts
+from ladseg.report.sheet import Sheet
 
 COLUMNS = ("name", "parameters", "training adds", "GMACs", "stride", "source")
 TIME_COLUMNS = ("predict ms", "train ms", "ms / GMAC")
-WORDS = ("name", "source")
+# Columns that hold text.
+TEXTS = ("name", "source")
 
-# (prediction, training step an image), seconds
+# Seconds of a prediction and of a training step, an image, by network.
 Times = dict[str, tuple[float, float]]
 
 
 def models_table(facts: list[ModelFacts], times: Times, title: str) -> Table:
-    """One row a network."""
+    """Return a table for the terminal with a row a network."""
     table = Table(title=title)
     for column in (*COLUMNS, *(TIME_COLUMNS if times else ())):
-        table.add_column(column, justify="left" if column in WORDS else "right", no_wrap=column == "name")
+        table.add_column(column, justify="left" if column in TEXTS else "right", no_wrap=column == "name")
     for row in facts:
         table.add_row(*_cells(row, times))
     return table
 
 
 def models_markdown(facts: list[ModelFacts], times: Times, title: str) -> str:
-    """The same as a Markdown table under its title, and what the training-only parts are."""
+    """Return the same in Markdown, with a column that names the training-only parts."""
     columns = (*COLUMNS, *(TIME_COLUMNS if times else ()), "training-only parts")
-    rows = [[*_cells(row, times), row.training_only] for row in facts]
-    lines = [columns, ["---"] * len(columns), *rows]
-    return f"{title}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    return Sheet(title, columns, [[*_cells(row, times), row.training_only] for row in facts]).markdown()
 
 
 def _cells(facts: ModelFacts, times: Times) -> list[str]:

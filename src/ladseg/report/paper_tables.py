@@ -1,13 +1,14 @@
-"""The figures of the paper's Tables 1 to 7, beside those of comparisons."""
+"""The figures of the paper's Tables 1 to 7, and beside them those of comparisons made here."""
 
 import csv
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import groupby
-from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
+
+from ladseg.results import ComparisonResults, MethodRow
 
 TITLES = {
     "1": "Table 1: Cityscapes, pretrained students; step (D_time) on a V100 at 512x1024",
@@ -24,21 +25,18 @@ HEADS = ("student, method", "paper", "gain", "test", "ms", "ours", "gain", "n", 
 
 
 def paper_rows() -> list[dict[str, str]]:
-    """One row a figure: ``table``, ``layout``, ``start``, ``student``, ``method``, ``val``, ``test``, ``step_ms``.
+    """Return a row a figure: ``table``, ``layout``, ``start``, ``student``, ``method``, ``val``, ``test``, ``step_ms``.
 
-    Methods have the names of ``ladseg compare``, and ``lad+MODEL`` is ``lad`` with a teacher of that network; what the
-    paper leaves open is empty.
+    Methods have the names of ``ladseg compare``, and ``lad+MODEL`` is ``lad`` with a teacher of that network. What the
+    paper does not give is empty.
     """
     text = (resources.files("ladseg.report") / "paper.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
-def paper_tables(comparisons: Sequence[dict[str, Any]]) -> Iterator[Table]:
-    """A table for each of the paper's, with our figures where one of the comparisons has them: of the same
-    method, teacher, student, start and data.
-
-    Args:
-        comparisons: As :func:`ladseg.comparison.compare` returns them.
+def paper_tables(comparisons: Sequence[ComparisonResults]) -> Iterator[Table]:
+    """Yield a table for each of the paper's, with the figures of the comparisons beside the paper's where method,
+    teacher, student, start and data are the same.
     """
     for number, group in groupby(paper_rows(), key=lambda row: row["table"]):
         table = Table(title=TITLES[number], title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
@@ -57,24 +55,24 @@ def paper_tables(comparisons: Sequence[dict[str, Any]]) -> Iterator[Table]:
         yield table
 
 
-def _ours(row: dict[str, str], comparisons: Sequence[dict[str, Any]]) -> list[str]:
+def _ours(row: dict[str, str], comparisons: Sequence[ComparisonResults]) -> list[str]:
     for comparison in comparisons:
-        start = "pretrained" if comparison["weights"] else "scratch"
-        if (comparison["layout"], start, comparison["student"]) != (row["layout"], row["start"], row["student"]):
+        start = "pretrained" if comparison.weights else "scratch"
+        if (comparison.layout, start, comparison.student) != (row["layout"], row["start"], row["student"]):
             continue
-        for method in comparison["methods"]:
-            if method["mean"] is not None and _is(row["method"], method, row["student"]):
-                spread = "" if method["std"] is None else f" ± {100 * method['std']:.1f}"
-                gain = "" if method["difference"] is None else f"{100 * method['difference']['mean']:+.1f}"
-                step = "" if method["step_ms"] is None else f"{method['step_ms']:.0f}"
-                return [f"{100 * method['mean']:.1f}{spread}", gain, str(len(method["mean_iou"])), step]
+        for method in comparison.methods:
+            if method.mean is not None and _is_same(row["method"], method, row["student"]):
+                spread = "" if method.std is None else f" ± {100 * method.std:.1f}"
+                gain = "" if method.difference is None else f"{100 * method.difference.mean:+.1f}"
+                step = "" if method.step_ms is None else f"{method.step_ms:.0f}"
+                return [f"{100 * method.mean:.1f}{spread}", gain, str(len(method.mean_iou)), step]
     return ["", "", "", ""]
 
 
-def _is(theirs: str, method: dict[str, Any], student: str) -> bool:
-    """Whether it is the same method; where the paper does not name the teacher, any that sees no label."""
-    ours = method["name"]
+def _is_same(theirs: str, method: MethodRow, student: str) -> bool:
+    """Return whether it is the paper's method; where the paper names no teacher, any that sees no label will do."""
+    ours = method.name
     name, _, model = theirs.partition("+")
     if name == ours == "lad":
-        return (model or student) == method["teacher"].get("model", student)
+        return method.teacher is not None and (model or student) == method.teacher.model
     return ours == theirs or ("+" not in theirs and ours.startswith(f"{theirs}+") and not ours.endswith("+label"))

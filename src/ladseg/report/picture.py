@@ -1,4 +1,4 @@
-"""The picture of a run: the same frames as each network sees and labels them."""
+"""A picture of images, labels and predictions side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Panel:
     """One column.
 
     Attributes:
-        title: Stands above it.
+        title: Heading of the column.
         maps: One a row: an image ``(3, H, W)`` uint8, class ids ``(H, W)`` integer, or any ``(H, W)`` float map.
     """
 
@@ -32,7 +32,7 @@ def save_picture(
     colors: Sequence[tuple[int, int, int]],
     caption: str,
 ) -> None:
-    """Draw the panels side by side with a legend of the classes and a caption below; write a PNG.
+    """Draw the panels side by side, with a legend of the classes and a caption below, into a PNG.
 
     Ids outside the classes (ignored pixels) are black. Float maps are grey, each scaled to its own range.
     """
@@ -78,7 +78,7 @@ def save_picture(
 
 
 def color_table(colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """(256, 3) uint8: the colour of each class id, black for ids outside the classes."""
+    """Return the colour of each class id as ``(256, 3)`` uint8; ids outside the classes are black."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(colors)] = colors
     return table

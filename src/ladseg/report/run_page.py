@@ -1,6 +1,7 @@
-"""A run as one self-contained HTML page: what was done, what it brought, and how sure that is."""
+"""A run as one self-contained HTML page: what was done, what it changed, and how sure that is."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -10,10 +11,11 @@ import numpy as np
 import yaml
 
 from ladseg.report.page import file_uri, machine, render
-from ladseg.report.run_tables import role, teacher_remark, verdict
+from ladseg.report.run_tables import role, run_summary, teacher_remark
 from ladseg.report.svg_figures import curves, heat_map
+from ladseg.results import Environment, RunResults, Sample, to_json
 
-# The student alone, with help, and the teacher: the same colours all over the page.
+# Numbers of the networks' colours, the same in the whole page.
 SERIES = {"baseline": 6, "student": 0, "teacher": 1}
 NOT_TERMS = {"step", "lr", "seconds", "images_per_second"}
 LARGEST = 10
@@ -26,50 +28,48 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run's folder holds.
+    """The content of a run's folder.
 
     Attributes:
         results: ``results.json``.
-        metrics: Training to the lines of its ``metrics.jsonl``.
-        confusions: Training to ``(C, C)`` counts on the validation split, row = label.
+        metrics: Lines of ``metrics.jsonl`` by training.
+        confusions: ``(C, C)`` counts on the validation split by training, row = label.
         samples: ``samples.json``.
-        samples_folder: Where its pictures are.
+        samples_folder: The folder of the samples' pictures.
         recipe: ``recipe.yaml``.
         environment: ``environment.json``.
     """
 
-    results: dict[str, Any]
+    results: RunResults
     metrics: Mapping[str, Sequence[dict[str, float]]]
     confusions: Mapping[str, np.ndarray]
-    samples: Sequence[dict[str, Any]]
+    samples: Sequence[Sample]
     samples_folder: Path
     recipe: str
-    environment: dict[str, Any]
+    environment: Environment
 
 
 def run_page(run: RunRecord) -> str:
-    """The page; it loads nothing and needs no script."""
-    results, recipe = run.results, yaml.safe_load(run.recipe)
-    students = [key for key in ("baseline", "student") if key in results["networks"]]
+    """Return the page; it loads nothing and needs no script."""
+    results, recipe, students = run.results, yaml.safe_load(run.recipe), run.results.students
     pair = len(students) == 2
     return render(
         "run.html",
-        name=results["name"],
+        name=results.name,
         subject=_subject(results, recipe),
-        verdict=verdict(results),
+        summary=run_summary(results),
         uncertainty=uncertainty(results),
-        val_images=results["images"]["val"],
+        val_images=results.images.val,
         networks=list(_networks(results)),
         class_columns=[{"role": role(key, results), "series": SERIES[key]} for key in students],
         class_differences=pair,
         classes=list(_classes(results, students)),
         teacher=_teacher(results),
         samples=list(_samples(run)),
-        legend_of_difference=any("difference" in sample["files"] for sample in run.samples),
-        noised=any("noised" in sample["files"] for sample in run.samples),
+        legend_of_difference=any("difference" in sample.files for sample in run.samples),
+        noised=any("noised" in sample.files for sample in run.samples),
         legend=[
-            {"name": name, "color": color}
-            for name, color in zip(results["class_names"], results["colors"], strict=True)
+            {"name": name, "color": color} for name, color in zip(results.class_names, results.colors, strict=True)
         ],
         plots=list(_plots(run)),
         confusions=list(_confusions(run, students)),
@@ -78,103 +78,101 @@ def run_page(run: RunRecord) -> str:
         cost_notes=_cost_notes(results),
         delivered=_delivered(results),
         machine=machine(run.environment),
-        command=run.environment["command"],
+        command=run.environment.command,
         repeat=_repeat(recipe),
         recipe=run.recipe,
-        environment=json.dumps(run.environment, indent=2),
+        environment=json.dumps(to_json(run.environment), indent=2),
     )
 
 
-def uncertainty(results: dict[str, Any]) -> str | None:
-    """What the difference's interval tells, and what it does not; None without a difference."""
-    difference = results["difference"]
-    if difference is None:
+def uncertainty(results: RunResults) -> str | None:
+    """Return what the interval of the difference tells, and what it does not; None without a difference."""
+    if results.difference is None:
         return None
-    low, high = (100 * value for value in difference["interval"])
+    low, high = (100 * value for value in results.difference.interval)
     if low > 0 or high < 0:
         sure = "is more than the choice of these images explains"
     else:
         sure = "could be due to the choice of these images"
     return (
-        f"Drawn again from the same {results['images']['val']} validation images, the difference lies between "
+        f"Drawn again from the same {results.images.val} validation images, the difference lies between "
         f"{low:+.2f} and {high:+.2f} points in 95 of 100 cases (paired bootstrap): it {sure}. What another seed would "
-        f"have given is not in that interval. {_opponent(results)}"
+        f"have given is not in that interval. {_compute(results)}"
     )
 
 
-def _opponent(results: dict[str, Any]) -> str:
-    networks = results["networks"]
-    times = (networks["student"]["seconds"] + networks["teacher"]["seconds"]) / networks["baseline"]["seconds"]
+def _compute(results: RunResults) -> str:
+    networks = results.networks
+    times = (networks["student"].seconds + networks["teacher"].seconds) / networks["baseline"].seconds
     return (
         f"Teacher and distilled student together were trained {times:.1f} times as long as the student alone; "
         "'ladseg compare' tells, over several seeds, what the plain network makes of that time."
     )
 
 
-def _subject(results: dict[str, Any], recipe: dict[str, Any]) -> str:
-    """What was trained, how and on what."""
-    images, crop, networks, data = results["images"], results["crop"], results["networks"], recipe["data"]
-    what = networks.get("student", networks.get("baseline"))["model"]
-    if "student" in networks:
+def _subject(results: RunResults, recipe: dict[str, Any]) -> str:
+    """Return a sentence on what was trained, how and on what."""
+    crop, data, what = results.crop, recipe["data"], results.delivered.model
+    if "student" in results.networks:
         distill = recipe["distill"]
-        sections = distill if isinstance(distill, list) else [distill]
-        methods = " and ".join(section["method"] for section in sections)
-        kind = "a label-assisted" if results["label_assisted"] else "a classic"
-        what += f", distilled by {methods} from {kind} {networks['teacher']['model']},"
+        methods = " and ".join(part["method"] for part in (distill if isinstance(distill, list) else [distill]))
+        kind = "a label-assisted" if results.label_assisted else "a classic"
+        what += f", distilled by {methods} from {kind} {results.networks['teacher'].model},"
     return (
-        f"{what} on {images['train']:,} images of '{PurePath(data['root'] or results['name']).name}' (layout "
-        f"{data['layout']}, {len(results['class_names'])} classes); crops of {crop[0]} x {crop[1]}, "
-        f"{results['iterations']:,} steps, seed {results['seed']}."
+        f"{what} on {results.images.train:,} images of '{PurePath(data['root'] or results.name).name}' (layout "
+        f"{data['layout']}, {len(results.class_names)} classes); crops of {crop[0]} x {crop[1]}, "
+        f"{results.iterations:,} steps, seed {results.seed}."
     )
 
 
-def _networks(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    alone = results["networks"].get("baseline", {}).get("mean_iou")
-    for key, row in results["networks"].items():
+def _networks(results: RunResults) -> Iterator[dict[str, Any]]:
+    alone = results.networks.get("baseline")
+    for key, row in results.networks.items():
         yield {
-            **row,
+            "row": row,
             "role": role(key, results),
             "series": SERIES[key],
-            "points": None if alone is None or key == "baseline" else 100 * (row["mean_iou"] - alone),
+            "points": None if alone is None or key == "baseline" else 100 * (row.mean_iou - alone.mean_iou),
         }
 
 
-def _costs(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """A row a cost, a column a network, so that it fits a phone."""
-    rows = list(results["networks"].values())
-    peaks = [row["peak_memory"] for row in rows]
+def _costs(results: RunResults) -> list[tuple[str, list[str]]]:
+    """Return a row a cost and a column a network, so that the table fits a phone."""
+    rows = list(results.networks.values())
+    peaks = [row.peak_memory for row in rows]
     return [
-        ("model", [row["model"] for row in rows]),
-        ("steps", [f"{row['steps']:,}" for row in rows]),
-        ("precision", [row["precision"] for row in rows]),
-        ("training", [_duration(row["seconds"] + row.get("first_stage_seconds", 0)) for row in rows]),
+        ("model", [row.model for row in rows]),
+        ("steps", [f"{row.steps:,}" for row in rows]),
+        ("precision", [row.precision for row in rows]),
+        ("training", [_duration(row.seconds + (row.first_stage_seconds or 0)) for row in rows]),
         ("peak memory", ["-" if peak is None else f"{peak / 2**30:.2f} GiB" for peak in peaks]),
-        ("parameters", [f"{row['parameters']:,}" for row in rows]),
-        ("GMACs", [f"{row['macs'] / 1e9:.2f}" for row in rows]),
+        ("parameters", [f"{row.parameters:,}" for row in rows]),
+        ("GMACs", [f"{row.macs / 1e9:.2f}" for row in rows]),
     ]
 
 
-def _classes(results: dict[str, Any], students: list[str]) -> Iterator[dict[str, Any]]:
-    rows = [results["networks"][key]["iou"] for key in students]
-    for name, color, *iou in zip(results["class_names"], results["colors"], *rows, strict=True):
-        known = len(iou) == 2 and None not in iou
-        yield {"name": name, "color": color, "iou": iou, "points": 100 * (iou[1] - iou[0]) if known else None}
+def _classes(results: RunResults, students: list[str]) -> Iterator[dict[str, Any]]:
+    rows = [results.networks[key].iou for key in students]
+    for name, color, *iou in zip(results.class_names, results.colors, *rows, strict=True):
+        points = 100 * (iou[-1] - iou[0])
+        shown = None if len(iou) < 2 or math.isnan(points) else points
+        yield {"name": name, "color": color, "iou": [None if math.isnan(x) else x for x in iou], "points": shown}
 
 
-def _teacher(results: dict[str, Any]) -> dict[str, Any] | None:
-    row = results["networks"].get("teacher", {})
-    if "mean_iou_without_label" not in row:
+def _teacher(results: RunResults) -> dict[str, Any] | None:
+    row = results.networks.get("teacher")
+    if row is None or row.mean_kl_between_draws is None:
         return None
     return {
-        "words": teacher_remark(results),
+        "remark": teacher_remark(results),
         "inputs": [
-            ("image and noised label", row["mean_iou"]),
-            ("the image, zeros for the label", row["mean_iou_without_label"]),
-            ("the noised label, the mean colour for the image", row["mean_iou_without_image"]),
+            ("image and noised label", row.mean_iou),
+            ("the image, zeros for the label", row.mean_iou_without_label),
+            ("the noised label, the mean colour for the image", row.mean_iou_without_image),
         ],
         "stability": (
-            f"Between draws of the noise its answers differ by a mean KL divergence of "
-            f"{100 * row['mean_kl_between_draws']:.3g} x 10^-2 nats a pixel (the paper's Table 8, on Cityscapes: 6.8 "
+            f"Between draws of the noise its predictions differ by a mean KL divergence of "
+            f"{100 * row.mean_kl_between_draws:.3g} x 10^-2 nats a pixel (the paper's Table 8, on Cityscapes: 6.8 "
             "and 3.4 x 10^-2 without the consistency loss, 3.4 and 2.1 x 10^-2 with it). With fixed class weights, "
             "only the pixel noise differs from draw to draw."
         ),
@@ -183,27 +181,27 @@ def _teacher(results: dict[str, Any]) -> dict[str, Any] | None:
 
 def _samples(run: RunRecord) -> Iterator[dict[str, Any]]:
     for group, title in GROUPS.items():
-        listed = [sample for sample in run.samples if sample["group"] == group]
+        listed = [sample for sample in run.samples if sample.group == group]
         if listed:
             yield {"title": title, "samples": [_sample(run, sample) for sample in listed]}
 
 
-def _sample(run: RunRecord, sample: dict[str, Any]) -> dict[str, Any]:
+def _sample(run: RunRecord, sample: Sample) -> dict[str, Any]:
     titles = {"image": "image", "label": "label", "noised": "noised label", "difference": "where they differ"}
-    titles |= {key: role(key, run.results) for key in run.results["networks"]}
+    titles |= {key: role(key, run.results) for key in run.results.networks}
     order = ["image", "label", "noised", "teacher", "baseline", "student", "difference"]
-    scores = ", ".join(f"{titles[key]} {100 * value:.1f}" for key, value in sample["mean_iou"].items())
+    scores = ", ".join(f"{titles[key]} {100 * value:.1f}" for key, value in sample.mean_iou.items())
     return {
-        "name": sample["name"],
+        "name": sample.name,
         "scores": f"mIoU of this image: {scores} %",
         "pictures": [
             {
-                "uri": file_uri(run.samples_folder / sample["files"][what]),
-                "title": titles[what],
-                "alt": f"{sample['name']}: {titles[what]}",
+                "uri": file_uri(run.samples_folder / sample.files[kind]),
+                "title": titles[kind],
+                "alt": f"{sample.name}: {titles[kind]}",
             }
-            for what in order
-            if what in sample["files"]
+            for kind in order
+            if kind in sample.files
         ],
     }
 
@@ -226,11 +224,11 @@ def _plots(run: RunRecord) -> Iterator[dict[str, str]]:
 
 
 def _confusions(run: RunRecord, students: list[str]) -> Iterator[dict[str, Any]]:
-    """The largest of either student, and how they changed."""
+    """Return the largest confusions of either student, and how distillation changed them."""
     shares = [run.confusions[key] / np.maximum(run.confusions[key].sum(1, keepdims=True), 1) for key in students]
     largest = np.maximum.reduce(shares)
     np.fill_diagonal(largest, 0)
-    names = run.results["class_names"]
+    names = run.results.class_names
     for place in np.argsort(-largest, axis=None, kind="stable")[:LARGEST]:
         label, prediction = np.unravel_index(place, largest.shape)
         values = [float(share[label, prediction]) for share in shares]
@@ -246,12 +244,12 @@ def _confusions(run: RunRecord, students: list[str]) -> Iterator[dict[str, Any]]
 def _heat_maps(run: RunRecord, students: list[str]) -> Iterator[dict[str, str]]:
     for key in students:
         title = f"{role(key, run.results)}: confusion"
-        svg = heat_map(f"heat-{key}", run.confusions[key], run.results["class_names"])
+        svg = heat_map(f"heat-{key}", run.confusions[key], run.results.class_names)
         yield {"title": title, "alt": f"{title} matrix; its largest entries stand in the table above", "svg": svg}
 
 
-def _cost_notes(results: dict[str, Any]) -> str:
-    crop = results["crop"]
+def _cost_notes(results: RunResults) -> str:
+    crop = results.crop
     return (
         "Training: time in training steps, evaluations left out. Peak memory: of the device, or on a CPU of the whole "
         "process; '-' where it was not watched. Parameters: in use when the network predicts. GMACs: 10^9 "
@@ -259,18 +257,18 @@ def _cost_notes(results: dict[str, Any]) -> str:
     )
 
 
-def _delivered(results: dict[str, Any]) -> str:
-    prediction = results["prediction"]
-    height, width = prediction["size"]
+def _delivered(results: RunResults) -> str:
+    prediction = results.prediction
+    height, width = prediction.size
     return (
         f"The delivered student.safetensors predicts one image of {height} x {width} in "
-        f"{1e3 * prediction['seconds']:.1f} ms on this {'GPU' if prediction['device'] == 'cuda' else 'CPU'} (median, "
+        f"{1e3 * prediction.seconds:.1f} ms on this {'GPU' if prediction.device == 'cuda' else 'CPU'} (median, "
         "float32), as it would without help while training."
     )
 
 
 def _repeat(recipe: dict[str, Any]) -> str:
-    """The command that takes the recipe below to another machine."""
+    """Return the command that repeats the run from the recipe below on another machine."""
     classes = " --data.classes <its file of classes>" if isinstance(recipe["data"]["classes"], str) else ""
     return f"ladseg train recipe.yaml --data.root <the data set's folder>{classes} --out <another folder>"
 

@@ -1,65 +1,60 @@
-"""The figures of a run in the terminal."""
+"""The figures of a run, and of an evaluation, in the terminal."""
 
-from typing import Any
+import math
 
 from rich.table import Table
 
-# Points of mIoU below which a teacher that loses one of its inputs has lost nothing worth the name.
+from ladseg.results import EvaluationResults, RunResults
+
+# A teacher that loses fewer points of mIoU than this without one of its inputs does not use that input.
 IGNORES_INPUT = 1.0
-
-# The most classes whose confusion fits a terminal as a square, and the rows of the list for more.
+# The most classes whose confusion matrix fits a terminal; for more classes, the rows of the list of largest confusions.
 SQUARE = 21
-
 ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD student"}
 
 
-def results_table(results: dict[str, Any]) -> Table:
-    """One row a network; ``results`` as :func:`ladseg.studies.train` returns them."""
+def results_table(results: RunResults) -> Table:
+    """Return a table with a row a network."""
     table = Table(
-        title=f"{results['name']}, seed {results['seed']}",
+        title=f"{results.name}, seed {results.seed}",
         caption="mIoU: best evaluation on val, whose weights are kept\ntime: training steps; "
         "parameters: those in use when it runs",
     )
     for heading in ("network", "sees", "mIoU %", "time s", "parameters"):
         table.add_column(heading, justify="left" if heading in ("network", "sees") else "right", no_wrap=True)
-    for key, row in results["networks"].items():
-        table.add_row(
-            role(key, results),
-            row["sees"],
-            f"{100 * row['mean_iou']:.2f}",
-            f"{row['seconds']:.0f}",
-            f"{row['parameters']:,}",
-        )
+    for key, row in results.networks.items():
+        cells = (f"{100 * row.mean_iou:.2f}", f"{row.seconds:.0f}", f"{row.parameters:,}")
+        table.add_row(role(key, results), row.sees, *cells)
     return table
 
 
-def role(key: str, results: dict[str, Any]) -> str:
-    """What a network of the run is called in tables and pictures."""
-    if key == "student" and not results["label_assisted"]:
+def role(key: str, results: RunResults) -> str:
+    """Return the name of a network of the run in tables and pictures."""
+    if key == "student" and not results.label_assisted:
         return "distilled student"
-    if key == "teacher" and not results["label_assisted"]:
+    if key == "teacher" and not results.label_assisted:
         return "classic teacher"
     return ROLES[key]
 
 
-def verdict(results: dict[str, Any]) -> str:
-    """One sentence: what the distillation changed, how sure that is, and what one run can't say.
+def run_summary(results: RunResults) -> str:
+    """Return one sentence: what the distillation changed, how sure that is, and what one run cannot tell.
 
-    Better or worse is only said of a difference whose interval leaves out zero.
+    The student is only called better or worse if the interval of the difference does not contain zero.
     """
-    networks = results["networks"]
+    networks = results.networks
     if "student" not in networks:
-        return f"The student alone has {100 * networks['baseline']['mean_iou']:.2f} % mIoU; nothing was distilled."
-    student = 100 * networks["student"]["mean_iou"]
+        return f"The student alone has {100 * networks['baseline'].mean_iou:.2f} % mIoU; nothing was distilled."
+    student = 100 * networks["student"].mean_iou
     if "baseline" not in networks:
         return (
             f"The distilled student has {student:.2f} % mIoU; baseline was off, so there is nothing to compare it with."
         )
-    alone = 100 * networks["baseline"]["mean_iou"]
+    alone = 100 * networks["baseline"].mean_iou
     word = "better" if student > alone else "worse" if student < alone else "neither better nor worse"
     points = f"{student - alone:+.2f} points"
-    if results.get("difference"):
-        low, high = (100 * value for value in results["difference"]["interval"])
+    if results.difference:
+        low, high = (100 * value for value in results.difference.interval)
         word = f"not clearly {word}" if low <= 0 <= high and student != alone else word
         points += f", 95 % interval {low:+.2f} to {high:+.2f} over the validation images"
     return (
@@ -68,17 +63,17 @@ def verdict(results: dict[str, Any]) -> str:
     )
 
 
-def teacher_remark(results: dict[str, Any]) -> str | None:
-    """What each input is to the teacher, in words; None for a run without a label-assisted one.
+def teacher_remark(results: RunResults) -> str | None:
+    """Return a sentence on how much the teacher uses each of its inputs; None without a label-assisted teacher.
 
-    Section 4.2's fault is a teacher that copies its label and ignores the image; one that ignores the label is a
+    Section 4.2 warns of a teacher that copies its label and ignores the image. A teacher that ignores the label is a
     classic teacher.
     """
-    teacher = results["networks"].get("teacher", {})
-    if "mean_iou_without_label" not in teacher:
+    teacher = results.networks.get("teacher")
+    if teacher is None or teacher.mean_iou_without_label is None or teacher.mean_iou_without_image is None:
         return None
     both, image, label = (
-        100 * teacher[key] for key in ("mean_iou", "mean_iou_without_label", "mean_iou_without_image")
+        100 * value for value in (teacher.mean_iou, teacher.mean_iou_without_label, teacher.mean_iou_without_image)
     )
     if both - image < IGNORES_INPUT:
         meaning = "it does not use its label yet, so it teaches as a teacher without one would"
@@ -90,26 +85,26 @@ def teacher_remark(results: dict[str, Any]) -> str | None:
     return f"The teacher has {both:.2f} % mIoU, {alone}: {meaning}."
 
 
-def iou_table(measured: dict[str, Any]) -> Table:
-    """Per-class figures and the means, as :func:`ladseg.commands.evaluate` returns them."""
-    title = f"{measured['weights']} on {measured['images']} images"
+def iou_table(measured: EvaluationResults) -> Table:
+    """Return a table of the IoU and boundary IoU of each class, their means and the pixel accuracy."""
+    title = f"{measured.weights} on {measured.images} images"
     caption = (
         "'-': in no label and no prediction, left out of the mean\nboundary: within 2 % of the diagonal of an edge"
     )
     table = Table("class", title=title, caption=caption)
     for head in ("IoU %", "boundary IoU %"):
         table.add_column(head, justify="right")
-    for name, *values in zip(measured["class_names"], measured["iou"], measured["boundary_iou"], strict=True):
-        table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in values))
+    for name, *values in zip(measured.class_names, measured.iou, measured.boundary_iou, strict=True):
+        table.add_row(name, *("-" if math.isnan(value) else f"{100 * value:.2f}" for value in values))
     table.add_section()
-    table.add_row("mean", f"{100 * measured['mean_iou']:.2f}", f"{100 * measured['mean_boundary_iou']:.2f}")
-    table.add_row("pixel accuracy", f"{100 * measured['pixel_accuracy']:.2f}", "")
+    table.add_row("mean", f"{100 * measured.mean_iou:.2f}", f"{100 * measured.mean_boundary_iou:.2f}")
+    table.add_row("pixel accuracy", f"{100 * measured.pixel_accuracy:.2f}", "")
     return table
 
 
-def confusion_table(measured: dict[str, Any]) -> Table:
-    """What share of each class's labelled pixels is taken for which class; for many classes the largest errors."""
-    names, counts = measured["class_names"], measured["confusion"]
+def confusion_table(measured: EvaluationResults) -> Table:
+    """Return the confusion matrix in per cent of each class's labelled pixels; of many classes the largest entries."""
+    names, counts = measured.class_names, measured.confusion
     shares = [[100 * value / max(sum(row), 1) for value in row] for row in counts]
     if len(names) <= SQUARE:
         table = Table("label", title="Per cent of the label's pixels predicted as", pad_edge=False)

@@ -1,4 +1,4 @@
-"""Figures for the HTML pages: SVG that takes its colours from the page, so that light, dark and paper all work."""
+"""SVG figures that take their colours from the HTML page, for light and dark screens and for paper."""
 
 import io
 import re
@@ -11,11 +11,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-# What stands in matplotlib's output for the page's colours: text, and the variables --s0, --s1, ... of its style.
+# Placeholders in matplotlib's output for the page's colours: of text, and the CSS variables --s0, --s1, ...
 TEXT = "#010203"
 SERIES = tuple(f"#a1b2{number:02x}" for number in range(10))
 DASHES = ("-", "--", ":")
-# Width of a figure in inches, which a phone shows at about its real size.
+# Width of a figure in inches; a phone shows it at about that size.
 WIDTH = 4.6
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -33,9 +33,9 @@ STYLE: Any = {
     "grid.color": TEXT,
     "grid.alpha": 0.15,
 }
-# The most classes whose names fit along an axis.
+# The largest number of classes whose names fit along an axis.
 NAMED = 30
-# The hue of heat maps, RGB; how strong it is tells the value, over any background.
+# RGB colour of heat maps; its opacity shows the value over any background.
 HEAT = (0x09, 0x69, 0xDA)
 
 
@@ -46,14 +46,14 @@ def curves(
     log: bool = False,
     colors: Sequence[int] = range(len(SERIES)),
 ) -> str:
-    """Lines over training steps.
+    """Draw lines over training steps.
 
     Args:
-        name: Unlike that of any other figure of the page.
-        series: Name to (step, value) pairs.
-        label: Of the vertical axis.
-        log: Whether that is logarithmic, if all values are positive.
-        colors: The number of each line's colour on the page; dashes tell lines apart that share one.
+        name: Name of the figure, unique in the page.
+        series: (step, value) pairs by name.
+        label: Label of the vertical axis.
+        log: Whether the vertical axis is logarithmic, if all values are positive.
+        colors: Number of each line's colour on the page; lines of equal colour differ in their dashes.
     """
     with rc_context(STYLE):
         figure, axes = _empty(3.0)
@@ -73,12 +73,12 @@ def curves(
 
 
 def heat_map(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
-    """A confusion matrix, each row as shares of the label's pixels.
+    """Draw a confusion matrix, each row as shares of the label's pixels.
 
     Args:
-        name: Unlike that of any other figure of the page.
+        name: Name of the figure, unique in the page.
         counts: ``(C, C)``, row = label.
-        class_names: Shown along the axes, if there are few enough.
+        class_names: Written along the axes, if there are few enough.
     """
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
@@ -96,7 +96,7 @@ def heat_map(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
 
 
 class _PlainNumbers(LogFormatter):
-    """0.5 and 20 where matplotlib has powers of ten, which are hard to read on a phone."""
+    """Writes 0.5 and 20 instead of powers of ten, which are hard to read on a phone."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return f"{x:g}" if super().__call__(x, pos) else ""
@@ -109,7 +109,7 @@ def _empty(height: float) -> tuple[Figure, Any]:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The drawing alone, its ids made unlike other figures', its colours the page's."""
+    """Return the SVG element with ids that are unique in the page, and the page's colours."""
     memory = io.StringIO()
     figure.savefig(memory, format="svg", transparent=True, metadata={"Date": None})
     text = memory.getvalue()

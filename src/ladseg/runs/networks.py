@@ -13,17 +13,17 @@ from ladseg.seeds import derive_seed, generator_for
 
 
 def build_student(recipe: Recipe, num_classes: int) -> Segmenter:
-    """The student as it starts; the same weights every time, so that all that is compared starts equal."""
+    """Return the untrained student; its weights depend on the seed alone, so that all methods start equal."""
     return _build(recipe.student, num_classes, recipe.seed)
 
 
 def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | None) -> Network:
-    """The teacher as it starts.
+    """Return the untrained teacher.
 
     Args:
-        recipe: The run; a teacher without a model of its own is the student's.
+        recipe: The run; a teacher without a model of its own takes the student's.
         num_classes: Number of classes.
-        start: Weights of the trained plain student to start from, for ``teacher.warm_start``.
+        start: Weights of the trained student alone to start from, for ``teacher.warm_start``; None for none.
     """
     teacher = recipe.teacher
     network = _build(teacher_network(recipe), num_classes, recipe.seed)
@@ -45,11 +45,11 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
 
 
 def check_networks(recipe: Recipe, num_classes: int) -> None:
-    """Build what the recipe names, so that a fault in the teacher's part shows before the first training, not after.
+    """Build all networks of the recipe, so that a fault shows before the first training.
 
     Raises:
-        ModelError: A network can't be built, or its input or features are not found.
-        RecipeError: The methods of distillation don't go together.
+        ModelError: A network cannot be built, or its input layer or features are not found.
+        RecipeError: The methods of distillation cannot be combined.
     """
     student = build_student(recipe, num_classes)
     if recipe.distill.method != "none":
@@ -57,14 +57,14 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
 
 
 def make_distiller(recipe: Recipe, student: Segmenter, teacher: Network) -> Distiller:
-    """The distiller as it starts; what it trains starts the same every time, and fits the two networks' widths."""
+    """Return the untrained distiller for the widths of the two networks; its weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "distiller"))
         return build_distiller(recipe.distill, student.trial_output(), segmenter(teacher).trial_output())
 
 
 def teacher_network(recipe: Recipe) -> StudentSettings:
-    """The teacher's network in the terms of a student's: what it leaves open is the student's, if the model is."""
+    """Return the settings of the teacher's network; if its model is the student's, so are the settings left open."""
     teacher, student = recipe.teacher, recipe.student
     own = StudentSettings(
         model=teacher.model or student.model,

@@ -1,11 +1,10 @@
-"""A run: teacher, student and control, trained one after the other in one folder."""
+"""A run: student alone, teacher and distilled student, trained one after the other in one folder."""
 
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from torch import Tensor
@@ -13,44 +12,35 @@ from torch import Tensor
 from ladseg.data import portable, train_loader
 from ladseg.deploy.student_file import save_student
 from ladseg.evaluation import Evaluation, paired_interval
-from ladseg.models import Segmenter
-from ladseg.recipe import Recipe
-from ladseg.measure.peak_memory import PeakMemory
 from ladseg.measure.model_times import prediction_seconds
+from ladseg.measure.peak_memory import PeakMemory
+from ladseg.models import Segmenter
 from ladseg.objectives import Network
-from ladseg.runs.networks import check_networks
-from ladseg.runs.preparation import Say, Sets, prepare
-from ladseg.runs.run_folder import claim_folder, write_results
-from ladseg.runs.samples import sample_strips, save_samples
-from ladseg.runs.run_picture import save_showcase
+from ladseg.recipe import Recipe
+from ladseg.results import RESULTS, Difference, ImageCounts, NetworkRow, PredictionTime, RunResults, write_json
+from ladseg.runs.finished import DELIVERED, Log
+from ladseg.runs.pictures import sample_strips, save_run_picture, save_samples
+from ladseg.runs.preparation import Workspace, claim_folder, open_workspace
 from ladseg.runs.trainings import Training, baseline_training, first_stage_training, student_training, teacher_training
 from ladseg.runs.validation import Validation
-from ladseg.training import FitResult, fit, load_result, make_accelerator
-
-Results = dict[str, Any]
+from ladseg.training import FitResult, fit, load_result
 
 
-def train(
-    recipe: Recipe, say: Say = print, sets: Sets | None = None, shared: Mapping[str, Path] | None = None
-) -> Results:
-    """Run a recipe from check to picture; run again on the same folder, go on where it stopped.
+def train_networks(
+    recipe: Recipe, log: Log, workspace: Workspace | None = None, shared: Mapping[str, Path] | None = None
+) -> RunResults | None:
+    """Train the networks of a recipe, measure them, and write the results; see :func:`ladseg.runs.train.train`.
 
     Args:
         recipe: What to run.
-        say: Takes the few lines about where the run is, on the main process.
-        sets: Its data from :func:`prepare`, if other runs use it too.
-        shared: Where trainings are that other runs use too: ``"baseline"`` or ``"teacher"`` to the training's folder,
-            instead of one below the run's own. Who comes first trains it; who comes meanwhile waits.
-
-    Returns:
-        What ``results.json`` holds.
-
-    Raises:
-        UserError: Anything a user can put right: the data, the recipe, a folder that holds another run.
+        log: Takes the few lines about the progress, on the main process.
+        workspace: From :func:`ladseg.runs.preparation.open_workspace`, if other runs use it too.
+        shared: Folders of trainings that other runs use too, by ``"baseline"`` or ``"teacher"``; other trainings are
+            below the run's own folder. The first process that needs a shared training trains it; others wait.
     """
-    run = Run(recipe, say, sets, shared or {})
+    run = Run(recipe, log, workspace, shared)
     networks: dict[str, Network] = {}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, NetworkRow] = {}
 
     def fit_one(training: Training) -> Network:
         network, rows[training.key] = run.fit(training)
@@ -66,112 +56,114 @@ def train(
         student = student_training(recipe, classes, networks.get("baseline"), teacher)
         before = run.fit_first_stage(first_stage_training(recipe, student))
         fit_one(student)
-        rows["student"]["first_stage_seconds"] = before
-    results = run.deliver(networks, rows)
-    if sets is None:  # else there are other runs to come, which need the processes' group
+        rows["student"] = dataclasses.replace(rows["student"], first_stage_seconds=before)
+    results = run.deliver(networks, rows) if run.accelerator.is_main_process else None
+    run.accelerator.wait_for_everyone()
+    if workspace is None:  # otherwise there are other runs to come, which need the group of processes
         run.accelerator.end_training()
     return results
 
 
 class Run:
-    """One recipe's data, processes and folder."""
+    """One recipe's data, processes and folder.
 
-    def __init__(self, recipe: Recipe, say: Say, sets: Sets | None, shared: Mapping[str, Path]) -> None:
+    Args:
+        recipe: What to run.
+        log: Takes the lines about the progress, on the main process.
+        workspace: Data and processes that are open already; None opens them.
+        shared: As for :func:`train_networks`.
+    """
+
+    def __init__(
+        self, recipe: Recipe, log: Log, workspace: Workspace | None = None, shared: Mapping[str, Path] | None = None
+    ) -> None:
         self.recipe = recipe
         self.folder = recipe.folder
-        self.shared = shared
-        self.accelerator = make_accelerator(recipe.schedule.precision, self.folder, recipe.trackers)
-        say = say if self.accelerator.is_main_process else lambda line: None
-        if sets is None:
-            sets = prepare(recipe, say)
-        elif self.accelerator.is_main_process:
-            check_networks(recipe, sets[0].spec.num_classes)
-            claim_folder(recipe)
-        self.accelerator.wait_for_everyone()
-        self.train_set, self.val_set = sets
+        self.shared = shared or {}
+        opened = workspace or open_workspace(recipe, log)
+        self.accelerator = opened.accelerator
+        if workspace is not None:
+            if self.accelerator.is_main_process:
+                claim_folder(recipe, opened.num_classes, opened.checked)
+            self.accelerator.wait_for_everyone()
+        self.train_set, self.val_set = opened.train_set, opened.val_set
         self.spec = self.train_set.spec
         self.evaluations: dict[str, Evaluation] = {}
         self.validation = Validation(self.val_set, recipe.data.workers, self.accelerator)
-        say(
-            f"{len(self.train_set)} training and {len(self.val_set)} validation images, "
-            f"{self.spec.num_classes} classes; writing to {self.folder}"
-        )
+        if self.accelerator.is_main_process:
+            log(
+                f"{len(self.train_set)} training and {len(self.val_set)} validation images, "
+                f"{self.spec.num_classes} classes; writing to {self.folder}"
+            )
 
-    def fit(self, training: Training) -> tuple[Network, dict[str, Any]]:
-        """Train a network, leave its best weights in it, and measure them; what is done is not done again."""
+    def fit(self, training: Training) -> tuple[Network, NetworkRow]:
+        """Train a network, load its best weights into it, and measure them; what is done already is not repeated."""
         network = training.network
         assert isinstance(network, Network)
         folder = self.folder_of(training.key)
-        with self._alone_in(folder):
+        with self._locked(folder):
             finished = load_result(folder) is not None
             peak = PeakMemory(self.accelerator.device)
             fitted = self._fit(training, folder, network)
             memory = None if finished else peak.total
-            row, self.evaluations[training.key] = self.validation.figures(
+            row, self.evaluations[training.key] = self.validation.measure(
                 network.eval(), fitted, training.schedule.crop, memory, folder
             )
         return network, row
 
     def folder_of(self, key: str) -> Path:
-        """Of a training: below the run's own, unless other runs share it."""
+        """Return the folder of a training: below the run's own, unless other runs share it."""
         return self.shared.get(key, self.folder / key)
 
     def fit_first_stage(self, training: Training | None) -> float:
-        """Train what a distiller learns before the student's training, if anything; the seconds that it took."""
+        """Train what a distiller learns before the student's training, if anything; return its seconds."""
         if training is None:
             return 0.0
         fitted = self._fit(training, self.folder / training.key, None)
         training.network.requires_grad_(False)
         return fitted.seconds
 
-    def deliver(self, networks: dict[str, Network], rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Write the student's weights, the figures and the pictures; return the figures."""
+    def deliver(self, networks: dict[str, Network], rows: dict[str, NetworkRow]) -> RunResults:
+        """Write the delivered weights, the pictures and the results; return the results."""
         delivered = networks.get("student") or networks["baseline"]
         assert isinstance(delivered, Segmenter)
-        for key, row in rows.items():
-            row["folder"] = os.path.relpath(self.folder_of(key), self.folder)
-        results: Results = {
-            "name": self.recipe.name,
-            "seed": self.recipe.seed,
-            "label_assisted": self.recipe.teacher.label_assisted,
-            "iterations": self.recipe.schedule.iterations,
-            "class_names": list(self.spec.class_names),
-            "colors": self.spec.colors,
-            "images": {"train": len(self.train_set), "val": len(self.val_set)},
-            "crop": list(self.recipe.schedule.crop),
-            "networks": rows,
-            "difference": self._difference(rows),
-        }
-        if self.accelerator.is_main_process:
-            height, width = self.val_set.read(0)[1].shape
-            results["prediction"] = {
-                "size": [height, width],
-                "seconds": prediction_seconds(delivered, (height, width), self.accelerator.device),
-                "device": self.accelerator.device.type,
-            }
-            data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
-            save_student(self.folder / "student.safetensors", delivered, data)
-            save_showcase(self.folder / "picture.png", networks, self.val_set, results, self.accelerator.device)
-            save_samples(self.folder / "samples", networks, self.evaluations, self.val_set, self.accelerator.device)
-            write_results(self.folder, results)
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
-        self.accelerator.wait_for_everyone()
+        device = self.accelerator.device
+        height, width = self.val_set.read(0)[1].shape
+        results = RunResults(
+            name=self.recipe.name,
+            seed=self.recipe.seed,
+            label_assisted=self.recipe.teacher.label_assisted,
+            iterations=self.recipe.schedule.iterations,
+            class_names=list(self.spec.class_names),
+            colors=list(self.spec.colors),
+            images=ImageCounts(len(self.train_set), len(self.val_set)),
+            crop=self.recipe.schedule.crop,
+            networks={
+                key: dataclasses.replace(row, folder=os.path.relpath(self.folder_of(key), self.folder))
+                for key, row in rows.items()
+            },
+            difference=self._difference(rows),
+            prediction=PredictionTime(
+                (height, width), prediction_seconds(delivered, (height, width), device), device.type
+            ),
+        )
+        data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
+        save_student(self.folder / DELIVERED, delivered, data)
+        save_run_picture(self.folder / "picture.png", networks, self.val_set, results, device)
+        save_samples(self.folder / "samples", networks, self.evaluations, self.val_set, device)
+        write_json(self.folder / RESULTS, results)
         return results
 
-    def _difference(self, rows: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-        """What help changed, with what other validation images might have shown; None without a pair to compare."""
+    def _difference(self, rows: dict[str, NetworkRow]) -> Difference | None:
+        """Return what distillation changed, and its interval over the validation images; None without both students."""
         if not {"baseline", "student"} <= set(rows):
             return None
         before, after = (self.evaluations[key].images for key in ("baseline", "student"))
-        return {
-            "mean_iou": rows["student"]["mean_iou"] - rows["baseline"]["mean_iou"],
-            "interval": paired_interval(before, after),
-        }
+        return Difference(rows["student"].mean_iou - rows["baseline"].mean_iou, paired_interval(before, after))
 
     @contextmanager
-    def _alone_in(self, folder: Path) -> Iterator[None]:
-        """Let other runs wait that share a training, until this one has finished it."""
+    def _locked(self, folder: Path) -> Iterator[None]:
+        """Make other runs that share a training wait until this one has finished it."""
         lock = FileLock(folder / ".lock") if self.accelerator.is_main_process else None
         if lock is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +176,7 @@ class Run:
                 lock.release()
 
     def _fit(self, training: Training, folder: Path, measured: Network | None) -> FitResult:
-        """Train; the best weights are those that ``measured`` does best with on val, or the last ones without it."""
+        """Train, and keep the weights with which ``measured`` does best on val; without it keep the last weights."""
         schedule = training.schedule
 
         def batches(start_step: int) -> Iterable[dict[str, Tensor]]:
@@ -217,6 +209,6 @@ class Run:
             self.accelerator,
             seed=self.recipe.seed,
             title=training.key,
-            fingerprint=training.depends_on,
+            depends_on=training.depends_on,
             pictures=lambda: [] if measured is None else sample_strips(measured, self.val_set, self.accelerator.device),
         )

@@ -1,4 +1,4 @@
-"""The trainings that a run is made of: what each minimises, what it delivers, and for how long it goes."""
+"""The trainings of a run: the objective, the network and the schedule of each."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,9 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.models import Segmenter
-from ladseg.objectives import FirstStageObjective, LabelAssisted, Plain, StudentObjective, TeacherObjective
+from ladseg.objectives import (
+    FirstStageObjective,
+    LabelAssisted,
+    Network,
+    Plain,
+    StudentObjective,
+    TeacherObjective,
+    segmenter,
+)
 from ladseg.recipe import Recipe, Schedule
-from ladseg.objectives import Network, segmenter
 from ladseg.runs.networks import build_student, build_teacher, make_distiller, teacher_network
 
 
@@ -20,11 +27,11 @@ class Training:
 
     Attributes:
         key: ``"baseline"``, ``"teacher"``, ``"first-stage"`` or ``"student"``.
-        objective: What is minimised.
-        network: The part of it that is delivered.
+        objective: The objective that is minimised.
+        network: The part of the objective that is delivered.
         reads: The network whose image normalisation the batches have.
         schedule: How it is trained.
-        depends_on: The sections of the recipe that its end depends on, beside the schedule.
+        depends_on: The sections of the recipe that the trained weights depend on, beside the schedule.
     """
 
     key: str
@@ -36,19 +43,19 @@ class Training:
 
 
 def baseline_training(recipe: Recipe, num_classes: int) -> Training:
-    """The student without help."""
+    """Return the training of the student alone, without distillation."""
     network = build_student(recipe, num_classes)
     objective = Plain(network, _aux_weight(recipe.student.aux_weight, network))
     return Training("baseline", objective, network, network, recipe.schedule, _sections(recipe, "student"))
 
 
 def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None) -> Training:
-    """The network that the student is to learn from: Eq. 7, or plainly if it does not see labels.
+    """Return the training of the teacher: by Eq. 7 if it is label-assisted, else by cross-entropy alone.
 
     Args:
         recipe: The run.
         num_classes: Number of classes.
-        baseline: The trained plain student, which the teacher starts from if the recipe says so.
+        baseline: The trained student alone, which the teacher starts from if the recipe says so.
     """
     settings = recipe.teacher
     start = baseline.state_dict() if recipe.teacher_starts_warm and baseline is not None else None
@@ -69,12 +76,12 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
 
 
 def student_training(recipe: Recipe, num_classes: int, baseline: Network | None, teacher: Network) -> Training:
-    """The student with help: Eq. 8.
+    """Return the training of the distilled student (Eq. 8).
 
     Args:
         recipe: The run.
         num_classes: Number of classes.
-        baseline: The trained plain student, which the student starts from if the recipe says so.
+        baseline: The trained student alone, which the distilled student starts from if the recipe says so.
         teacher: The trained teacher.
     """
     distill = recipe.distill
@@ -97,11 +104,11 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
 
 
 def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
-    """What the student's distiller learns of the teacher first, by the schedule of MasKD; None for most methods.
+    """Return what the distiller trains on the teacher first, by the schedule of MasKD; None for most methods.
 
     Args:
         recipe: The run.
-        student: From :func:`student_training`, whose distiller the result belongs to.
+        student: From :func:`student_training`; its distiller is trained.
     """
     objective = student.objective
     assert isinstance(objective, StudentObjective)
@@ -122,7 +129,7 @@ def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
 
 
 def first_stage_steps(recipe: Recipe) -> int:
-    """A quarter of the student's, as MasKD's 10,000 of 40,000."""
+    """Return a quarter of the student's steps, as MasKD trains 10,000 before 40,000."""
     return max(1, recipe.schedule.iterations // 4)
 
 
@@ -131,12 +138,12 @@ def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
 
 
 def _aux_weight(asked: float | None, network: Segmenter) -> float:
-    """Weight of the training-only heads: what the recipe says, else the network's own."""
+    """Return the weight of the training-only heads: the recipe's, else the network's own."""
     return network.aux_weight if asked is None else asked
 
 
 def _teacher_input(student: Segmenter, teacher: Segmenter) -> tuple[Tensor, Tensor] | None:
-    """Scale and offset from the student's image normalisation to the teacher's; None where they are the same."""
+    """Return scale and offset from the student's image normalisation to the teacher's; None if they are equal."""
     if (student.input_mean, student.input_std) == (teacher.input_mean, teacher.input_std):
         return None
     mean_s, std_s = torch.tensor(student.input_mean), torch.tensor(student.input_std)

@@ -1,8 +1,7 @@
-"""The figures of a run's networks on its validation split."""
+"""Measures a run's networks on its validation split."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,27 +11,27 @@ from torch import Tensor
 from ladseg.data import SegmentationDataset, eval_loader, fingerprint
 from ladseg.evaluation import Evaluation, Predictor, by_argmax, mean_pairwise_kl
 from ladseg.evaluation.evaluate import evaluate
-from ladseg.files import write_atomically, write_text
-from ladseg.objectives import LabelAssisted
-from ladseg.objectives.noise_draws import noise_generators
-from ladseg.objectives import Network, segmenter
+from ladseg.files import write_atomically
 from ladseg.measure.step_costs import prediction_macs
+from ladseg.objectives import LabelAssisted, Network, segmenter
+from ladseg.objectives.noise_draws import noise_generators
 from ladseg.outputs import SegmentationOutput
+from ladseg.results import MeasuredRow, NetworkRow, read_if_complete, write_json
 from ladseg.training import FitResult
 
-# In a training's folder: the figures of its network, and the counts that they are read off.
+# In a training's folder: the figures of its network, and the counts that they are computed from.
 ROW, COUNTS = "row.json", "val.npz"
-# Table 8's m, and the most images that it is measured on.
+# Draws of the noise as in Table 8 (m), and the most images that their divergence is measured on.
 DRAWS, STABILITY_IMAGES = 3, 50
 
 
 class Validation:
-    """One code for student, teacher and plain student.
+    """Evaluates student, teacher and plain student alike.
 
     Args:
         dataset: The validation split.
-        workers: Loader processes.
-        accelerator: Knows the processes that share the work.
+        workers: Number of loader processes.
+        accelerator: Device, and the processes that share the work.
     """
 
     def __init__(self, dataset: SegmentationDataset, workers: int, accelerator: Accelerator) -> None:
@@ -41,11 +40,11 @@ class Validation:
         self.accelerator = accelerator
 
     def evaluate(self, network: Network, predictor: Predictor | None = None) -> Evaluation:
-        """Each process its share, in full precision unless the caller says otherwise.
+        """Evaluate on the whole split, each process on its share, in float32 unless the caller sets autocast.
 
         Args:
-            network: Whose image normalisation the batches have.
-            predictor: How it predicts; None is as it is used: a label-assisted one from image and noised label.
+            network: The network whose image normalisation the batches have.
+            predictor: How it predicts; None for :func:`predictor_of`.
         """
         loader = eval_loader(
             self.dataset,
@@ -58,50 +57,52 @@ class Validation:
         device = self.accelerator.device
         return evaluate(predictor or predictor_of(network), loader, self.dataset.spec.num_classes, device)
 
-    def figures(
+    def measure(
         self, network: Network, fitted: FitResult, crop: tuple[int, int], memory: int | None, folder: Path
-    ) -> tuple[dict[str, Any], Evaluation]:
-        """What is known of a trained network, as plain values, and its counts; measured once, then kept in ``folder``.
+    ) -> tuple[NetworkRow, Evaluation]:
+        """Return the figures of a trained network and its evaluation; measured once, then kept in ``folder``.
 
         Args:
             network: Trained, in eval mode.
             fitted: How its training went.
-            crop: Height and width that its arithmetic is counted for.
-            memory: Most bytes of memory during its training; None where it was not watched.
-            folder: Of the training.
+            crop: Height and width that its multiply-accumulates are counted for.
+            memory: Bytes of memory at the peak of its training; None where it was not watched.
+            folder: The training's folder.
         """
         measured_on = fingerprint(self.dataset)
-        if (folder / ROW).is_file() and (folder / COUNTS).is_file():
-            known = json.loads((folder / ROW).read_text(encoding="utf-8"))
-            if known["measured_on"] == measured_on:
-                return known["row"], load_counts(folder)
+        known = read_if_complete(MeasuredRow, folder / ROW)
+        if known is not None and known.measured_on == measured_on and (folder / COUNTS).is_file():
+            return known.row, load_evaluation(folder)
         evaluation = self.evaluate(network)
-        row = _row(network, fitted, evaluation, crop) | {"peak_memory": memory}
+        row = _row(network, fitted, evaluation, crop, memory)
         if isinstance(network, LabelAssisted):
-            row |= self._what_the_teacher_uses(network)
+            row = replace(
+                row,
+                mean_iou_without_label=self._without_label(network),
+                mean_iou_without_image=self._without_image(network),
+                mean_kl_between_draws=self._mean_kl(network),
+            )
         if self.accelerator.is_main_process:
-            _save_counts(folder, evaluation)
-            write_text(folder / ROW, json.dumps({"measured_on": measured_on, "row": row}, indent=2) + "\n")
+            _save_evaluation(folder, evaluation)
+            write_json(folder / ROW, MeasuredRow(measured_on, row))
         return row, evaluation
 
-    def _what_the_teacher_uses(self, network: LabelAssisted) -> dict[str, float]:
-        """Either input taken away (section 4.2), and how much the draw of the noise matters (Table 8)."""
+    def _without_label(self, network: LabelAssisted) -> float:
+        """Return the mIoU with zeros in place of the noised label (section 4.2)."""
+        predictor = by_argmax(lambda batch: network.without_label(batch["image"]))
+        return self.evaluate(network, predictor).matrix.mean_iou()
 
-        def without_label(batch: dict[str, Tensor]) -> SegmentationOutput:
-            return network.without_label(batch["image"])
+    def _without_image(self, network: LabelAssisted) -> float:
+        """Return the mIoU with zeros, which are the mean colour, in place of the image (section 4.2)."""
 
-        def without_image(batch: dict[str, Tensor]) -> SegmentationOutput:  # zeros are the mean colour
+        def output_of(batch: dict[str, Tensor]) -> SegmentationOutput:
             return network(torch.zeros_like(batch["image"]), batch["label"], noise_generators(batch, 1))
 
-        return {
-            "mean_iou_without_label": self.evaluate(network, by_argmax(without_label)).matrix.mean_iou(),
-            "mean_iou_without_image": self.evaluate(network, by_argmax(without_image)).matrix.mean_iou(),
-            "mean_kl_between_draws": self._mean_kl(network),
-        }
+        return self.evaluate(network, by_argmax(output_of)).matrix.mean_iou()
 
     @torch.inference_mode()
     def _mean_kl(self, network: LabelAssisted) -> float:
-        """KL_mean of section 4.3 over images spread evenly, in nats a position."""
+        """Return KL_mean of section 4.3 over images spread evenly, in nats a pixel."""
         count = min(STABILITY_IMAGES, len(self.dataset))
         indices = [place * len(self.dataset) // count for place in range(count)]
         inner = segmenter(network)
@@ -116,38 +117,40 @@ class Validation:
 
 
 def predictor_of(network: Network) -> Predictor:
-    """How a network predicts: a label-assisted one from image and noised label, any other from the image."""
+    """Return how a network predicts: from image and noised label if it is label-assisted, else from the image."""
     if isinstance(network, LabelAssisted):
         return by_argmax(lambda batch: network(batch["image"], batch["label"], noise_generators(batch, 1)))
     return by_argmax(lambda batch: network(batch["image"]))
 
 
-def load_counts(folder: Path) -> Evaluation:
-    """What a training's network made of the validation split."""
+def load_evaluation(folder: Path) -> Evaluation:
+    """Read the evaluation of a training's network on the validation split from the training's folder."""
     with np.load(folder / COUNTS) as arrays:
         return Evaluation.of(torch.from_numpy(arrays["confusion"]), torch.from_numpy(arrays["images"]))
 
 
-def _save_counts(folder: Path, evaluation: Evaluation) -> None:
+def _save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     confusion, images = evaluation.matrix.counts.numpy(), evaluation.images.numpy()
     write_atomically(
         folder / COUNTS, lambda temporary: np.savez_compressed(temporary, confusion=confusion, images=images)
     )
 
 
-def _row(network: Network, fitted: FitResult, evaluation: Evaluation, crop: tuple[int, int]) -> dict[str, Any]:
-    matrix = evaluation.matrix
-    return {
-        "model": segmenter(network).name,
-        "sees": "image + noised label" if isinstance(network, LabelAssisted) else "image",
-        "parameters": segmenter(network).deployed_parameters(),
-        "macs": prediction_macs(network, crop),
-        "mean_iou": matrix.mean_iou(),
-        "pixel_accuracy": matrix.pixel_accuracy(),
-        "iou": [None if value != value else value for value in matrix.iou().tolist()],
-        "best_step": fitted.best_step,
-        "last_mean_iou": fitted.last_score,
-        "steps": fitted.iterations,
-        "precision": fitted.precision,
-        "seconds": fitted.seconds,
-    }
+def _row(
+    network: Network, fitted: FitResult, evaluation: Evaluation, crop: tuple[int, int], memory: int | None
+) -> NetworkRow:
+    return NetworkRow(
+        model=segmenter(network).name,
+        sees="image + noised label" if isinstance(network, LabelAssisted) else "image",
+        parameters=segmenter(network).deployed_parameters(),
+        macs=prediction_macs(network, crop),
+        mean_iou=evaluation.matrix.mean_iou(),
+        pixel_accuracy=evaluation.matrix.pixel_accuracy(),
+        iou=evaluation.matrix.iou().tolist(),
+        best_step=fitted.best_step,
+        last_mean_iou=fitted.last_score,
+        steps=fitted.iterations,
+        precision=fitted.precision,
+        seconds=fitted.seconds,
+        peak_memory=memory,
+    )

@@ -13,17 +13,17 @@ from ladseg.recipe import Schedule
 FREE = {"save_every", "precision"}
 
 
-def training_identity(schedule: Schedule, seed: int, title: str, fingerprint: Mapping[str, object]) -> str:
+def training_identity(schedule: Schedule, seed: int, title: str, depends_on: Mapping[str, object]) -> str:
     """Everything that the end of a training depends on, as JSON with sorted keys.
 
     Args:
         schedule: How it is trained.
         seed: Of the random draws.
         title: The training's name.
-        fingerprint: What else counts: values that JSON can hold, or whose ``str`` tells them apart.
+        depends_on: What else the weights depend on: values that JSON can hold, or whose ``str`` tells them apart.
     """
     steps = {f"schedule.{k}": v for k, v in dataclasses.asdict(schedule).items() if k not in FREE}
-    return json.dumps({**steps, "seed": seed, "title": title, **fingerprint}, sort_keys=True, default=str)
+    return json.dumps({**steps, "seed": seed, "title": title, **depends_on}, sort_keys=True, default=str)
 
 
 def refuse_other_identity(folder: Path, there: str, now: str) -> None:

@@ -38,7 +38,7 @@ def fit(
     *,
     seed: int,
     title: str,
-    fingerprint: Mapping[str, object] | None = None,
+    depends_on: Mapping[str, object] | None = None,
     pictures: Callable[[], Sequence[np.ndarray]] = list,
 ) -> FitResult:
     """Train an objective; leave its network's best weights in the network and in ``weights.safetensors``.
@@ -60,7 +60,7 @@ def fit(
         accelerator: From :func:`ladseg.training.make_accelerator`.
         seed: Of the draws of torch's global generator (dropout): it, the step and the process decide them.
         title: Names the training on the screen and in errors.
-        fingerprint: What the training depends on beside schedule, seed and title: names to plain values.
+        depends_on: What the trained weights depend on beside schedule, seed and title, as plain values by name.
         pictures: What the network answers, ``(H, W, 3)`` uint8 each, for trackers that show it beside the score; called
             as ``evaluate`` is, on the main process.
 
@@ -68,7 +68,7 @@ def fit(
         TrainingError: A term that is not finite or does not show up, or a folder that holds another training.
     """
     folder = Path(folder)
-    identity = training_identity(schedule, seed, title, fingerprint or {})
+    identity = training_identity(schedule, seed, title, depends_on or {})
     finished = load_result(folder)
     if finished is None:
         result = _train(

@@ -1,4 +1,4 @@
-"""What a student's step takes under each method, and how large a batch fits."""
+"""Measure a student's step under each method, and the largest batch that fits into memory."""
 
 import dataclasses
 from pathlib import Path
@@ -13,10 +13,10 @@ from ladseg.measure.step_costs import Step, step_memory, step_times
 
 
 def bench_methods(setting: Setting) -> dict[str, dict[str, Any]]:
-    """The first network's step under every method, from a teacher of its own size, which sees labels for LAD alone.
+    """Measure the first network's step under every method; the teacher is the same network, label-assisted for LAD.
 
     Returns:
-        By method: ``milliseconds`` and bytes of ``memory``, None where unknown.
+        ``milliseconds`` and bytes of ``memory`` (None where unknown) by method.
     """
     base = setting.recipe(setting.networks[0])
     methods = {word: make_method(base, word, default_teacher(base)) for word in (NONE, LAD, *RIVALS)}
@@ -26,11 +26,11 @@ def bench_methods(setting: Setting) -> dict[str, dict[str, Any]]:
 
 
 def bench_batches(setting: Setting) -> dict[str, dict[str, int] | None]:
-    """Bytes of the first network's three steps that grow with the batch and that don't, from two batches.
+    """Measure the memory of the first network's three trainings with two batches, and extrapolate.
 
     Returns:
-        By training: bytes an ``image``, bytes ``fixed``, and the largest ``batch`` for the memory that is free now;
-        None where the system doesn't tell.
+        By training: bytes an ``image``, ``fixed`` bytes, and the largest ``batch`` for the memory that is free now;
+        None where the system does not report memory.
     """
     sizes = (setting.batch_size, 2 * setting.batch_size)
     needed: dict[str, list[int | None]] = {}

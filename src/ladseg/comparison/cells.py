@@ -1,0 +1,47 @@
+"""The cells of a comparison: one run for each method and seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ladseg.comparison.methods import NONE_LONG, Method
+from ladseg.recipe import Recipe
+from ladseg.results import RESULTS, RunResults, read_if_complete
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one seed: a run of its own, in a folder of its own."""
+
+    method: Method
+    seed: int
+    folder: Path
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Name of the method, and the seed."""
+        return self.method.name, self.seed
+
+    @property
+    def results(self) -> RunResults | None:
+        """The results of the run; None if it has not finished."""
+        return read_if_complete(RunResults, self.folder / RESULTS)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+        return replace(self.method.recipe, seed=self.seed, out=str(self.folder))
+
+    @property
+    def shared(self) -> dict[str, Path]:
+        """Folders of the trainings that the cells of one seed share; ``none-long`` trains longer and shares none."""
+        if self.method.name == NONE_LONG:
+            return {}
+        beside = self.folder.parent
+        shared = {"baseline": beside / "baseline"}
+        return shared | ({"teacher": beside / f"teacher-{self.method.teacher}"} if self.method.teacher else {})
+
+
+def make_cells(recipe: Recipe, methods: Sequence[Method], seeds: Sequence[int]) -> list[Cell]:
+    """Return the cells of all methods and seeds."""
+    return [Cell(method, seed, recipe.folder / f"seed-{seed}" / method.name) for seed in seeds for method in methods]

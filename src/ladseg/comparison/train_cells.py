@@ -1,0 +1,82 @@
+"""Train the cells of a comparison, and summarize those that have finished."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ladseg.comparison.cells import Cell, make_cells
+from ladseg.comparison.costs import count_costs, time_steps, total_macs
+from ladseg.comparison.methods import LAD, LAD_WARM, NONE, NONE_LONG, Method, from_own_weights, lengthened, make_method
+from ladseg.comparison.summary import summarize
+from ladseg.deploy.student_file import is_trained
+from ladseg.measure.environment import describe_environment, is_main_process
+from ladseg.recipe import Recipe, TeacherSettings
+from ladseg.results import ComparisonResults, RunResults
+from ladseg.runs.finished import Log
+from ladseg.runs.networks import check_networks
+from ladseg.runs.preparation import Workspace, open_workspace
+from ladseg.runs.run import train_networks
+
+
+def train_cells(
+    recipe: Recipe,
+    methods: list[Method],
+    seeds: Sequence[int],
+    teacher: TeacherSettings,
+    only: Collection[tuple[str, int]] | None,
+    log: Log,
+) -> ComparisonResults | None:
+    """Train the cells that have not finished; see :func:`ladseg.comparison.compare.compare`.
+
+    Args:
+        recipe: What all methods share.
+        methods: The methods; the first is ``none``.
+        seeds: The seeds.
+        teacher: The teacher of methods that name none.
+        only: Method and seed of the cells to train in this process; None for all.
+        log: Takes the lines about the progress.
+    """
+    workspace = open_workspace(recipe, log)
+    classes = workspace.num_classes
+    for method in methods:
+        check_networks(method.recipe, classes)
+    if is_trained(recipe.student.weights, recipe.student.model, classes):
+        methods = [from_own_weights(method) if method.name == LAD_WARM else method for method in methods]
+    methods = _with_steps_of_lad(methods, make_method(recipe, LAD, teacher), classes, recipe.folder, log)
+    cells = make_cells(recipe, methods, seeds)
+    _train([cell for cell in cells if only is None or cell.key in only], workspace, log)
+
+    # What follows is the work of one process.
+    workspace.accelerator.end_training()
+    if not is_main_process():
+        return None
+    results = {cell.key: cell.results for cell in cells}
+    costs = count_costs(methods, classes, recipe.folder, log)
+    # While other processes train, they would distort the times.
+    if None not in results.values():
+        costs = time_steps(methods, costs, classes, recipe.folder, workspace.accelerator.device, log)
+    runs: dict[str, dict[int, RunResults]] = {method.name: {} for method in methods}
+    for (name, seed), result in results.items():
+        if result is not None:
+            runs[name][seed] = result
+    return summarize(recipe, methods, runs, costs, describe_environment())
+
+
+def _with_steps_of_lad(methods: list[Method], lad: Method, classes: int, folder: Path, log: Log) -> list[Method]:
+    """Return the methods; ``none-long`` gets as many steps as cost the arithmetic of all that LAD trains."""
+    if all(method.name != NONE_LONG for method in methods):
+        return methods
+    none = methods[0]
+    costs = count_costs([none, lad], classes, folder, log)
+    steps = round(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
+    return [lengthened(method, steps) if method.name == NONE_LONG else method for method in methods]
+
+
+def _train(cells: Sequence[Cell], workspace: Workspace, log: Log) -> None:
+    """Train the cells that have not finished; another process may have finished one since this one started."""
+    for number, cell in enumerate(cells, 1):
+        place = f"cell {number} of {len(cells)}: {cell.method.name}, seed {cell.seed}"
+        if cell.results is not None:
+            log(f"{place}: finished before")
+        else:
+            log(place)
+            train_networks(cell.recipe, log, workspace, cell.shared)

@@ -1,0 +1,88 @@
+"""Whether a folder holds a finished run of a recipe on the same data.
+
+This is asked before anything that trains is loaded, so that a finished run gives its table at once.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from ladseg.data.cache import fingerprint
+from ladseg.data.dataset import SegmentationDataset, open_dataset
+from ladseg.errors import RecipeError
+from ladseg.recipe import VALUES, Data, Recipe
+from ladseg.recipe_files import load_recipe
+from ladseg.results import RESULTS, RunResults, read_if_complete
+
+# Takes a line about the progress.
+Log = Callable[[str], None]
+
+SPLITS = ("train", "val")
+# In a run's folder: the fingerprints of the data that was checked, and the network that the run delivers.
+CHECKED, DELIVERED = "checked.txt", "student.safetensors"
+# What may change between a run's start and its resumption, because no result depends on it.
+FREE_KEYS = {"name", "out", "preset", "data.workers", "data.cache", "data.root", "schedule.save_every", "trackers"}
+
+
+def find_finished(recipe: Recipe) -> RunResults | None:
+    """Return the results of a finished run of the same recipe on the same data; None if there is none.
+
+    Raises:
+        RecipeError: The folder holds a run of another recipe.
+        DataError: The data is missing.
+    """
+    if not ((recipe.folder / RESULTS).is_file() and (recipe.folder / DELIVERED).is_file()):
+        return None
+    refuse_other_recipe(recipe)
+    results = read_if_complete(RunResults, recipe.folder / RESULTS)
+    return results if results is not None and data_is_unchanged(recipe) else None
+
+
+def data_is_unchanged(recipe: Recipe) -> bool:
+    """Return whether the data is still what an earlier start in the recipe's folder has checked."""
+    record = recipe.folder / CHECKED
+    return record.is_file() and record.read_text(encoding="utf-8") == fingerprints(open_splits(recipe.data))
+
+
+def refuse_other_recipe(recipe: Recipe) -> None:
+    """Refuse a folder that holds a run of another recipe.
+
+    Raises:
+        RecipeError: It does; the message names the first difference.
+    """
+    path = recipe.folder / "recipe.yaml"
+    differences = _differences(load_recipe(path), recipe) if path.exists() else []
+    if differences:
+        raise RecipeError(
+            f"{recipe.folder} holds a run of another recipe ({differences[0]}); "
+            "choose another --name or --out, or delete that folder"
+        )
+
+
+def open_splits(data: Data) -> list[SegmentationDataset]:
+    """Open the training and the validation split."""
+    return [open_dataset(data, split) for split in SPLITS]
+
+
+def fingerprints(sets: list[SegmentationDataset]) -> str:
+    """Return the fingerprints of the splits, a line each."""
+    return "\n".join(map(fingerprint, sets))
+
+
+def _differences(old: Recipe, new: Recipe) -> list[str]:
+    before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
+    return [f"{key}: {before[key]} there, {after[key]} now" for key in after if before[key] != after[key]]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values under dotted keys, without those that may change."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        path = prefix + key
+        if path in FREE_KEYS:
+            continue
+        if isinstance(value, dict) and key not in VALUES:
+            flat |= _flat(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat

@@ -1,0 +1,200 @@
+"""The pictures of a run, from its own validation images: one for all networks, and samples for the report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ladseg.data import SegmentationDataset, eval_loader
+from ladseg.evaluation import Evaluation, iou_of
+from ladseg.files import write_atomically
+from ladseg.objectives import LabelAssisted, Network, segmenter
+from ladseg.objectives.noise_draws import noise_generators
+from ladseg.report.picture import Panel, color_table, save_picture
+from ladseg.report.run_tables import role
+from ladseg.results import RunResults, Sample, write_json
+from ladseg.runs.validation import predictor_of
+
+# Rows of the run's picture; images of each group of samples; pixels of a sample's longer side; the list of samples.
+ROWS, EACH, SIDE, INDEX = 4, 3, 480, "samples.json"
+# Where one of two predictions is right: the second; the first; neither, and they differ.
+BETTER, WORSE, OTHER = (0, 114, 178), (213, 94, 0), (240, 228, 66)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A network's predictions, one entry an image.
+
+    Attributes:
+        labels: Class ids ``(H, W)``.
+        noised: The noised label that a label-assisted network sees, ``(H, W)`` float; empty for other networks.
+    """
+
+    labels: list[Tensor]
+    noised: list[Tensor]
+
+
+@torch.inference_mode()
+def predict_images(
+    network: Network, dataset: SegmentationDataset, indices: Sequence[int], device: torch.device
+) -> Predictions:
+    """Predict the images at ``indices`` as the evaluation does, with the same noise."""
+    inner, predict = segmenter(network), predictor_of(network)
+    labels, noised = [], []
+    for batch in eval_loader(dataset, mean=inner.input_mean, std=inner.input_std, indices=indices):
+        batch = {**batch, "image": batch["image"].to(device), "label": batch["label"].to(device).long()}
+        labels.append(predict(batch)[0].cpu())
+        if isinstance(network, LabelAssisted):
+            noised.append(network.noise(batch["label"], noise_generators(batch, 1))[0, 0].cpu())
+    return Predictions(labels, noised)
+
+
+def save_run_picture(
+    path: Path,
+    networks: Mapping[str, Network],
+    dataset: SegmentationDataset,
+    results: RunResults,
+    device: torch.device,
+) -> None:
+    """Draw image, label, noised label and the predictions of all networks for a few images.
+
+    The images are spread evenly over the validation split, not chosen by result.
+    """
+    count = min(ROWS, len(dataset))
+    indices = [round(i * (len(dataset) - 1) / max(count - 1, 1)) for i in range(count)]
+    raw = [dataset.read(index) for index in indices]
+    panels = [Panel("image", [image for image, _ in raw]), Panel("label", [label.long() for _, label in raw])]
+    for key in ("teacher", "baseline", "student"):
+        if key in networks:
+            predicted = predict_images(networks[key], dataset, indices, device)
+            if predicted.noised:
+                panels.append(Panel("noised label (teacher's 4th channel)", predicted.noised))
+            title = f"{role(key, results)}: {100 * results.networks[key].mean_iou:.1f} % mIoU"
+            panels.append(Panel(title, predicted.labels))
+    caption = (
+        f"{results.name}, seed {results.seed}: {count} frames spread evenly over the {len(dataset)} of val. "
+        "Black is ignored. mIoU is over the whole of val."
+    )
+    save_picture(path, panels, dataset.spec.class_names, dataset.spec.colors, caption)
+
+
+def save_samples(
+    folder: Path,
+    networks: Mapping[str, Network],
+    evaluations: Mapping[str, Evaluation],
+    dataset: SegmentationDataset,
+    device: torch.device,
+) -> None:
+    """Write pictures of the validation images where distillation changed the student most, and the list of them.
+
+    Args:
+        folder: Where the pictures go.
+        networks: The run's networks by training.
+        evaluations: Evaluations of the networks on all of ``dataset``.
+        dataset: The validation split.
+        device: Where to predict.
+    """
+    scores = {key: iou_of(evaluation.images).nanmean(-1).nan_to_num() for key, evaluation in evaluations.items()}
+    groups = _choose(scores, len(dataset))
+    indices = [index for group in groups.values() for index in group]
+    predicted = {key: predict_images(network, dataset, indices, device) for key, network in networks.items()}
+    samples = []
+    for place, index in enumerate(indices):
+        pictures = _pictures(place, index, predicted, dataset)
+        files = {kind: f"{index}-{kind}.{_suffix(kind)}" for kind in pictures}
+        for kind, pixels in pictures.items():
+            _save(folder / files[kind], pixels)
+        group = next(name for name, group in groups.items() if index in group)
+        mean_iou = {key: float(values[index]) for key, values in scores.items()}
+        samples.append(Sample(index, _name(dataset, index), group, mean_iou, files))
+    write_json(folder / INDEX, samples)
+
+
+def sample_strips(network: Network, dataset: SegmentationDataset, device: torch.device) -> list[np.ndarray]:
+    """Return image, label and prediction side by side, ``(H, 3 W, 3)`` uint8, for a few images spread evenly."""
+    count = min(EACH, len(dataset))
+    indices = [place * len(dataset) // count for place in range(count)]
+    strips = []
+    for index, prediction in zip(indices, predict_images(network, dataset, indices, device).labels, strict=True):
+        image, label = dataset.read(index)
+        parts = [image.permute(1, 2, 0).numpy(), _colored(label, dataset), _colored(prediction, dataset)]
+        strips.append(np.asarray(_shrunk(np.concatenate(parts, axis=1), 3 * SIDE)))
+    return strips
+
+
+def _choose(scores: Mapping[str, Tensor], images: int) -> dict[str, list[int]]:
+    """Choose the images with the largest gain and the largest loss; without both students, spread them evenly."""
+    if not {"baseline", "student"} <= set(scores):
+        count = min(2 * EACH, images)
+        return {"spread": [place * images // count for place in range(count)]}
+    gain = scores["student"] - scores["baseline"]
+    order = gain.argsort(descending=True, stable=True).tolist()
+    return {
+        "gained": [index for index in order[:EACH] if gain[index] > 0],
+        "lost": [index for index in order[: -EACH - 1 : -1] if gain[index] < 0],
+    }
+
+
+def _pictures(
+    place: int, index: int, predicted: Mapping[str, Predictions], dataset: SegmentationDataset
+) -> dict[str, np.ndarray]:
+    """Return the pictures of one image by what they show; its predictions stand at ``place``."""
+    image, label = dataset.read(index)
+    pictures = {"image": image.permute(1, 2, 0).numpy(), "label": _colored(label, dataset)}
+    for key, one in predicted.items():
+        if one.noised:
+            pictures["noised"] = _grey(one.noised[place])
+        pictures[key] = _colored(one.labels[place], dataset)
+    if {"baseline", "student"} <= set(predicted):
+        before, after = (predicted[key].labels[place] for key in ("baseline", "student"))
+        pictures["difference"] = _difference(pictures["image"], label, before, after)
+    return pictures
+
+
+def _name(dataset: SegmentationDataset, index: int) -> str:
+    source = dataset.pairs[index][0]
+    return source.name if isinstance(source, Path) else str(source)
+
+
+def _colored(label: Tensor, dataset: SegmentationDataset) -> np.ndarray:
+    return color_table(dataset.spec.colors)[label.numpy()]
+
+
+def _grey(values: Tensor) -> np.ndarray:
+    low, high = torch.aminmax(values)
+    return ((values - low) / (high - low).clamp(min=1e-9) * 255).to(torch.uint8).numpy()
+
+
+def _difference(image: np.ndarray, label: Tensor, before: Tensor, after: Tensor) -> np.ndarray:
+    """Return the image in pale, coloured where the two predictions differ on pixels that are not ignored."""
+    pixels = (255 - (255 - image.astype(np.uint16)) // 3).astype(np.uint8)
+    differ = (before != after) & (label != 255)
+    for color, where in ((OTHER, differ), (BETTER, differ & (after == label)), (WORSE, differ & (before == label))):
+        pixels[where.numpy()] = color
+    return pixels
+
+
+def _suffix(kind: str) -> str:
+    """Return the format: JPEG for photographs, PNG for flat colours."""
+    return "jpg" if kind in ("image", "difference") else "png"
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    flat = path.suffix == ".png" and pixels.ndim == 3
+    small = _shrunk(pixels, SIDE, Image.Resampling.NEAREST if flat else Image.Resampling.LANCZOS)
+    if flat:  # a palette makes it small
+        small = small.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
+    options: dict[str, Any] = {} if flat else {"quality": 85}
+    write_atomically(path, lambda temporary: small.save(temporary, **options))
+
+
+def _shrunk(pixels: np.ndarray, longest: int, how: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
+    """Return the picture with a longer side of at most ``longest`` pixels."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    scale = min(1.0, longest / max(image.size))
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), how)

@@ -1,0 +1,30 @@
+"""Run a recipe, or return what it has given before."""
+
+from ladseg.measure.environment import is_main_process
+from ladseg.recipe import Recipe
+from ladseg.results import RunResults
+from ladseg.runs.finished import Log, find_finished
+
+
+def train(recipe: Recipe, log: Log = print) -> RunResults | None:
+    """Run a recipe from the check of its data to its pictures; on a folder that holds a part of it, go on from there.
+
+    Args:
+        recipe: What to run.
+        log: Takes the few lines about the progress, on the main process.
+
+    Returns:
+        What ``results.json`` holds; None in the processes of torchrun that only help.
+
+    Raises:
+        UserError: Anything a user can put right: the data, the recipe, a folder that holds another run.
+    """
+    finished = find_finished(recipe)
+    if finished is None:
+        from ladseg.runs.run import train_networks  # loads everything that trains
+
+        return train_networks(recipe, log)
+    if not is_main_process():
+        return None
+    log(f"{recipe.folder} has finished before, and {recipe.data.root} is unchanged since it was checked")
+    return finished
