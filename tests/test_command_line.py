@@ -99,6 +99,21 @@ def test_train_leaves_table_picture_and_weights_then_eval_agrees(
     assert "holds a run of another recipe (schedule.lr: 0.004 there, 0.5 now)" in capsys.readouterr().err
 
 
+def test_a_finished_run_or_comparison_loads_nothing_that_trains(scenes: Path, tmp_path: Path) -> None:
+    """It reprints its table as soon as torch is there, which is half of the time that all imports take."""
+    plain = {"distill.method": "none", "schedule.iterations": "2"}
+    trained = words(scenes, tmp_path / "run", **plain)
+    compared = ["compare", "demo", *words(scenes, tmp_path / "compared", **plain)[2:], "--methods=none", "--seeds=0"]
+    heavy = {"timm", "torchvision", "accelerate", "matplotlib", "scipy", "jinja2"}
+    code = f"import sys; from ladseg.cli import main; print(main(sys.argv[1:]), {heavy} & set(sys.modules))"
+    for arguments in (trained, compared):
+        assert main(arguments) == 0
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        assert "before" in done.stdout.splitlines()[0]
+        assert done.stdout.splitlines()[-1] == "0 set()"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

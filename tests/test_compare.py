@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ladseg.cli import main
 from ladseg.commands.report import write_comparison
+from ladseg.comparison.cells import make_cells
 from ladseg.comparison.compare import compare
 from ladseg.comparison.costs import count_costs, time_steps, total_macs, trainings_of
 from ladseg.comparison.methods import (
@@ -36,10 +37,11 @@ from ladseg.comparison.summary import mean_with_interval
 from ladseg.data import LAYOUTS, write_demo_scenes
 from ladseg.deploy.student_file import is_trained, save_student
 from ladseg.errors import RecipeError
+from ladseg.files import write_text
 from ladseg.measure.step_costs import step_macs, step_times
 from ladseg.models import list_models
 from ladseg.recipe import Distill, Recipe, Schedule, StudentSettings, TeacherSettings
-from ladseg.recipe_files import load_recipe
+from ladseg.recipe_files import dump_recipe, load_recipe
 from ladseg.report.comparison_plot import spread
 from ladseg.report.comparison_tables import compare_tables
 from ladseg.report.paper_tables import paper_rows
@@ -101,6 +103,17 @@ def test_a_teacher_by_its_model_is_the_one_of_the_command_line() -> None:
         compare(BASE, ["kd"], [0], teacher_weights="w.safetensors")
 
 
+def test_other_weights_of_the_teacher_are_refused_where_a_cell_has_finished_with_the_first(tmp_path: Path) -> None:
+    """They would be told as those of the new ones: both methods have the same name."""
+    recipe = replace(BASE, out=str(tmp_path))
+    method = make_method(recipe, "kd", classic_teacher(recipe, "deeplabv3@test_resnet", "a.safetensors"))
+    (cell,) = make_cells(recipe, [method], [0])
+    write_text(cell.folder / "recipe.yaml", dump_recipe(cell.recipe))
+    other = r"kd\+deeplabv3@test_resnet holds a run of another recipe \(teacher.weights: a.safetensors there, b.saf"
+    with pytest.raises(RecipeError, match=other):
+        compare(recipe, ["lad", "kd"], [0], "deeplabv3@test_resnet", "b.safetensors")
+
+
 def test_beside_a_classic_teacher_lad_and_self_are_of_the_students_model() -> None:
     base = replace(
         BASE, teacher=TeacherSettings(label_assisted=False, model="fcn@test_efficientnet", weights="w", iterations=3)
@@ -153,9 +166,12 @@ def test_a_trained_student_is_where_lad_warm_begins(tmp_path: Path) -> None:
 
 
 def test_what_the_teacher_sees_and_what_is_read_is_the_recipes() -> None:
-    asked = Distill(layer="backbone", alpha=0.02, class_weights="fixed", weight=5.0, tau=2.0)
-    rival = make_method(replace(BASE, distill=asked), "kd+label", default_teacher(BASE)).recipe.distill
-    assert rival == Distill(method="kd", layer="backbone", alpha=0.02, class_weights="fixed")
+    asked = Distill(method="feature", layer="backbone", alpha=0.02, class_weights="fixed", weight=5.0)
+    base = replace(BASE, distill=asked)
+    # kd reads no layer.
+    for name, layer in (("at", "backbone"), ("kd", None)):
+        rival = make_method(base, f"{name}+label", default_teacher(BASE)).recipe.distill
+        assert rival == Distill(method=name, layer=layer, alpha=0.02, class_weights="fixed")
     voc = replace(BASE, data=replace(BASE.data, layout="voc"))
     weights = make_method(voc, "cirkd", default_teacher(voc)).recipe.distill.term_weights
     assert weights == {"cirkd_pixel": 0.01, "cirkd_region": 0.01}

@@ -52,8 +52,13 @@ def compare(
     for name, seed in sorted((picked or set()) - known):
         raise RecipeError(f"--cell {name}:{seed} is not among --methods and --seeds")
 
-    log = log if is_main_process() else _silent
-    finished = _find_finished(recipe, make_cells(recipe, wanted, seeds))
+    log = log if is_main_process() else lambda line: None
+    cells = make_cells(recipe, wanted, seeds)
+    # The recipe that all methods share is the same in this folder, but --teacher and its weights may not be.
+    taught = next((cell for cell in cells if cell.method.teacher and cell.method.recipe.teacher == chosen), None)
+    if taught is not None:
+        refuse_other_recipe(taught.recipe)
+    finished = _find_finished(recipe, cells)
     if finished is not None:
         log(f"all cells have finished before, and {recipe.data.root} is unchanged since it was checked")
         return finished if is_main_process() else None
@@ -76,7 +81,3 @@ def _find_finished(recipe: Recipe, cells: Sequence[Cell]) -> ComparisonResults |
         run = cell.results
         complete &= run is not None and run.delivered.mean_iou == rows[cell.method.name].mean_iou[cell.seed]
     return results if complete and data_is_unchanged(recipe) else None
-
-
-def _silent(line: str) -> None:
-    """Take a line, and say nothing."""

@@ -11,7 +11,7 @@ from ladseg.deploy.student_file import is_trained
 from ladseg.measure.environment import describe_environment, is_main_process
 from ladseg.recipe import Recipe, TeacherSettings
 from ladseg.results import ComparisonResults, RunResults
-from ladseg.runs.finished import Log
+from ladseg.runs.finished import Log, refuse_other_recipe
 from ladseg.runs.networks import check_networks
 from ladseg.runs.preparation import Workspace, open_workspace
 from ladseg.runs.run import train_networks
@@ -76,6 +76,8 @@ def _train(cells: Sequence[Cell], workspace: Workspace, log: Log) -> None:
     for number, cell in enumerate(cells, 1):
         place = f"cell {number} of {len(cells)}: {cell.method.name}, seed {cell.seed}"
         if cell.results is not None:
+            if cell.method.name != NONE_LONG:  # its number of steps is counted, perhaps by another version
+                refuse_other_recipe(cell.recipe)
             log(f"{place}: finished before")
         else:
             log(place)

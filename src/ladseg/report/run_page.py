@@ -208,7 +208,7 @@ def _sample(run: RunRecord, sample: Sample) -> dict[str, Any]:
 
 def _plots(run: RunRecord) -> Iterator[dict[str, str]]:
     scores = {
-        role(key, run.results): [(line["step"], 100 * line["score"]) for line in lines if "score" in line]
+        role(key, run.results): [(line["step"], 100 * line["score"]) for line in lines if line.get("score") is not None]
         for key, lines in run.metrics.items()
     }
     yield {

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from ladseg.files import write_text
+from ladseg.results import to_json
 
 # Without a terminal, lines come no oftener than this many seconds.
 QUIET = 10.0
@@ -151,7 +152,7 @@ class RunLog:
         self._print(text)
 
     def _metrics(self, values: dict[str, float]) -> None:
-        self._write(0, json.dumps(values))
+        self._write(0, json.dumps(to_json(values)))
 
     def _write(self, file: int, line: str) -> None:
         if self.files:

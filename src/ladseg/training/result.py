@@ -1,10 +1,10 @@
 """What a finished training leaves beside its weights."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from ladseg.files import write_text
+from ladseg.results import from_json, to_json, write_json
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,13 @@ class FitResult:
 
 def save_result(folder: Path, result: FitResult, identity: str) -> None:
     """Mark the training in ``folder`` as finished."""
-    write_text(folder / "result.json", json.dumps({"identity": identity, **asdict(result)}, indent=2) + "\n")
+    write_json(folder / "result.json", {"identity": identity, **to_json(result)})
 
 
 def load_result(folder: Path) -> tuple[FitResult, str] | None:
-    """The result and the identity of the finished training in ``folder``; None if none has finished there."""
+    """Return result and identity of the finished training in ``folder``; None if none has finished there."""
     path = folder / "result.json"
     if not path.exists():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
-    identity = values.pop("identity")
-    return FitResult(**values), identity
+    return from_json(FitResult, values), values["identity"]
