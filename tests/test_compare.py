@@ -1,5 +1,6 @@
 """Comparisons: what the methods have in common, what they cost, and what comes out."""
 
+import functools
 import io
 import json
 import math
@@ -345,15 +346,16 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_of(scenes, tmp_path / "compare")
+    run = functools.partial(compare, plain_lengths=[1, 2], log=lambda line: None)
     methods = ["none-long", "kd", "lad", "lad-warm"]
     # The cells of one seed by another process, as it were.
-    part = compare(recipe, methods, [0, 1], only=[("lad", 1), ("kd", 1)], log=lambda line: None)
+    part = run(recipe, methods, [0, 1], only=[("lad", 1), ("kd", 1)])
     assert part is not None
-    assert [row.step_ms for row in part.methods] == [None] * 5
+    assert [row.step_ms for row in part.methods] == [None] * 6
     assert not (tmp_path / "compare/seed-0").exists()
-    results = compare(recipe, methods, [0, 1], log=lambda line: None)
+    results = run(recipe, methods, [0, 1])
     assert results is not None
-    assert [row.name for row in results.methods] == ["none", "none-long", "kd+self", "lad", "lad-warm"]
+    assert [row.name for row in results.methods] == ["none", "none-2x", "none-long", "kd+self", "lad", "lad-warm"]
     assert all(set(row.mean_iou) == {0, 1} for row in results.methods)
     rows = {row.name: row for row in results.methods}
 
@@ -374,24 +376,33 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     assert lad.step_ms is not None
     assert lad.step_ms > 0
 
+    # Judged against the seed's own plain curve: at LAD's total compute it was trained itself.
+    assert rows["none-2x"].macs == 2 * none.macs
+    assert lad.gain_at_equal_total is not None
+    assert lad.against_long is not None
+    assert lad.gain_at_equal_total == pytest.approx(lad.against_long.mean, abs=0.01)
+    step = json.loads((recipe.folder / "costs.json").read_text())["lad"]["step_macs"]["student"]
+    assert lad.compute_marginal == pytest.approx(4 * step / none.macs)
+    assert rows["lad-warm"].compute_marginal == pytest.approx(1 + lad.compute_marginal, rel=0.01)
+
     # All is done: nothing is trained again.
     with pytest.raises(RecipeError, match="holds a run"):
-        compare(replace(recipe, out=str(tmp_path / "run")), methods, [0], log=lambda line: None)
+        run(replace(recipe, out=str(tmp_path / "run")), methods, [0])
     monkeypatch.setattr("ladseg.comparison.train_cells.train_networks", None)
-    again = compare(recipe, methods, [0, 1], log=lambda line: None)
+    again = run(recipe, methods, [0, 1])
     assert again is not None
     assert replace(again, environment=results.environment) == results
     # Once the figures are written, nothing is opened either.
     write_comparison(recipe.folder, results)
     monkeypatch.setattr("ladseg.comparison.train_cells.open_workspace", None)
-    assert compare(recipe, methods, [0, 1], log=lambda line: None) == results
+    assert run(recipe, methods, [0, 1]) == results
     # What is missing, wanted beside it or changed opens it again.
     for changed in ([*methods, "cwd"], methods[1:]):
         with pytest.raises(TypeError, match="not callable"):
-            compare(recipe, changed, [0, 1], log=lambda line: None)
+            run(recipe, changed, [0, 1])
     (recipe.folder / "seed-1/lad/results.json").unlink()
     with pytest.raises(TypeError, match="not callable"):
-        compare(recipe, methods, [0, 1], log=lambda line: None)
+        run(recipe, methods, [0, 1])
 
 
 def test_tables_of_the_terminal_cut_no_figure() -> None:
@@ -424,6 +435,7 @@ def test_the_command_writes_tables_and_plot(scenes: Path, tmp_path: Path, capsys
     small = [word for key, value in SMALL.items() for word in (f"--{key}", value)]
     out = tmp_path / "compare"
     words = ["compare", "demo", *data, *small, "--out", str(out), "--seeds", "0", "--methods", "none,cwd+label"]
+    words += ["--plain-lengths", "1"]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "cwd+label" in printed
@@ -449,7 +461,7 @@ def test_two_processes_share_a_teacher(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "compare"
     words = ["compare", "demo", "--data.root", str(scenes), "--data.classes", str(scenes / "classes.txt")]
     words += [word for key, value in SMALL.items() for word in (f"--{key}", value)]
-    words += ["--out", str(out), "--methods", "kd,cwd", "--seeds", "0", "--cell"]
+    words += ["--out", str(out), "--methods", "kd,cwd", "--seeds", "0", "--plain-lengths", "1", "--cell"]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(run_in_a_process, ([*words, "kd:0"], [*words, "cwd+self:0"])))
     assert all(result.returncode == 0 for result in results), results

@@ -1,10 +1,17 @@
 """Judging against the plain curve, by hand on tables of cases."""
 
 import math
+from dataclasses import replace
 
 import pytest
+import scipy.stats
 
+from ladseg.comparison.judgement import judged
 from ladseg.comparison.plain_curve import PlainCurve, break_even_students, curves_by_seed, gains, mean_curve
+from ladseg.report.comparison_page import comparison_summary
+from ladseg.report.comparison_tables import comparison_sheets, power_remark
+from ladseg.results import TeacherCost
+from tests.made_results import comparison_results, method_row
 
 CURVE = PlainCurve([1.0, 2.0, 4.0, 8.0], [0.40, 0.44, 0.45, 0.45])
 
@@ -51,3 +58,62 @@ def test_gains_are_paired_with_the_seeds_own_curve() -> None:
     assert gains({0: 0.43}, curves, 3.0) == []
     assert mean_curve(list(curves.values())).mean_iou == pytest.approx([0.45, 0.47])
     assert curves_by_seed({}) == {}
+
+
+TEACHER = TeacherCost("label", "pspnet_r18", 1000, 2000)
+PLAIN = [
+    method_row("none", 0.40, mean_iou={0: 0.40, 1: 0.41, 2: 0.39}, macs=1000),
+    method_row("none-2x", 0.44, mean_iou={0: 0.44, 1: 0.44, 2: 0.44}, macs=2000),
+    method_row("none-4x", 0.45, mean_iou={0: 0.45, 1: 0.46, 2: 0.44}, macs=4000),
+]
+
+
+def test_a_method_is_judged_by_the_curve_of_its_seeds() -> None:
+    lad = method_row("lad", 0.46, mean_iou={0: 0.46, 1: 0.48, 2: 0.44}, macs=4000, teacher=TEACHER)
+    far = method_row("kd+r101", 0.47, mean_iou={0: 0.47, 1: 0.47, 2: 0.46}, macs=40_000, teacher=TEACHER)
+    marginal = {"none": 1000, "none-2x": 2000, "none-4x": 4000, "lad": 1000, "kd+r101": 2000}
+    rows = {row.name: row for row in judged([*PLAIN, lad, far], marginal)}
+    found = rows["lad"]
+    assert (found.compute_total, found.compute_marginal) == (4.0, 1.0)
+    assert found.gain_at_equal_total == pytest.approx((0.01 + 0.02 + 0.00) / 3)
+    assert found.gain_at_equal_marginal == pytest.approx((0.06 + 0.07 + 0.05) / 3)
+    # 0.01, 0.02 and 0: four of the eight patterns of signs sum to 0.03 or -0.03.
+    assert found.p_sign_flip == pytest.approx(4 / 8)
+    assert found.marginal_p_sign_flip == pytest.approx(2 / 8)
+    assert found.break_even_students == 1
+    expected = scipy.stats.ttest_1samp([0.01, 0.02, 0.0], 0).confidence_interval(0.95)
+    assert found.interval_t == pytest.approx((expected.low, expected.high))
+    # Beyond what was trained nothing is claimed: at ten times the curve's end there is no gain, but at the margin.
+    assert rows["kd+r101"].gain_at_equal_total is None
+    assert rows["kd+r101"].gain_at_equal_marginal == pytest.approx((0.03 + 0.03 + 0.02) / 3)
+    assert rows["kd+r101"].break_even_students == 19  # 2 + 38 / k is within the curve from k = 19 on
+    assert rows["none-4x"].gain_at_equal_total is None
+    assert rows["none-4x"].compute_total == 4.0
+
+
+def test_p_values_are_adjusted_for_the_number_of_methods() -> None:
+    six = range(6)
+    plain = [method_row("none", 0.4, mean_iou=dict.fromkeys(six, 0.4), macs=1000)]
+    good = {seed: 0.41 + 0.001 * seed for seed in six}
+    methods = [method_row(name, 0.41, mean_iou=good, macs=1000, teacher=TEACHER) for name in ("a", "b", "c")]
+    rows = judged([*plain, *methods], dict.fromkeys(("none", "a", "b", "c"), 1000))
+    assert [row.p_sign_flip for row in rows[1:]] == [pytest.approx(2 / 64)] * 3
+    assert [row.p_holm for row in rows[1:]] == [pytest.approx(6 / 64)] * 3
+
+
+def test_the_tables_say_what_a_teacher_is_worth_and_what_the_seeds_cannot_show() -> None:
+    lad = method_row("lad", 0.46, mean_iou={0: 0.46, 1: 0.48, 2: 0.44}, macs=4000, teacher=TEACHER)
+    marginal = {"none": 1000, "none-2x": 2000, "none-4x": 4000, "lad": 1000}
+    comparison = comparison_results(judged([*PLAIN, lad], marginal), seeds=[0, 1, 2])
+    sheet = comparison_sheets(comparison)[1]
+    assert [row[0] for row in sheet.rows] == ["lad"]
+    assert sheet.rows[0][1] == "4.00"
+    assert sheet.rows[0][2].startswith("+1.00 [")
+    remark = power_remark(comparison)
+    assert remark is not None
+    assert "3 seeds can't give p < 0.05" in remark
+    assert "use 6 or more" in remark
+    sentences = comparison_summary(comparison)
+    assert any("'lad' is +1.00 points from the plain student of equal total compute" in text for text in sentences)
+    six = replace(lad, mean_iou=dict.fromkeys(range(6), 0.5), gain_at_equal_total=0.1)
+    assert power_remark(comparison_results([six])) is None

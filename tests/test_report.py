@@ -43,7 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     data = ["--data.root", str(top / "scenes"), "--data.classes", str(top / "scenes/classes.txt"), *small]
     assert main(["train", "demo", *data, "--out", str(top / "run")]) == 0
     assert main(["train", "demo", *data, "--out", str(top / "plain"), "--distill.method", "none"]) == 0
-    methods = ["--methods", "none,none-long,lad", "--seeds", "0"]
+    methods = ["--methods", "none,none-long,lad", "--seeds", "0", "--plain-lengths", "1"]
     assert main(["compare", "demo", *data, "--out", str(top / "comparison"), *methods]) == 0
     return {name: top / name for name in ("run", "plain", "comparison")}
 

@@ -325,6 +325,20 @@ class MethodRow:
         step_memory: Bytes that the step needs; None if unknown.
         student: The delivered network.
         teacher: The network that it learns from; None without one.
+        last_mean: Mean of the mIoU after the last step, where ``mean`` is that of the best evaluation.
+        compute_total: ``macs`` as a multiple of those of ``none``.
+        compute_marginal: The same of one more student, when its teacher is there.
+        gain_at_equal_total: Mean over seeds of the mIoU minus that of the seed's own plain curve at ``compute_total``;
+            None where the curve does not reach so far, and for the student alone. So with the following.
+        gain_at_equal_marginal: The same at ``compute_marginal``.
+        break_even_students: Number of students from which their common teacher has paid for itself; None if no number.
+        p_sign_flip: Two-sided p of the exact sign-flip test of ``gain_at_equal_total``.
+        p_holm: ``p_sign_flip`` adjusted for the number of methods.
+        interval_t: 95 % interval of ``gain_at_equal_total`` by Student's t.
+        interval_bca: The same by the BCa bootstrap over seeds.
+        smallest_effect: The gain that so many seeds of this spread would have shown in four of five cases.
+        marginal_p_sign_flip: As ``p_sign_flip``, of ``gain_at_equal_marginal``.
+        marginal_interval_t: As ``interval_t``, of ``gain_at_equal_marginal``.
     """
 
     name: str
@@ -340,6 +354,19 @@ class MethodRow:
     step_memory: int | None
     student: NetworkCost
     teacher: TeacherCost | None
+    last_mean: float | None = None
+    compute_total: float | None = None
+    compute_marginal: float | None = None
+    gain_at_equal_total: float | None = None
+    gain_at_equal_marginal: float | None = None
+    break_even_students: int | None = None
+    p_sign_flip: float | None = None
+    p_holm: float | None = None
+    interval_t: tuple[float, float] | None = None
+    interval_bca: tuple[float, float] | None = None
+    smallest_effect: float | None = None
+    marginal_p_sign_flip: float | None = None
+    marginal_interval_t: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

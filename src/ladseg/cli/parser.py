@@ -165,6 +165,14 @@ def seeds(word: str) -> list[int]:
     return numbers
 
 
+def lengths(word: str) -> list[int]:
+    """Type of a list of lengths of training, as multiples of the schedule."""
+    found = word.split(",")
+    if not all(length.isascii() and length.isdigit() and int(length) > 0 for length in found):
+        raise argparse.ArgumentTypeError(f"'{word}' is not a list of whole multiples, such as 1,2,4,8")
+    return sorted({1, *map(int, found)})
+
+
 def cell(word: str) -> tuple[str, int]:
     """Type of one training of a comparison."""
     method, _, seed = word.rpartition(":")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ladseg.cli.parser import Commands, cell, seeds
+from ladseg.cli.parser import Commands, cell, lengths, seeds
 from ladseg.cli.terminal import print_tables
 
 
@@ -35,9 +35,9 @@ def add_commands(command: Commands) -> None:
         "train several methods with several seeds and set them side by side; again to resume",
         takes_recipe_keys=True,
         resumes=True,
-        epilog="A method is none, none-long (none for all that LAD computes), lad, lad-warm (LAD from the trained\n"
-        "plain student) or a method of docs/methods.md. A distiller may name its teacher: kd+label,\n"
-        "kd+self (the student's network without a label), kd+MODEL.\n"
+        epilog="A method is none, none-4x (none for 4 times the steps), none-long (for all that LAD computes), lad,\n"
+        "lad-warm (LAD from the trained plain student) or a method of docs/methods.md. A distiller may name its\n"
+        "teacher: kd+label, kd+self (the student's network without a label), kd+MODEL.\n"
         "Every key of a recipe can be set here too, such as --schedule.iterations 1000.",
     )
     compare.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
@@ -45,6 +45,13 @@ def add_commands(command: Commands) -> None:
         "--methods", metavar="A,B,C", default="none,none-long,lad", help="(default: none,none-long,lad)"
     )
     compare.add_argument("--seeds", metavar="0,1,2", default="0,1,2", type=seeds, help="(default: 0,1,2)")
+    compare.add_argument(
+        "--plain-lengths",
+        metavar="1,2,4,8",
+        default="1,2,4,8",
+        type=lengths,
+        help="the plain curve: train the student alone for these multiples of the schedule too (default: 1,2,4,8)",
+    )
     compare.add_argument("--teacher", metavar="MODEL", help="the teacher of distillers that name none (default: self)")
     compare.add_argument("--teacher-weights", metavar="FILE", help="pretrained weights that it starts from")
     compare.add_argument(
@@ -128,6 +135,7 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
         known.teacher,
         known.teacher_weights,
         known.cell,
+        plain_lengths=known.plain_lengths,
     )
     if results is not None:
         write_comparison(folder, results)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ladseg.comparison.methods import NONE_LONG, Method
+from ladseg.comparison.methods import NONE, Method
 from ladseg.recipe import Recipe
 from ladseg.results import RESULTS, RunResults, read_if_complete
 
@@ -34,8 +34,8 @@ class Cell:
 
     @property
     def shared(self) -> dict[str, Path]:
-        """Folders of the trainings that the cells of one seed share; ``none-long`` trains longer and shares none."""
-        if self.method.name == NONE_LONG:
+        """Folders of the trainings that the cells of one seed share; a longer plain training shares none."""
+        if self.method.teacher is None and self.method.name != NONE:
             return {}
         beside = self.folder.parent
         shared = {"baseline": beside / "baseline"}

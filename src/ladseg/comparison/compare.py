@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ladseg.comparison.cells import Cell, make_cells
-from ladseg.comparison.methods import NONE, classic_teacher, default_teacher, make_method
+from ladseg.comparison.methods import PLAIN_LENGTHS, classic_teacher, default_teacher, make_method, plain_words
 from ladseg.errors import RecipeError
 from ladseg.measure.environment import is_main_process
 from ladseg.recipe import Recipe
@@ -20,6 +20,7 @@ def compare(
     teacher_weights: str | None = None,
     only: Sequence[tuple[str, int]] | None = None,
     log: Log = print,
+    plain_lengths: Sequence[int] = PLAIN_LENGTHS,
 ) -> ComparisonResults | None:
     """Train the cells of a comparison that have not finished, and summarize those that have.
 
@@ -32,6 +33,8 @@ def compare(
         only: The cells to train in this process; None for all. Cells that other processes or machines have finished in
             the same folder count too.
         log: Takes the lines about the progress, on the main process.
+        plain_lengths: Lengths of the plain curve that all methods are judged against, as multiples of the schedule;
+            each is a training of the student alone with its own full decay.
 
     Returns:
         The figures; None in the processes of torchrun that only help.
@@ -45,7 +48,7 @@ def compare(
     if teacher_weights and not teacher:
         raise RecipeError("--teacher-weights are those of a classic teacher; name its network with --teacher")
     chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
-    made = (make_method(recipe, word, chosen) for word in [NONE, *methods])
+    made = (make_method(recipe, word, chosen) for word in [*plain_words(plain_lengths), *methods])
     wanted = list({method.name: method for method in made}.values())  # two words may name one
     picked = None if only is None else {(make_method(recipe, word, chosen).name, seed) for word, seed in only}
     known = {(method.name, seed) for method in wanted for seed in seeds}

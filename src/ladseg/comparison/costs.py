@@ -73,6 +73,18 @@ def total_macs(method: Method, cost: MethodCost) -> int:
     return sum(macs * _steps(method.recipe)[key] for key, macs in cost.step_macs.items())
 
 
+def marginal_macs(method: Method, cost: MethodCost) -> int:
+    """Return the multiply-accumulates of one more student, when its teacher is there.
+
+    A student that starts from the trained plain student needs one of its own; what a distiller learns on the teacher
+    alone (the first stage of MasKD) is there with the teacher.
+    """
+    if method.teacher is None:
+        return total_macs(method, cost)
+    keys = ["student", *(["baseline"] if method.recipe.distill.warm_start else [])]
+    return sum(cost.step_macs[key] * _steps(method.recipe)[key] for key in keys)
+
+
 def starts_from_baseline(recipe: Recipe) -> bool:
     """Return whether the teacher or the distilled student starts from the trained plain student."""
     return recipe.teacher_starts_warm or recipe.distill.warm_start

@@ -1,6 +1,8 @@
 """The methods of ``ladseg compare``, each as a recipe."""
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ladseg.distillation_methods import METHODS as DISTILLERS
@@ -9,6 +11,10 @@ from ladseg.recipe import Distill, Recipe, TeacherSettings
 
 # The student alone; and the student alone, trained with the total compute of LAD.
 NONE, NONE_LONG = "none", "none-long"
+# The student alone, trained for so many times the steps: none-2x, none-4x ...
+NONE_TIMES = re.compile(r"none-([1-9]\d*)x")
+# The lengths of the plain curve that a comparison trains, as multiples of the schedule.
+PLAIN_LENGTHS = (1, 2, 4, 8)
 # LAD as the recipe says; and LAD that starts from the trained student alone.
 LAD, LAD_WARM = "lad", "lad-warm"
 RIVALS = tuple(name for name in DISTILLERS if name != "none")
@@ -23,8 +29,8 @@ class Method:
 
     Attributes:
         name: Unique in the comparison, such as ``kd+self``.
-        recipe: It differs from those of the other methods in teacher and distillation alone, and for ``none-long`` in
-            the number of steps.
+        recipe: It differs from those of the other methods in teacher and distillation alone; those of the student
+            alone differ in the number of steps.
         teacher: Name of the teacher's training, which the methods of one seed share; None without a teacher.
     """
 
@@ -38,7 +44,8 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
 
     Args:
         base: The recipe that all methods share.
-        word: One of ``METHODS``. A distiller may name its teacher: ``kd+label`` is label-assisted, ``kd+self`` the
+        word: One of ``METHODS``, or ``none-4x`` for any number: the student alone for so many times the steps. A
+            distiller may name its teacher: ``kd+label`` is label-assisted, ``kd+self`` the
             student's own network, which sees no label and is trained for as many passes as the label-assisted one,
             ``kd+MODEL`` any other network.
         teacher: The teacher of a distiller that names none, or its model.
@@ -47,6 +54,9 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
         RecipeError: No such method.
     """
     name, plus, own = word.partition("+")
+    if times := NONE_TIMES.fullmatch(word):
+        plain = Method(word, replace(base, distill=Distill(method="none")), None)
+        return lengthened(plain, int(times[1]) * base.schedule.iterations)
     if name not in METHODS or (plus and name not in RIVALS):
         raise RecipeError(f"--methods: no method is called '{word}'{nearest(name, METHODS)}")
     if plus and not own:
@@ -80,6 +90,16 @@ def from_own_weights(method: Method) -> Method:
     teacher = replace(method.recipe.teacher, warm_start=False, weights=None)
     distill = replace(method.recipe.distill, warm_start=False)
     return replace(method, recipe=replace(method.recipe, teacher=teacher, distill=distill))
+
+
+def is_on_plain_curve(name: str) -> bool:
+    """Return whether a method is the student alone, trained as ever but for some number of steps."""
+    return name in (NONE, NONE_LONG) or NONE_TIMES.fullmatch(name) is not None
+
+
+def plain_words(lengths: Sequence[int]) -> list[str]:
+    """Return the methods of the plain curve: ``none``, and ``none-Nx`` for the other lengths, ascending."""
+    return [NONE, *(f"none-{times}x" for times in sorted(set(lengths)) if times != 1)]
 
 
 def lengthened(method: Method, iterations: int) -> Method:

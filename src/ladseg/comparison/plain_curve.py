@@ -61,7 +61,7 @@ def mean_curve(curves: Sequence[PlainCurve]) -> PlainCurve:
 
 
 def gains(by_seed: Mapping[int, float], curves: Mapping[int, PlainCurve], compute: float) -> list[float]:
-    """Return each seed's mIoU minus that of its own plain curve at ``compute``; empty where the curve does not reach."""
+    """Return each seed's mIoU minus its own plain curve's at ``compute``; empty where the curve does not reach."""
     pairs = [(value, curves[seed].at(compute)) for seed, value in by_seed.items() if seed in curves]
     return [value - plain for value, plain in pairs if plain is not None]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from scipy.special import stdtrit
 
-from ladseg.comparison.costs import Costs, starts_from_baseline, total_macs
+from ladseg.comparison.costs import Costs, marginal_macs, starts_from_baseline, total_macs
+from ladseg.comparison.judgement import judged
 from ladseg.comparison.methods import NONE, NONE_LONG, Method
 from ladseg.recipe import Recipe
 from ladseg.results import ComparisonResults, Environment, MeanInterval, MethodCost, MethodRow, RunResults, TeacherCost
@@ -50,8 +51,10 @@ def summarize(
                 step_memory=cost.time.memory if cost.time else None,
                 student=cost.student,
                 teacher=_teacher(method, cost),
+                last_mean=_mean(run.delivered.last_mean_iou for run in finished.values()),
             )
         )
+    rows = judged(rows, {method.name: marginal_macs(method, costs[method.name]) for method in methods})
     return ComparisonResults(
         name=recipe.name,
         student=recipe.student.model,
@@ -98,6 +101,6 @@ def _seconds_before(method: Method, run: RunResults) -> float:
     return run.networks["teacher"].seconds + (run.networks["student"].first_stage_seconds or 0.0) + start
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    known = list(values)
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
     return statistics.mean(known) if known else None

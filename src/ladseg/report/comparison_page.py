@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ladseg.report.comparison_tables import LEGEND, comparison_sheets, format_difference
+from ladseg.report.comparison_tables import comparison_sheets, format_difference, legend, power_remark
 from ladseg.report.page import file_uri, machine, render
 from ladseg.results import ComparisonResults, MethodRow
 
@@ -20,7 +20,7 @@ def comparison_page(comparison: ComparisonResults, plot: Path, recipe: str) -> s
         name=comparison.name,
         summary=comparison_summary(comparison),
         sheets=comparison_sheets(comparison),
-        legend=LEGEND,
+        legend=legend(comparison),
         plot=file_uri(plot),
         command=comparison.environment.command,
         machine=machine(comparison.environment),
@@ -40,7 +40,22 @@ def comparison_summary(comparison: ComparisonResults) -> list[str]:
     sentences = [f"{lead}; against the student alone {against} points." if against else f"{lead}."]
     if {"lad", "none-long"} <= set(finished):
         sentences.append(_against_long(finished["lad"], finished["none-long"]))
-    return sentences
+    sentences += [_worth(row) for row in finished.values() if row.gain_at_equal_total is not None]
+    return [*sentences, *filter(None, [power_remark(comparison)])]
+
+
+def _worth(row: MethodRow) -> str:
+    """Return a sentence on what a method is worth beside the plain curve."""
+    total, margin = row.gain_at_equal_total, row.gain_at_equal_marginal
+    assert total is not None
+    sentence = f"'{row.name}' is {100 * total:+.2f} points from the plain student of equal total compute"
+    if margin is not None:
+        sentence += f", and {100 * margin:+.2f} from that of one more student's compute"
+    if row.break_even_students is None:
+        return f"{sentence}; its teacher does not pay for itself here, for any number of students."
+    if row.break_even_students == 1:
+        return f"{sentence}; its teacher pays for itself with the first student."
+    return f"{sentence}; its teacher has paid for itself from {row.break_even_students} students on."
 
 
 def _against_long(lad: MethodRow, longer: MethodRow) -> str:

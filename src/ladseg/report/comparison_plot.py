@@ -14,7 +14,7 @@ GAP = 0.045
 def save_compare_plot(path: Path, comparison: ComparisonResults) -> None:
     """Draw mean mIoU with its standard deviation against total training compute, a point a method.
 
-    A line joins ``none`` and ``none-long``: a method above it is better than longer training.
+    The dashed line is the plain curve; a method above it is worth more than longer training.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

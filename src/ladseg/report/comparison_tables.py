@@ -5,8 +5,18 @@ from rich.table import Table
 from ladseg.report.sheet import Sheet
 from ladseg.results import ComparisonResults, MeanInterval, MethodRow
 
+# Below this p, a gain counts as shown.
+LEVEL = 0.05
 ACCURACY = ("method", "mIoU %", "n", "against none (95 %)", "MACs", "x none")
 COST = ("method", "teacher M", "teacher GMACs", "teacher s", "student s", "step ms", "x none", "MB")
+JUDGEMENT = ("method", "compute x", "gain (95 %)", "p", "p Holm", "margin x", "gain there (95 %)", "students")
+JUDGEMENT_LEGEND = (
+    "The plain curve is the student alone at several lengths of training. Compute x: all that was trained for this "
+    "student, as a multiple of none. Gain: mIoU points above the seed's own plain curve at that compute, with "
+    "Student's t interval; p by the exact sign-flip test, then adjusted by Holm for the number of methods. Margin x: "
+    "one more student when its teacher is there, and the gain at that compute. Students: the number from which their "
+    "common teacher has paid for itself. 'beyond': the curve was not trained so far."
+)
 LEGEND = (
     "mIoU: best evaluation on val, mean ± standard deviation over n seeds. Against none: mean difference of equal "
     "seeds and its 95 % interval by Student's t. MACs: multiply-accumulates, forward and backward, of everything that "
@@ -23,17 +33,39 @@ def comparison_sheets(comparison: ComparisonResults) -> list[Sheet]:
         f"{comparison.name}: {comparison.student} ({none.student.parameters / 1e6:.2f} M parameters, "
         f"{none.student.macs / 1e9:.2f} GMACs), {comparison.iterations} steps"
     )
-    return [
+    sheets = [
         Sheet(title, ACCURACY, [_accuracy(row, none) for row in comparison.methods]),
         Sheet("What it costs", COST, [_cost(row, none) for row in comparison.methods]),
     ]
+    judged = [row for row in comparison.methods if row.teacher is not None and row.compute_total is not None]
+    if judged:
+        sheets.insert(1, Sheet("Against the plain student of equal compute", JUDGEMENT, [_judged(r) for r in judged]))
+    return sheets
+
+
+def power_remark(comparison: ComparisonResults) -> str | None:
+    """Return a sentence on what so few seeds cannot show; None where there are enough."""
+    seeds = min((len(row.mean_iou) for row in comparison.methods if row.gain_at_equal_total is not None), default=None)
+    if seeds is None or 2 / 2**seeds < LEVEL:
+        return None
+    needed = next(count for count in range(1, 99) if 2 / 2**count < LEVEL)
+    return (
+        f"{seeds} seed{'s' * (seeds != 1)} can't give p < {LEVEL} in a two-sided sign-flip test, whatever they show: "
+        f"use {needed} or more (--seeds {','.join(map(str, range(needed)))})."
+    )
 
 
 def compare_tables(comparison: ComparisonResults) -> list[Table]:
     """Return the tables for the terminal, with what their columns mean."""
     tables = [sheet.terminal() for sheet in comparison_sheets(comparison)]
-    tables[-1].caption, tables[-1].caption_justify, tables[-1].caption_style = LEGEND, "left", "none"
+    tables[-1].caption, tables[-1].caption_justify, tables[-1].caption_style = legend(comparison), "left", "none"
     return tables
+
+
+def legend(comparison: ComparisonResults) -> str:
+    """Return what the columns mean, and what the number of seeds cannot show."""
+    judged = any(row.teacher is not None and row.compute_total is not None for row in comparison.methods)
+    return " ".join(filter(None, (LEGEND, JUDGEMENT_LEGEND if judged else None, power_remark(comparison))))
 
 
 def compare_markdown(comparison: ComparisonResults) -> str:
@@ -44,7 +76,7 @@ def compare_markdown(comparison: ComparisonResults) -> str:
         f"Measured on {environment.gpu or environment.processor} ({environment.threads} threads), "
         f"torch {environment.packages['torch']}, by `{environment.command}`.\n"
     )
-    return "\n".join([f"# {comparison.name}: methods compared\n", *sheets, f"{LEGEND}\n", measured])
+    return "\n".join([f"# {comparison.name}: methods compared\n", *sheets, f"{legend(comparison)}\n", measured])
 
 
 def compare_latex(comparison: ComparisonResults) -> str:
@@ -69,6 +101,31 @@ def _accuracy(row: MethodRow, none: MethodRow) -> list[str]:
         f"{row.macs:.2e}",
         f"{row.macs / none.macs:.2f}",
     ]
+
+
+def _judged(row: MethodRow) -> list[str]:
+    assert row.compute_total is not None
+    assert row.compute_marginal is not None
+    return [
+        row.name,
+        f"{row.compute_total:.2f}",
+        _gain(row.gain_at_equal_total, row.interval_t),
+        _p(row.p_sign_flip),
+        _p(row.p_holm),
+        f"{row.compute_marginal:.2f}",
+        _gain(row.gain_at_equal_marginal, row.marginal_interval_t),
+        "none" if row.break_even_students is None else str(row.break_even_students),
+    ]
+
+
+def _gain(gain: float | None, interval: tuple[float, float] | None) -> str:
+    if gain is None:
+        return "beyond"
+    return format_difference(MeanInterval(gain, *(interval or (None, None))))
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _cost(row: MethodRow, none: MethodRow) -> list[str]:
