@@ -90,7 +90,8 @@ class TeacherSettings:
         output_stride: As for the student.
         features: As for the student.
         aux_weight: Weight of the training-only heads' loss; null takes the model's own.
-        input_layer: Path of the layer that takes the image, where it is not found; the label's channel is added to it.
+        input_layer: Path of the layer that the label's channel is added to, a list of several, or stem for a label
+            stem; null finds them.
         warm_start: Start from the trained plain student; null does so where there is one and it is the same model.
         alpha: Strength of the pixel noise (Eq. 5).
         class_weights: random: N(0,1) per image and class, as the paper has it; fixed: one ramp over the classes, which
@@ -111,7 +112,7 @@ class TeacherSettings:
     output_stride: int | None = None
     features: str | None = None
     aux_weight: float | None = None
-    input_layer: str | None = None
+    input_layer: list[str] | str | None = None
     warm_start: bool | None = None
     alpha: float = 0.01
     class_weights: ClassWeights = "fixed"

@@ -311,7 +311,7 @@ def test_each_pixel_of_the_new_channel_has_a_weight_of_its_own() -> None:
     torch.testing.assert_close(stem(image), F.conv2d(image, weight, stride=2))
 
 
-def test_an_input_that_is_no_image_is_told_so_and_may_be_named() -> None:
+def test_an_input_that_is_no_image_is_told_so_or_left_as_it_is() -> None:
     class Normalised(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -320,10 +320,10 @@ def test_an_input_that_is_no_image_is_told_so_and_may_be_named() -> None:
         def forward(self, image: Tensor) -> Tensor:
             return self.stem(image / 255 - 0.5)
 
-    with pytest.raises(ModelError, match=r"no input layer found in Normalised.*input_layer: \"encoder.conv1\""):
-        widen_input(Normalised())
-    with pytest.raises(ModelError, match=r"'stem\.1' of Normalised takes 12 channels that are not the pixels"):
+    with pytest.raises(ModelError, match=r"Normalised takes no image of 4 channels .*set input_layer: stem$"):
         widen_input(Normalised(), input_layer="stem.1")
+    network = widen_input(Normalised())
+    assert network(torch.zeros(1, 4, 64, 64)).shape == (1, 5, 32, 32)
 
 
 def test_the_users_own_paths_lead_into_an_adapted_network() -> None:

@@ -18,7 +18,7 @@ def try_sizes(module: nn.Module) -> tuple[int, Tensor, Any]:
     """The smallest divisor whose multiples the network takes, an image of such, and what it returned; no trace is left.
 
     Raises:
-        Exception: What the network itself raised at the first size, if it takes none.
+        Exception: What the network itself raised at the last size, the roundest, if it takes none.
     """
     errors: list[Exception] = []
     with trial_run(module):
@@ -28,7 +28,7 @@ def try_sizes(module: nn.Module) -> tuple[int, Tensor, Any]:
                 return divisor, image, module(image.clone())
             except Exception as error:  # anyone's code
                 errors.append(error)
-    raise errors[0]
+    raise errors[-1]
 
 
 @contextmanager
@@ -76,6 +76,7 @@ def size_divisor(backbone: nn.Module, name: str) -> int:
 
 def _zeros(module: nn.Module, divisor: int) -> Tensor:
     """An image of zeros about 128 a side, both sides odd multiples of the divisor and unequal."""
-    height, width = (((side // divisor) | 1) * divisor for side in (128, 160))
+    height = ((128 // divisor) | 1) * divisor
+    width = height + 2 * divisor * max(1, 16 // divisor)
     parameter = next(module.parameters(), torch.empty(0))
     return torch.zeros(1, 3, height, width, device=parameter.device, dtype=parameter.dtype)

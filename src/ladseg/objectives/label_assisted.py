@@ -1,5 +1,6 @@
 """The label-assisted network: any segmentation network that sees the noised label as a fourth channel."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -22,7 +23,7 @@ class LabelAssisted(nn.Module):
         ignore: ``"class"`` or ``"zero"``.
         ignore_index: The label of pixels that don't count.
         slice_std: Standard deviation of the new input weights, or ``"match"``; see :func:`ladseg.widen_input`.
-        input_layer: Path of the first convolution, where it can't be found.
+        input_layer: Path of the layer to widen, several, or ``"stem"``; see :func:`ladseg.widen_input`.
         generator: Source of the new input weights; None is torch's global one.
     """
 
@@ -36,7 +37,7 @@ class LabelAssisted(nn.Module):
         ignore: Literal["class", "zero"] = "class",
         ignore_index: int = 255,
         slice_std: float | Literal["match"] = 0.1,
-        input_layer: str | None = None,
+        input_layer: str | Sequence[str] | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
