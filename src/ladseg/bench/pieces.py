@@ -1,4 +1,4 @@
-"""What LAD adds to the networks' passes, piece by piece.
+"""Measure the operations that LAD adds to the networks' passes.
 
 Beside plainer forms; beside the operations that no form can do without, by torch's own kernels; and beside a copy of
 the bytes that are read and written.
@@ -31,7 +31,7 @@ TAU = 4.0
 
 
 def bench_pieces(setting: Setting) -> list[dict[str, Any]]:
-    """Pieces at few and at many classes.
+    """Measure each operation with few and with many classes.
 
     Returns:
         Rows of ``piece``, ``classes``, ``forms`` (milliseconds by name, ours first), ``floor``, milliseconds of what
@@ -52,7 +52,7 @@ def bench_pieces(setting: Setting) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Ways to do the same, ours first; what none can do without; bytes that must be read and written."""
+    """Forms of one operation, ours first; the part that no form can avoid; bytes that must be read and written."""
 
     forms: dict[str, Work]
     floor: Work
@@ -81,7 +81,7 @@ def _label(setting: Setting, classes: int) -> Tensor:
 
 
 def _noise(label: Tensor, classes: int) -> _Piece:
-    """Eq. 5: a number is drawn for each pixel. Label and noise are read, noise and sum are written."""
+    """Return Eq. 5, which draws a number for each pixel: label and noise are read, noise and sum are written."""
     noise = LabelNoise(classes, ALPHA)
 
     def class_loop() -> Tensor:
@@ -102,7 +102,7 @@ def _noise(label: Tensor, classes: int) -> _Piece:
 
 
 def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> _Piece:
-    """Loss and gradient, which is the softmax of upsampled scores, less the label, brought down again.
+    """Return the loss and its gradient, the softmax of the upsampled scores minus the label, downsampled again.
 
     Each of the maps is written and read.
     """
@@ -134,7 +134,7 @@ def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> _Piece:
 
 
 def _cwd(setting: Setting, classes: int) -> _Piece:
-    """Loss and the student's gradient, which is the difference of the softmaxes of both.
+    """Return the loss and the student's gradient, the difference of the two softmaxes.
 
     Both are read twice, for sums first; one is written.
     """
@@ -152,7 +152,7 @@ def _cwd(setting: Setting, classes: int) -> _Piece:
 
 
 class _SlopeAlone(torch.autograd.Function):
-    """CWD's gradient for a loss of 0: a loss has to come to torch's autograd so."""
+    """CWD's gradient alone, with a loss of 0, as autograd needs a loss to start from."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class _SlopeAlone(torch.autograd.Function):
 
 
 def _logits(setting: Setting, classes: int) -> Tensor:
-    """As networks give them here: channels_last."""
+    """Return random logits in channels_last, as the networks give them."""
     height, width = (-(-side // STRIDE) for side in setting.size)
     logits = torch.randn(setting.batch_size, classes, height, width, device=setting.device)
     return logits.contiguous(memory_format=torch.channels_last).requires_grad_()

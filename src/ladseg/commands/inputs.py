@@ -1,4 +1,4 @@
-"""What ``ladseg predict`` is given: files, folders, patterns; and what each one's predictions are called."""
+"""Find the files that ``ladseg predict`` is to predict, and name their predictions."""
 
 import glob
 from collections import Counter
@@ -17,8 +17,8 @@ class Input:
     """One file to predict.
 
     Attributes:
-        path: Where it is.
-        name: Of its predictions, without suffix; with the subfolders that it has below what the user named.
+        path: The file.
+        name: Name of its predictions without suffix, with the subfolders below the folder that the user named.
     """
 
     path: Path
@@ -30,17 +30,17 @@ class Input:
 
 
 def find_inputs(words: Sequence[str]) -> list[Input]:
-    """The files that the words name, in their order, those of a folder or pattern by name.
+    """Return the files that the arguments name, in the order of the arguments; those of a folder or pattern sorted.
 
     Args:
         words: Files of any suffix; folders, whose images are taken from all levels; patterns with ``*``, ``?``, ``**``.
 
     Raises:
-        DataError: A word names nothing, or two files would have their predictions under one name.
+        DataError: An argument names no file, or the predictions of two files would have the same name.
     """
     found = [pair for word in words for pair in _named_by(word)]
     stems = Counter(relative.with_suffix("") for _, relative in found)
-    # Only where a.jpg and a.png meet, the suffix stays.
+    # The suffix is kept only where the names would be equal otherwise, such as a.jpg and a.png.
     inputs = [
         Input(path, relative if stems[relative.with_suffix("")] > 1 else relative.with_suffix(""))
         for path, relative in found
@@ -55,7 +55,7 @@ def find_inputs(words: Sequence[str]) -> list[Input]:
 
 
 def _named_by(word: str) -> list[tuple[Path, PurePath]]:
-    """Files, and their paths relative to what the user named."""
+    """Return files, and their paths relative to what the user named."""
     path = Path(word)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
@@ -71,7 +71,7 @@ def _named_by(word: str) -> list[tuple[Path, PurePath]]:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folders of a pattern before its first wildcard."""
+    """Return the folders of a pattern before its first wildcard."""
     parts = []
     for part in pattern.parts[:-1]:
         if glob.has_magic(part):

@@ -1,4 +1,4 @@
-"""Predict images and videos with a delivered network, and write what it sees in them."""
+"""Predict images and videos with a delivered network, and write masks and overlays."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -37,7 +37,7 @@ def predict(
 
     Args:
         weights: The ``student.safetensors`` of a run.
-        words: Files, folders and patterns; see :func:`ladseg.delivery.find_inputs`.
+        words: Files, folders and patterns; see :func:`ladseg.commands.inputs.find_inputs`.
         out: Where to.
         how: How to predict.
         shares: Write the probabilities of all classes of images too: float16 ``(C, H, W)`` as ``probabilities``, and
@@ -79,14 +79,14 @@ def _predict_image(student: Student, item: Input, out: Path, how: Inference, sha
             lambda temporary: np.savez_compressed(temporary, probabilities=halves, class_names=names),
         )
     else:
-        ids = student.predict(image, how).to(torch.uint8)  # an eighth, beside a large image
+        ids = student.predict(image, how).to(torch.uint8)  # an eighth of the memory of int64
     write_atomically(_file(out, MASKS, item, ".png"), mask_image(ids, student.colors).save)
     blended = Image.fromarray(overlay(image, ids, student.colors))
     write_atomically(_file(out, OVERLAYS, item, ".jpg"), lambda temporary: blended.save(temporary, quality=90))
 
 
 def _predict_video(student: Student, item: Input, out: Path, how: Inference) -> None:
-    """As a stream: one frame at a time."""
+    """Predict a video as a stream, one frame at a time."""
 
     def write(temporary: Path) -> None:
         with open_video(item.path) as (frames, rate, count), ExitStack() as stack:
@@ -108,7 +108,7 @@ def _predict_video(student: Student, item: Input, out: Path, how: Inference) -> 
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Without Pillow's limit of 179 million pixels, which is there for images that a stranger made to fill memory."""
+    """Lift Pillow's limit of 179 million pixels, which protects from images that are made to fill memory."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield

@@ -1,4 +1,4 @@
-"""Frames of a video in and out, by PyAV."""
+"""Read and write the frames of a video with PyAV."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ DEFAULT_RATE = Fraction(25)
 
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[Iterator[np.ndarray], Fraction, int]]:
-    """The frames ``(H, W, 3)`` uint8 RGB of the first video stream, their rate in 1/s, and how many there may be.
+    """Open the first video stream: its frames ``(H, W, 3)`` uint8 RGB, their rate in 1/s, and their estimated number.
 
     Raises:
-        FileError: Not a video that can be read, or one that breaks off.
+        FileError: The file is not a readable video, or is truncated.
         ModelError: PyAV is not installed.
     """
     av = _av()
@@ -34,7 +34,7 @@ def open_video(path: Path) -> Iterator[tuple[Iterator[np.ndarray], Fraction, int
 
 
 class VideoWriter:
-    """An MP4 file, frame by frame; sides are cut to even numbers, as its format wants them.
+    """Writes an MP4 file frame by frame; odd heights and widths are cut by one pixel, as the format requires.
 
     Args:
         path: The file.
@@ -51,12 +51,12 @@ class VideoWriter:
         self.stream.height, self.stream.width, self.stream.pix_fmt = self.height, self.width, "yuv420p"
 
     def write(self, pixels: np.ndarray) -> None:
-        """Add a frame ``(H, W, 3)`` uint8."""
+        """Append a frame ``(H, W, 3)`` uint8."""
         inside = np.ascontiguousarray(pixels[: self.height, : self.width])
         self.container.mux(self.stream.encode(self.av.VideoFrame.from_ndarray(inside, format="rgb24")))
 
     def close(self) -> None:
-        """Write what is still under way, and the end of the file."""
+        """Write the frames that are still being encoded, and the end of the file."""
         self.container.mux(self.stream.encode())
         self.container.close()
 

@@ -1,4 +1,4 @@
-"""Where a run's numbers were made."""
+"""Describe where figures are made."""
 
 import os
 import platform
@@ -37,7 +37,7 @@ def describe_environment(seed: int | None = None) -> Environment:
 
 
 def _command(words: Sequence[str]) -> str:
-    """As it can be typed again, wherever ladseg is installed."""
+    """Return the command line as it can be typed again wherever ladseg is installed."""
     program = Path(words[0])
     is_ladseg = program.name == "ladseg" or (program.name, program.parent.name) == ("__main__.py", "ladseg")
     return shlex.join(["ladseg" if is_ladseg else words[0], *words[1:]])
@@ -61,5 +61,5 @@ def _git_commit() -> str | None:
 
 
 def is_main_process() -> bool:
-    """Whether this is the one process, or the first under torchrun."""
+    """Return whether this is the only process, or the first one under torchrun."""
     return int(os.environ.get("RANK", "0")) == 0

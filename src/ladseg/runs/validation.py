@@ -26,7 +26,7 @@ DRAWS, STABILITY_IMAGES = 3, 50
 
 
 class Validation:
-    """Evaluates student, teacher and plain student alike.
+    """Evaluates all networks of a run in the same way.
 
     Args:
         dataset: The validation split.
