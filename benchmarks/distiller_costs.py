@@ -1,11 +1,13 @@
 """What each method adds to a student's step, counted at Table 1's setting: arithmetic, memory and parameters.
 
-    OMP_NUM_THREADS=1 python benchmarks/distiller_costs.py
+    OMP_NUM_THREADS=1 python benchmarks/distiller_costs.py [METHOD ...]
 
 Maps of random numbers, as DeepLabV3-R18 and DeepLabV3-R101 give them for crops of 512x1024 and 19 classes; forward and
 backward of the method's own terms, networks left out. Arithmetic is for a batch of 16, found from 2 and 4 images, as
 some of it grows with the square of the batch; memory is measured with 2 images.
 """
+
+import sys
 
 import torch
 from rich.console import Console
@@ -46,9 +48,7 @@ def main() -> None:
     table = Table(title=f"an image of a batch of {BATCH}")
     for head in ("method", "GMACs", "MB", "parameters trained", "MB remembered"):
         table.add_column(head, justify="left" if head == "method" else "right")
-    for name in METHODS:
-        if name == "none":
-            continue
+    for name in sys.argv[1:] or [name for name in METHODS if name != "none"]:
         distiller = build_distiller(
             Distill(method=name), outputs(1, 128, 512, False), outputs(1, 256, 2048, False)
         ).train()

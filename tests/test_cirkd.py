@@ -9,10 +9,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from ladseg import SegmentationOutput
 from ladseg.distillers import build_distiller
-from ladseg.distillers.cirkd import MemoryRelations, random_pixels
-from ladseg.distillers.memory_bank import ClassMemory
-from ladseg.distillers.relations import relation_loss
+from ladseg.distillers.cirkd import MemoryDistillation, random_pixels
+from ladseg.distillers.memory_bank import MemoryBank
+from ladseg.distillers.similarity_kl import similarity_kl_loss
+from ladseg.errors import RecipeError
 from ladseg.recipe import Distill
 from tests.reference import distillation
 from tests.test_distillers import LABEL, outputs
@@ -28,9 +30,23 @@ def test_relations_within_the_batch_equal_the_formula(size: tuple[int, int], see
     assert distiller(student, teacher, LABEL)["cirkd_batch"].item() == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
+def test_pairs_within_groups_are_those_of_the_published_two_images_a_process() -> None:
+    """Five images in groups of two: each group as a process of its own, weighted by its images."""
+    source = torch.Generator().manual_seed(0)
+    maps = [torch.randn(5, width, 2, 3, generator=source) for width in (3, 6)]
+    student, teacher = (SegmentationOutput(torch.zeros(5, 4, 2, 3), {"head": feature}) for feature in maps)
+    distiller = build_distiller(Distill(method="cirkd", options={"group": 2}), student, teacher)
+    label = torch.zeros(5, 16, 24, dtype=torch.int64)
+    groups = [distillation.batch_relations(*(m[i : i + 2] for m in maps)) for i in (0, 2, 4)]
+    expected = (2 * groups[0] + 2 * groups[1] + groups[2]) / 5
+    assert distiller(student, teacher, label)["cirkd_batch"].item() == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(RecipeError, match="choose one"):
+        build_distiller(Distill(method="cirkd", options={"group": 2, "gather": True}), student, teacher)
+
+
 def test_relations_to_the_memories_equal_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     student, teacher = outputs(0, (3, 6), (3, 4))
-    relations = MemoryRelations(3, 6, classes=4).eval()
+    relations = MemoryDistillation(3, 6, classes=4).eval()
     sampled = {}
     for name, queues in (("cirkd_pixel", relations.pixels), ("cirkd_region", relations.regions)):
         memory = queues.sample(5)
@@ -66,18 +82,18 @@ def test_relations_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
     student, teacher, s_keys, t_keys = unit(7, 3), unit(7, 4), unit(2, 5, 3), unit(2, 5, 4)
     leaves = [student.requires_grad_(), s_keys.requires_grad_()]
-    whole = relation_loss(student, teacher, s_keys, t_keys)
+    whole = similarity_kl_loss(student, teacher, s_keys, t_keys)
     expected = torch.autograd.grad(whole, leaves)
-    monkeypatch.setattr("ladseg.distillers.relations.AT_ONCE", 30)
-    parts = relation_loss(student, teacher, s_keys, t_keys)
+    monkeypatch.setattr("ladseg.distillers.similarity_kl.AT_ONCE", 30)
+    parts = similarity_kl_loss(student, teacher, s_keys, t_keys)
     torch.testing.assert_close(parts, whole)
     for found, gradient in zip(torch.autograd.grad(parts, leaves), expected, strict=True):
         torch.testing.assert_close(found, gradient)
-    assert torch.autograd.gradcheck(lambda s, k: relation_loss(s, teacher, k, t_keys), leaves)
+    assert torch.autograd.gradcheck(lambda s, k: similarity_kl_loss(s, teacher, k, t_keys), leaves)
 
 
 def test_queues_forget_the_oldest_first() -> None:
-    queues = ClassMemory(classes=3, size=4, width=1)
+    queues = MemoryBank(classes=3, size=4, width=1)
     model: dict[int, list[float]] = {0: [], 1: [], 2: []}
     source = torch.Generator().manual_seed(0)
     value = 0.0
@@ -107,7 +123,7 @@ def test_random_pixels_are_of_their_class_and_distinct() -> None:
 
 def test_memories_hold_pixels_and_means_of_the_teacher() -> None:
     student, teacher = outputs(0, (3, 6))
-    relations = MemoryRelations(3, 6, classes=4)
+    relations = MemoryDistillation(3, 6, classes=4)
     relations(student, teacher, LABEL)
     small = LABEL[:, ::8, ::8].flatten(1)
     flat = F.normalize(teacher.features["head"], dim=1).flatten(2)
@@ -145,14 +161,23 @@ def halves(folder: Path) -> None:
     leaf = student.features["head"].requires_grad_()
     part = slice(rank, rank + 1)
     torch.manual_seed(0)
-    distiller = build_distiller(Distill(method="cirkd"), student, teacher)
+    distiller = build_distiller(Distill(method="cirkd", options={"gather": True}), student, teacher)
     mine = distiller(student.map(lambda value: value[part]), teacher.map(lambda value: value[part]), LABEL[part])
     mine["cirkd_batch"].backward()
+    distiller.parts[0].gather = False
+    own = distiller.parts[0](student.map(lambda value: value[part]), teacher.map(lambda value: value[part]), LABEL)
     relations = distiller.parts[1]
     queues = {name: value for name, value in relations.named_buffers() if "vectors" in name or "cursor" in name}
     rows, counts = rows_and_counts()
-    counted = relation_loss(*(x[4 * rank : 4 * rank + 4] for x in rows), *KEYS, counts=counts[4 * rank : 4 * rank + 4])
-    losses = {"loss": mine["cirkd_batch"].detach(), "gradient": leaf.grad, "counted": counted}
+    counted = similarity_kl_loss(
+        *(x[4 * rank : 4 * rank + 4] for x in rows), *KEYS, counts=counts[4 * rank : 4 * rank + 4]
+    )
+    losses = {
+        "loss": mine["cirkd_batch"].detach(),
+        "gradient": leaf.grad,
+        "counted": counted,
+        "own": own["cirkd_batch"].detach(),
+    }
     torch.save({**losses, **queues}, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -169,10 +194,16 @@ def test_two_processes_relate_and_remember_as_one(tmp_path: Path) -> None:
     # Losses and gradients are means over processes, as DDP takes them.
     torch.testing.assert_close((first["loss"] + second["loss"]) / 2, terms["cirkd_batch"].detach())
     torch.testing.assert_close((first["gradient"] + second["gradient"]) / 2, leaf.grad)
+    # Without gathering each process relates its own image to itself.
+    for rank, found in enumerate((first, second)):
+        maps = (output.features["head"][rank : rank + 1].detach() for output in (student, teacher))
+        assert found["own"].item() == pytest.approx(distillation.batch_relations(*maps), rel=1e-4)
     rows, counts = rows_and_counts()
-    torch.testing.assert_close((first["counted"] + second["counted"]) / 2, relation_loss(*rows, *KEYS, counts=counts))
+    torch.testing.assert_close(
+        (first["counted"] + second["counted"]) / 2, similarity_kl_loss(*rows, *KEYS, counts=counts)
+    )
     relations = distiller.parts[1]
-    for name in first.keys() - {"loss", "gradient", "counted"}:
+    for name in first.keys() - {"loss", "gradient", "counted", "own"}:
         assert torch.equal(first[name], second[name]), name
     assert torch.equal(first["pixels.cursor"], relations.pixels.cursor)
     assert torch.equal(first["regions.vectors"], relations.regions.vectors)

@@ -113,3 +113,34 @@ def test_a_method_of_the_command_line_keeps_its_own_weight() -> None:
     several = {"distill": [{"method": "cwd", "weight": 5.0}, {"method": "at"}]}
     assert make_recipe(several, ["--distill.method", "kd"]).distill == Distill(method="kd")
     assert make_recipe(several, ["--distill.weight", "7"]).distill.also == [{"method": "at"}]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("mgd", {"masked": 1.5}, "masked of mgd is 1.5; it is a number from 0 to 1"),
+        ("mgd", {"masked": "x"}, "masked of mgd is x; it is a number from 0 to 1"),
+        ("mgd", {"masked": float("nan")}, "it is a number from 0 to 1"),
+        ("dist", {"aux_weight": -0.4}, "aux_weight of dist is -0.4; it is a number, 0 or more"),
+        ("dist", {"aux_weight": True}, "it is a number, 0 or more"),
+        ("cirkd", {"group": 2.5}, "group of cirkd is 2.5; it is a whole number, 0 or more"),
+        ("cirkd", {"gather": 1}, "gather of cirkd is 1; it is true or false"),
+        ("cwd-full", {"divide_by": "pupil"}, "divide_by of cwd-full is pupil; it is one of student, teacher"),
+        ("maskd", {"trainmode": True}, "maskd has no 'trainmode'; did you mean 'train_mode'?"),
+    ],
+)
+def test_options_that_make_no_sense(method: str, options: dict, message: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        make_recipe({"distill": {"method": method, "options": options}})
+    with pytest.raises(RecipeError):
+        make_recipe({"distill": [{"method": "kd"}, {"method": method, "options": options}]})
+
+
+def test_options_on_the_command_line_and_in_a_list() -> None:
+    words = ["--distill.method", "cirkd", "--distill.options", "{group: 2}"]
+    assert make_recipe({}, words).distill.options == {"group": 2}
+    several = make_recipe({"distill": [{"method": "cwd"}, {"method": "mgd", "options": {"masked": 0.5}}]})
+    assert several.distill.also[0]["options"] == {"masked": 0.5}
+    # Options of the file are for its own method.
+    assert make_recipe({"distill": {"method": "cirkd", "options": {"group": 2}}}, words[:2]).distill.options is not None
+    assert make_recipe({"distill": {"method": "mgd", "options": {"masked": 0.5}}}, words[:2]).distill.options is None

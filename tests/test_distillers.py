@@ -5,6 +5,7 @@ from statistics import fmean
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -29,8 +30,10 @@ from ladseg.distillers.maskd import ReceptiveTokens, masked_loss
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models import build_model
 from ladseg.objectives import FirstStageObjective, StudentObjective
-from ladseg.recipe import Distill
+from ladseg.recipe import Distill, Schedule
 from ladseg.recipe_files import dump_recipe, make_recipe
+from ladseg.training.optimizers import build_optimizer
+from ladseg.training.step import train_step
 from tests.reference import distillation, equations
 
 LOSSES = {"cwd": (cwd_loss, equations.cwd), "kd": (kd_loss, equations.kd)}
@@ -131,7 +134,7 @@ LABEL[:, :9] = 255
 @pytest.mark.parametrize("method", METHODS)
 def test_every_distiller_returns_named_finite_terms(method: str, widths: tuple[int, int]) -> None:
     student, teacher = outputs(widths=widths)
-    leaves = [student.logits.requires_grad_(), student.features["head"].requires_grad_()]
+    leaves = [leaf.requires_grad_() for leaf in (student.logits, *student.features.values())]
     distiller = build_distiller(Distill(method=method), student, teacher)
     terms = distiller(student, teacher, LABEL)
     assert set(terms) == set(METHODS[method].terms) == set(distiller.terms)
@@ -169,7 +172,7 @@ def test_extreme_outputs_in_low_precision_stay_finite(method: str, dtype: torch.
     )
     distiller = build_distiller(Distill(method=method), student, teacher)
     for value in distiller(student, teacher, LABEL).values():
-        leaves = (student.logits, student.features["head"])
+        leaves = (student.logits, *student.features.values())
         for gradient in torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True):
             assert gradient is None or gradient.isfinite().all()
         assert value.isfinite()
@@ -277,6 +280,42 @@ def test_tokens_learn_regions_that_keep_the_teachers_answer_and_differ() -> None
     assert history[-1]["mask_dice"] < history[0]["mask_dice"]
 
 
+class Noisy(torch.nn.Module):
+    """A teacher with what differs between train and eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Dropout2d(0.5))
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.layers(image)
+        return logits
+
+
+@pytest.mark.parametrize("train_mode", [True, False])
+def test_tokens_are_learned_with_the_teacher_in_train_mode(train_mode: bool) -> None:
+    """As published: dropout is active and statistics are the batch's; the teacher is the same afterwards."""
+    student, teacher = outputs()
+    distiller = build_distiller(Distill(method="maskd", options={"train_mode": train_mode}), student, teacher)
+    network = Noisy()
+    image, label = 5 + torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64)
+    before = network.eval()(image)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    seen: list[Tensor] = []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    objective = FirstStageObjective(network, distiller.first_stage()).train()
+    torch.manual_seed(0)
+    objective({"image": image, "label": label})
+    twin = Noisy()
+    twin.load_state_dict(state)
+    torch.manual_seed(0)
+    expected = twin.train(train_mode)(image)
+    torch.testing.assert_close(seen[0], expected)
+    assert torch.equal(seen[0], before) != train_mode
+    assert torch.equal(network(image), before)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
 IDS = torch.randint(0, 4, (2, 3, 2), generator=torch.Generator().manual_seed(0))
 TOKENS = ReceptiveTokens(6).double().requires_grad_(False)
 DIFFERENTIABLE = {
@@ -372,13 +411,49 @@ def test_a_discriminator_learns_to_tell_two_kinds_of_scores_apart() -> None:
     assert losses[-1] < losses[0] / 2
 
 
-def test_the_features_of_cwd_full() -> None:
+def test_a_discriminator_keeps_its_learning_rate_while_the_schedules_falls() -> None:
+    torch.manual_seed(0)
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student, self.adversary = torch.nn.Conv2d(3, 4, 1), Adversary(4)
+
+        def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            terms = self.adversary(self.student(batch["image"]), batch["teacher"])
+            return {"loss": sum(terms.values())}  # type: ignore[dict-item]
+
+    model = Model()
+    optimizer = build_optimizer(model, Schedule(lr=0.5))
+    batch = {"image": torch.randn(2, 3, 4, 4), "teacher": torch.randn(2, 4, 4, 4)}
+    for lr in (0.5, 0.1):
+        train_step(model, batch, optimizer, list(model.parameters()), lr, None, Accelerator(cpu=True))
+        assert [group["lr"] for group in optimizer.param_groups] == [lr, 4e-4]
+
+
+@pytest.mark.parametrize("method", ["cwd-full", "cwd-features"])
+@pytest.mark.parametrize(("options", "divisor"), [({}, 4), ({"divide_by": "teacher"}, 9)])
+def test_cwd_of_features_is_divided_by_the_students_width(method: str, options: dict, divisor: int) -> None:
+    """As published; by the summed channels' number on request."""
     student, teacher = outputs(widths=(4, 9))
-    full = build_distiller(Distill(method="cwd-full"), student, teacher)
-    assert full.terms == {"cwd": 3.0, "cwd_features": 50.0, "kd": 1.0, "adversarial": 1e-3, "discriminator": 0.1}
-    projected = full.parts[1].projector(student.features["head"])
-    expected = equations.cwd(projected.detach(), teacher.features["head"], 4.0)
-    assert full(student, teacher, LABEL)["cwd_features"].item() == pytest.approx(expected, rel=1e-4)
+    distiller = build_distiller(Distill(method=method, options=options), student, teacher)
+    terms = distiller(student, teacher, LABEL)
+    projector = next(part for part in distiller.modules() if isinstance(part, Projector))
+    assert projector.map.bias is None
+    projected = distillation.convolution(student.features["head"], projector.map.weight, torch.zeros(9)).detach()
+    expected = distillation.cwd_features(projected, teacher.features["head"], 4.0, divisor)
+    assert terms["cwd_features"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_fitnet_is_a_projection_without_bias_and_kd() -> None:
+    student, teacher = outputs(widths=(4, 9))
+    distiller = build_distiller(Distill(method="fitnet"), student, teacher)
+    terms = distiller(student, teacher, LABEL)
+    weight = distiller.parts[0].projector.map.weight
+    assert [p.shape for p in distiller.parameters()] == [(9, 4, 1, 1)]
+    projected = distillation.convolution(student.features["head"], weight, torch.zeros(9)).detach()
+    assert terms["fitnet"].item() == pytest.approx(distillation.feature(projected, teacher.features["head"]), rel=1e-4)
+    assert terms["kd"].item() == pytest.approx(equations.kd(student.logits, teacher.logits, 1.0), rel=1e-4)
 
 
 def test_dist_sees_neither_scale_nor_shift_of_probabilities() -> None:
@@ -393,18 +468,22 @@ def test_dist_sees_neither_scale_nor_shift_of_probabilities() -> None:
 @pytest.mark.parametrize("size", [(4, 6), (5, 3), (1, 1)])
 @pytest.mark.parametrize("seed", range(3))
 def test_mgd_equals_its_formula(size: tuple[int, int], seed: int) -> None:
+    """Of the backbones' last maps, and CWD of the logits beside it."""
     student, teacher = outputs(seed, (3, 6), size)
     distiller = build_distiller(Distill(method="mgd"), student, teacher)
+    assert distiller.terms == {"mgd": 2e-5, "cwd": 3.0}
     torch.manual_seed(seed)
-    loss = distiller(student, teacher, LABEL)["mgd"]
+    terms = distiller(student, teacher, LABEL)
     torch.manual_seed(seed)
     kept = torch.rand(2, 1, *size) >= 0.75
+    features = distiller.parts[0]
     projected = distillation.convolution(
-        student.features["head"], distiller.projector.map.weight, distiller.projector.map.bias
+        student.features["backbone"], features.projector.map.weight, features.projector.map.bias
     )
-    first, _, second = distiller.generation
-    expected = distillation.mgd(projected, teacher.features["head"], kept, first, second)
-    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    first, _, second = features.generation
+    expected = distillation.mgd(projected, teacher.features["backbone"], kept, first, second)
+    assert terms["mgd"].item() == pytest.approx(expected, rel=1e-4)
+    assert terms["cwd"].item() == pytest.approx(equations.cwd(student.logits, teacher.logits, 4.0), rel=1e-4, abs=1e-6)
 
 
 def with_aux(heads: int = 1) -> list[SegmentationOutput]:
@@ -415,14 +494,32 @@ def with_aux(heads: int = 1) -> list[SegmentationOutput]:
 
 
 @pytest.mark.parametrize("heads", [1, 2])
-def test_masks_of_the_main_logits_on_auxiliary_ones_too(heads: int) -> None:
+@pytest.mark.parametrize(("options", "weight"), [({}, 0.4), ({"aux_weight": 0}, 0.0), ({"aux_weight": 2.0}, 2.0)])
+def test_auxiliary_logits_count_beside_the_main_ones(heads: int, options: dict, weight: float) -> None:
+    """MasKD's masks of them are by the same tokens, of the teacher's auxiliary logits."""
     student, teacher = with_aux(heads)
-    distiller = build_distiller(Distill(method="maskd"), student, teacher)
-    tokens = distiller.tokens.tokens
-    expected = distillation.maskd(student.logits, teacher.logits, tokens)
-    for ours, theirs in zip(student.aux, teacher.aux, strict=True):
-        expected += 0.4 * distillation.maskd(ours, theirs, tokens, teacher.logits)
-    assert distiller(student, teacher, LABEL)["maskd"].item() == pytest.approx(expected, rel=1e-4)
+    distiller = build_distiller(Distill(method="maskd", options=options), student, teacher)
+    tokens = torch.nn.init.normal_(distiller.tokens.tokens)
+    pairs = list(zip((student.logits, *student.aux), (teacher.logits, *teacher.aux), strict=True))
+    main, *aux = (distillation.maskd(ours, theirs, tokens) for ours, theirs in pairs)
+    assert distiller.reads_aux == (weight > 0)
+    assert distiller(student, teacher, LABEL)["maskd"].item() == pytest.approx(main + weight * sum(aux), rel=1e-4)
+
+    distiller = build_distiller(Distill(method="dist", options=options), student, teacher)
+    assert distiller.reads_aux == (weight > 0)
+    main, *aux = (distillation.dist(ours, theirs, 1.0) for ours, theirs in pairs)
+    terms = distiller(student, teacher, LABEL)
+    for index, name in enumerate(("dist_inter", "dist_intra")):
+        expected = main[index] + weight * sum(pair[index] for pair in aux)
+        assert terms[name].item() == pytest.approx(expected, rel=1e-4), name
+
+
+def test_a_teacher_without_auxiliary_logits_leaves_the_main_ones() -> None:
+    student, teacher = with_aux()[0], outputs()[1]
+    for method in ("maskd", "dist"):
+        distiller = build_distiller(Distill(method=method), student, teacher)
+        alone = distiller(SegmentationOutput(student.logits), teacher, LABEL)
+        assert distiller(student, teacher, LABEL) == alone
 
 
 def test_double_similarity_begins_with_auxiliary_logits_where_both_have_them() -> None:
@@ -449,20 +546,22 @@ def test_a_frozen_teacher_gives_what_its_distiller_reads(model: str, method: str
     assert output.boundary is None
 
 
-def test_mgd_masks_three_quarters_and_draws_anew() -> None:
+@pytest.mark.parametrize("share", [0.75, 0.25])
+def test_mgd_masks_its_share_and_draws_anew(share: float) -> None:
     """With a generation that hands its input on, the loss is (T - M S)^2 summed: positions masked show as T^2."""
     student, teacher = outputs(size=(40, 50))
-    distiller = build_distiller(Distill(method="mgd"), student, teacher)
-    assert isinstance(distiller.projector, Projector)
-    distiller.generation = torch.nn.Identity()
-    same = SegmentationOutput(student.logits, {"head": torch.ones(2, 6, 40, 50)})
+    distiller = build_distiller(Distill(method="mgd", options={"masked": share}), student, teacher)
+    distiller.parts[0].generation = torch.nn.Identity()
+    same = SegmentationOutput(student.logits, {"backbone": torch.ones(2, 6, 40, 50)})
     torch.manual_seed(0)
     values = [distiller(same, same, LABEL)["mgd"].item() / (6 * 40 * 50) for _ in range(3)]
-    assert values == pytest.approx([0.75] * 3, abs=0.02)
+    assert values == pytest.approx([share] * 3, abs=0.02)
     assert len(set(values)) == 3
 
 
-@pytest.mark.parametrize("method", ["feature", "at", "fitnet", "mgd", "skd", "ifvd"])
+@pytest.mark.parametrize(
+    "method", ["feature", "at", "fitnet", "skd", "ifvd", "cwd-features", "cwd-full", "cirkd", "dsd"]
+)
 def test_the_layer_is_chosen_and_must_be_there(method: str) -> None:
     student, teacher = outputs()
     wide = SegmentationOutput(teacher.logits, {"backbone": torch.randn(2, 11, 5, 7)})
@@ -494,7 +593,7 @@ def test_several_at_once_with_weights_of_their_own() -> None:
     both = build_distiller(recipe.distill, student, teacher)
     assert both.terms == {"cwd": 2, "fitnet": 7, "kd": 1.0}
     assert set(both(student, teacher, LABEL)) == {"cwd", "fitnet", "kd"}
-    assert len(list(both.parameters())) == 2
+    assert len(list(both.parameters())) == 1
     assert make_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
 
 

@@ -6,6 +6,7 @@ It imports no torch, so that commands can name and check the methods at once.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -40,10 +41,27 @@ class Option:
     Attributes:
         default: The published value.
         meaning: What it sets, in one line.
+        choices: The words that a text may be.
+        most: The largest number; the smallest is 0.
     """
 
-    default: bool | float | str
+    default: bool | int | float | str
     meaning: str
+    choices: tuple[str, ...] = ()
+    most: float = inf
+
+    def fault(self, value: object) -> str | None:
+        """Return what is wrong with a value, or None where it can be used."""
+        if isinstance(self.default, str):
+            return None if value in self.choices else f"it is one of {', '.join(self.choices)}"
+        if isinstance(self.default, bool):
+            return None if isinstance(value, bool) else "it is true or false"
+        whole = isinstance(self.default, int)
+        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if number and 0 <= value <= self.most:  # type: ignore[operator]
+            return None
+        kind = "a whole number" if whole else "a number"
+        return f"it is {kind}, 0 or more" if self.most == inf else f"it is {kind} from 0 to {self.most:g}"
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,14 @@ class DistillationMethod:
 
 
 ADVERSARIAL = ("adversarial", "discriminator")
+DIVIDE_BY = {
+    "divide_by": Option(
+        "student",
+        "whose width the sum over channels is divided by; teacher gives the mean over the channels that are summed",
+        choices=("student", "teacher"),
+    )
+}
+AUX_WEIGHT = {"aux_weight": Option(0.4, "weight of the auxiliary logits beside the main ones; 0 leaves them out")}
 
 METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
     {
@@ -105,6 +131,7 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
             tau=4.0,
             layer="head",
             projects=True,
+            options=DIVIDE_BY,
         ),
         "cwd-full": DistillationMethod(
             "cwd of logits and of features, kd and an adversary: what the field's tables call CWD",
@@ -114,6 +141,7 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
             layer="head",
             projects=True,
             counts_classes=True,
+            options=DIVIDE_BY,
         ),
         "skd": DistillationMethod(
             "how similar each two positions are",
@@ -136,9 +164,20 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
             layer="head",
             projects=True,
             counts_classes=True,
+            options={
+                "group": Option(0, "pairs are formed within groups of so many images; 0 is all of the process"),
+                "gather": Option(False, "pair the images of all processes"),
+            },
         ),
         "maskd": DistillationMethod(
-            "the logits within regions that learned tokens find", "maskd:MasKD", ("maskd",), counts_classes=True
+            "the logits within regions that learned tokens find",
+            "maskd:MasKD",
+            ("maskd",),
+            counts_classes=True,
+            options={
+                **AUX_WEIGHT,
+                "train_mode": Option(True, "whether the teacher is in train mode while the tokens are learned"),
+            },
         ),
         "dsd": DistillationMethod(
             "how attention changes from map to map, and how classes overlap",
@@ -151,14 +190,16 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
             "dist:DIST",
             ("dist_inter", "dist_intra"),
             tau=1.0,
+            options=AUX_WEIGHT,
         ),
         "mgd": DistillationMethod(
-            "a feature map, generated from a masked one of the student",
+            "a feature map, generated from a masked one of the student, and where each class lies",
             "mgd:MGD",
-            ("mgd",),
-            layer="head",
+            ("mgd", "cwd"),
+            tau=4.0,
+            layer="backbone",
             projects=True,
-            options={"masked": Option(0.75, "share of the student's positions that are masked out, 0 to 1")},
+            options={"masked": Option(0.75, "share of the student's positions that are masked out", most=1.0)},
         ),
     }
 )

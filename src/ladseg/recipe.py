@@ -172,6 +172,10 @@ class Distill:
             for name in (getattr(self, key) or {}).keys() - set(known):
                 hint = nearest(name, known) if known else ", nor any other"
                 raise RecipeError(f"distill.{key}: {self.method} has no '{name}'{hint}")
+        for name, value in (self.options or {}).items():
+            fault = method.options[name].fault(value)
+            if fault:
+                raise RecipeError(f"distill.options: {name} of {self.method} is {value}; {fault}")
         for settings in self.also:
             Distill(**settings)
 

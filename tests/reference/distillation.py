@@ -174,19 +174,28 @@ def masks(logits: Tensor, tokens: Tensor) -> list[list[list[float]]]:
     return found
 
 
-def maskd(student: Tensor, teacher: Tensor, tokens: Tensor, seen: Tensor | None = None) -> float:
+def maskd(student: Tensor, teacher: Tensor, tokens: Tensor) -> float:
     """MasKD: half the mean over images, masks and classes of masked squared errors over the mask's size.
 
-    Masks are of the teacher's logits, or of ``seen``.
+    Masks are of the teacher's logits that are given.
     """
     terms = []
-    of_masks = masks(teacher if seen is None else seen, tokens)
-    for s, t, regions in zip(student.double(), teacher.double(), of_masks, strict=True):
+    for s, t, regions in zip(student.double(), teacher.double(), masks(teacher, tokens), strict=True):
         for mask in regions:
             for a, b in zip(s.flatten(1).tolist(), t.flatten(1).tolist(), strict=True):
                 errors = [(m * x - m * y) ** 2 for m, x, y in zip(mask, a, b, strict=True)]
                 terms.append(sum(errors) / (sum(mask) + 1e-5))
     return 0.5 * statistics.fmean(terms)
+
+
+def cwd_features(projected: Tensor, teacher: Tensor, tau: float, divisor: int) -> float:
+    """CWD of features: KL of each channel's softmaxes over positions, summed, over images times ``divisor``."""
+    total = 0.0
+    for s_image, t_image in zip(projected.double().flatten(2), teacher.double().flatten(2), strict=True):
+        for s_channel, t_channel in zip(s_image.tolist(), t_image.tolist(), strict=True):
+            ours, theirs = (softmax([v / tau for v in channel]) for channel in (s_channel, t_channel))
+            total += sum(q * (math.log(q) - math.log(p)) for p, q in zip(ours, theirs, strict=True))
+    return tau**2 * total / (len(teacher) * divisor)
 
 
 def dice(logits: Tensor, tokens: Tensor) -> float:

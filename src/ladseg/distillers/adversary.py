@@ -69,7 +69,7 @@ class Discriminator(nn.Module):
         classes: Number of classes.
     """
 
-    # It plays against the networks, at a pace of its own.
+    # It is trained against the networks, by an Adam of its own at a constant learning rate.
     own_adam = {"lr": 4e-4, "betas": (0.9, 0.99)}  # noqa: RUF012
 
     def __init__(self, classes: int) -> None:

@@ -67,12 +67,13 @@ class Projector(nn.Module):
         student_width: Channels of the student's map.
         teacher_width: Channels of the teacher's; where both are the same the map is left as it is, unless ``always``.
         always: Whether to learn a map even between equal widths.
+        bias: Whether the convolution has a bias.
     """
 
-    def __init__(self, student_width: int, teacher_width: int, always: bool = False) -> None:
+    def __init__(self, student_width: int, teacher_width: int, always: bool = False, bias: bool = True) -> None:
         super().__init__()
         equal = student_width == teacher_width and not always
-        self.map = nn.Identity() if equal else nn.Conv2d(student_width, teacher_width, 1)
+        self.map = nn.Identity() if equal else nn.Conv2d(student_width, teacher_width, 1, bias=bias)
 
     def forward(self, student: Tensor) -> Tensor:
         result: Tensor = self.map(student)

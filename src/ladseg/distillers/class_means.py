@@ -1,4 +1,4 @@
-"""Which positions of a feature map belong to which class."""
+"""The class of each position of a feature map, and the mean feature of each class."""
 
 import torch
 import torch.nn.functional as F
@@ -6,16 +6,22 @@ from torch import Tensor
 
 
 def resize_label(label: Tensor, size: tuple[int, int], classes: int) -> Tensor:
-    """Labels ``(N, H, W)`` at the positions of a map of ``size``, ``(N, P)`` int64, by nearest position.
+    """Resize labels to a feature map by nearest neighbour.
 
-    What is no class becomes ``classes``, a class that nobody asks for.
+    Args:
+        label: ``(N, H, W)`` int64.
+        size: Height and width of the map.
+        classes: K.
+
+    Returns:
+        ``(N, P)`` int64, 0 to K; K stands for ids outside the classes.
     """
     small = F.interpolate(label[:, None].float(), size, mode="nearest").long().flatten(1)
     return torch.where((small >= 0) & (small < classes), small, classes)
 
 
 def class_means(feature: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Mean feature of each class in each image.
+    """Return the mean feature of each class in each image.
 
     Args:
         feature: ``(N, C, P)``.

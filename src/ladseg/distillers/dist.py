@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ladseg.distillation_methods import default_weights
-from ladseg.distillers.alignment import align_logits
+from ladseg.distillers.alignment import align_logits, auxiliary_pairs
 from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 
@@ -44,16 +44,24 @@ def _correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 class DIST(Distiller):
-    """Both of :func:`dist_losses`, each with weight 1.
+    """Both of :func:`dist_losses`, of the logits and of each pair of auxiliary logits.
+
+    Where one network has more auxiliary heads than the other, the main logits count alone.
 
     Args:
         tau: Temperature.
+        aux_weight: Weight of the auxiliary logits beside the main ones; 0 leaves them out.
     """
 
-    def __init__(self, tau: float = 1.0) -> None:
+    def __init__(self, tau: float = 1.0, aux_weight: float = 0.4) -> None:
         super().__init__(default_weights("dist_inter", "dist_intra"))
-        self.tau = tau
+        self.reads_aux = aux_weight > 0
+        self.tau, self.aux_weight = tau, aux_weight
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         inter, intra = dist_losses(student.logits, teacher.logits, self.tau)
+        if self.aux_weight:
+            for pair in auxiliary_pairs(student, teacher):
+                aux_inter, aux_intra = dist_losses(*pair, self.tau)
+                inter, intra = inter + self.aux_weight * aux_inter, intra + self.aux_weight * aux_intra
         return {"dist_inter": inter, "dist_intra": intra}

@@ -42,7 +42,7 @@ class Distiller(nn.Module):
         """Return the part that is trained on the frozen teacher before the student's training, and is frozen then.
 
         It takes the teacher's output, and returns an output to be supervised by the label, with the extra loss terms
-        that its own ``terms`` names.
+        that its own ``terms`` names. Its ``train_mode`` says whether the teacher is in train mode meanwhile.
         """
         return None
 

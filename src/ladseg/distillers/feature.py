@@ -1,8 +1,8 @@
-"""Plain feature distillation: the student's map, projected, against the teacher's.
+"""Plain feature distillation: the student's map, through a projector, against the teacher's.
 
-With another weight and KD beside it this is FitNets (Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015);
-by itself it is the feature distillation of "The Surprising Effectiveness of Canonical KD for Semantic Segmentation",
-arXiv 2604.25530.
+Source: "The Surprising Effectiveness of Canonical KD for Semantic Segmentation", arXiv 2604.25530. With KD beside it
+and another weight it is FitNets: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, as CIRKD's comparison
+has it.
 """
 
 import torch.nn.functional as F
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ladseg.distillation_methods import default_weights
 from ladseg.distillers.alignment import Projector, align_sizes, feature_map
-from ladseg.distillers.distiller import Distiller
-from ladseg.distillers.kd import kd_loss
+from ladseg.distillers.distiller import Combined, Distiller
+from ladseg.distillers.kd import KD
 from ladseg.outputs import SegmentationOutput
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference over images, channels and positions.
+    """Return the mean squared difference over images, channels and positions.
 
     Args:
         student: ``(N, C, h, w)``, projected to the teacher's width.
@@ -34,25 +34,32 @@ class Feature(Distiller):
         layer: Which map; ``head`` is the one before the classifier.
     """
 
+    term, bias = "feature", True
+
     def __init__(self, student_width: int, teacher_width: int, layer: str = "head") -> None:
-        super().__init__(default_weights("feature"))
-        self.projector = Projector(student_width, teacher_width, always=True)
+        super().__init__(default_weights(self.term))
+        self.projector = Projector(student_width, teacher_width, always=True, bias=self.bias)
         self.layer = layer
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        return {"feature": self.loss(student, teacher)}
-
-    def loss(self, student: SegmentationOutput, teacher: SegmentationOutput) -> Tensor:
-        """The one term."""
-        return feature_loss(self.projector(feature_map(student, self.layer)), feature_map(teacher, self.layer))
+        projected = self.projector(feature_map(student, self.layer))
+        return {self.term: feature_loss(projected, feature_map(teacher, self.layer))}
 
 
-class FitNet(Feature):
-    """FitNets as the comparisons used it: feature weight 10, and KD at temperature 1 with weight 1."""
+class Hint(Feature):
+    """The feature term of FitNets: its projector has no bias."""
+
+    term, bias = "fitnet", False
+
+
+class FitNet(Combined):
+    """FitNets as the comparisons used it: the feature term with weight 10, and KD at temperature 1 with weight 1.
+
+    Args:
+        student_width: As for :class:`Feature`.
+        teacher_width: As for :class:`Feature`.
+        layer: As for :class:`Feature`.
+    """
 
     def __init__(self, student_width: int, teacher_width: int, layer: str = "head") -> None:
-        super().__init__(student_width, teacher_width, layer)
-        self.terms = default_weights("fitnet", "kd")
-
-    def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        return {"fitnet": self.loss(student, teacher), "kd": kd_loss(student.logits, teacher.logits)}
+        super().__init__([Hint(student_width, teacher_width, layer), KD()])

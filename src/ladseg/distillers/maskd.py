@@ -1,4 +1,7 @@
-"""Masked distillation with receptive tokens: Huang et al., ICLR 2023."""
+"""Masked distillation with receptive tokens.
+
+Source: Huang et al., "Masked Distillation with Receptive Tokens", ICLR 2023, with the settings of the authors' code.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,41 +10,44 @@ from ladseg.distillation_methods import default_weights
 from ladseg.distillers.alignment import align_logits, auxiliary_pairs
 from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
-from ladseg.resize import resize_logits
 
 TOKENS = 8
-# What auxiliary logits count beside the main ones.
-AUX_SHARE = 0.4
 
 
 class ReceptiveTokens(nn.Module):
-    """The regions that matter, as the teacher's logits show them: learned in a first stage, on the frozen teacher.
+    """Tokens whose products with logits are masks of regions; a first stage learns them on the frozen teacher.
 
     Args:
         classes: Number of classes.
-        count: Number of regions.
+        count: Number of tokens.
+        train_mode: Whether the teacher is in train mode while they are learned.
     """
 
-    # What :meth:`forward` gives beside the logits to be supervised.
+    # The loss terms of :meth:`forward`, beside the class loss of the logits that it returns.
     terms = frozenset({"mask_dice"})
 
-    def __init__(self, classes: int, count: int = TOKENS) -> None:
+    def __init__(self, classes: int, count: int = TOKENS, train_mode: bool = True) -> None:
         super().__init__()
         self.tokens = nn.Parameter(0.01 * torch.randn(count, classes))
+        self.train_mode = train_mode
 
     def masks(self, logits: Tensor) -> Tensor:
-        """``(N, K, h, w)``, 0..1: the sigmoid of each token's product with each position's logits."""
+        """Return ``(N, K, h, w)``, 0 to 1: the sigmoid of each token's product with each position's logits."""
         return torch.einsum("kc,nchw->nkhw", self.tokens, logits).sigmoid()
 
     def forward(self, teacher: SegmentationOutput) -> tuple[SegmentationOutput, dict[str, Tensor]]:
-        """What the first stage minimises: the class loss of the sum of the masked logits, and how alike masks are."""
+        """Return the sum of the masked logits, for the class loss, and how much the masks overlap."""
         masks = self.masks(teacher.logits)
         masked = teacher.logits * masks.sum(1, keepdim=True)
         return SegmentationOutput(masked), {"mask_dice": dice(masks)}
 
 
 def dice(masks: Tensor) -> Tensor:
-    """Mean Dice coefficient of each two of an image's masks ``(N, K, h, w)``: 1 for equal ones, 0 if none overlap."""
+    """Return the mean Dice coefficient of each two of an image's masks: 1 for equal ones, 0 if none overlap.
+
+    Args:
+        masks: ``(N, K, h, w)``, 0 to 1.
+    """
     flat = masks.flatten(2)
     products = flat @ flat.transpose(1, 2)
     squares = products.diagonal(dim1=1, dim2=2)
@@ -51,46 +57,46 @@ def dice(masks: Tensor) -> Tensor:
     return others / (len(masks) * count * (count - 1))
 
 
-def masked_loss(
-    student_logits: Tensor, teacher_logits: Tensor, tokens: ReceptiveTokens, seen: Tensor | None = None
-) -> Tensor:
-    """``1/2 mean_{n,k,c} sum_p M_k(p)^2 (S_c(p) - T_c(p))^2 / sum_p M_k(p)``, with the masks of the teacher's logits.
+def masked_loss(student_logits: Tensor, teacher_logits: Tensor, tokens: ReceptiveTokens) -> Tensor:
+    """Return ``1/2 mean_{n,k,c} sum_p M_k(p)^2 (S_c(p) - T_c(p))^2 / sum_p M_k(p)``.
 
     Args:
         student_logits: ``(N, C, h, w)``.
-        teacher_logits: ``(N, C, h', w')``; the larger map is resized to the smaller.
+        teacher_logits: ``(N, C, h', w')``, of which the masks M are; the larger map is resized to the smaller.
         tokens: From the first stage.
-        seen: The main logits ``(N, C, h'', w'')`` that masks are of, where ``teacher_logits`` are auxiliary ones.
     """
     student, teacher = align_logits(student_logits, teacher_logits)
-    seen = teacher if seen is None else resize_logits(seen, (teacher.shape[2], teacher.shape[3]))
-    masks = tokens.masks(seen).to(student.dtype).flatten(2)  # (N, K, P)
+    masks = tokens.masks(teacher).to(student.dtype).flatten(2)  # (N, K, P)
     errors = (student - teacher).square().flatten(2)  # (N, C, P)
     sums = torch.einsum("nkp,ncp->nkc", masks.square(), errors)
     return 0.5 * (sums / (masks.sum(2, keepdim=True) + 1e-5)).mean()
 
 
 class MasKD(Distiller):
-    """:func:`masked_loss` of the logits, after a first stage that learns the tokens.
+    """:func:`masked_loss` of the logits and of each pair of auxiliary logits, after a first stage learns the tokens.
 
-    As in the comparisons 0.4 times the same of auxiliary logits is added, under the masks of the main ones, where both
-    networks have as many auxiliary heads.
+    The masks of auxiliary logits are of the teacher's auxiliary logits, by the same tokens. Where one network has more
+    auxiliary heads than the other, the main logits count alone.
 
     Args:
         classes: Number of classes.
+        aux_weight: Weight of the auxiliary logits beside the main ones; 0 leaves them out.
+        train_mode: Whether the teacher is in train mode during the first stage, so that dropout is active and batch
+            norm uses the batch's own statistics, as in the authors' code. Its weights and running statistics stay.
     """
 
-    reads_aux = True
-
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, aux_weight: float = 0.4, train_mode: bool = True) -> None:
         super().__init__(default_weights("maskd"))
-        self.tokens = ReceptiveTokens(classes).requires_grad_(False)
+        self.reads_aux = aux_weight > 0
+        self.aux_weight = aux_weight
+        self.tokens = ReceptiveTokens(classes, train_mode=train_mode).requires_grad_(False)
 
     def first_stage(self) -> ReceptiveTokens:
         return self.tokens
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         loss = masked_loss(student.logits, teacher.logits, self.tokens)
-        for ours, theirs in auxiliary_pairs(student, teacher):
-            loss = loss + AUX_SHARE * masked_loss(ours, theirs, self.tokens, teacher.logits)
+        if self.aux_weight:
+            for ours, theirs in auxiliary_pairs(student, teacher):
+                loss = loss + self.aux_weight * masked_loss(ours, theirs, self.tokens)
         return {"maskd": loss}

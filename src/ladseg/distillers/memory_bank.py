@@ -1,19 +1,19 @@
-"""Memories of a teacher's vectors, class by class."""
+"""A memory bank of a teacher's feature vectors, class by class."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ClassMemory(nn.Module):
-    """The latest vectors of each class; of length one, random until there are enough.
+class MemoryBank(nn.Module):
+    """A first-in, first-out queue for each class; its vectors have length one, and are random at the start.
 
-    They are buffers, so they are checkpointed, and kept in half precision: 20,000 vectors of 512 values take 390 MB for
-    19 classes.
+    The queues are buffers, so they are checkpointed, and are kept in half precision: 20,000 vectors of 512 values take
+    390 MB for 19 classes.
 
     Args:
         classes: Number of classes.
-        size: Vectors of a class.
+        size: Vectors in each queue.
         width: Values of a vector.
     """
 
@@ -28,7 +28,12 @@ class ClassMemory(nn.Module):
 
     @torch.no_grad()
     def push(self, vectors: Tensor, classes: Tensor) -> None:
-        """Put vectors ``(V, C)`` in, each over the oldest of its class ``(V,)``; of too many the last stay."""
+        """Put each vector in the place of the oldest of its class; of more than fit the last ones stay.
+
+        Args:
+            vectors: ``(V, C)``.
+            classes: ``(V,)`` int64.
+        """
         classes, order = classes.sort(stable=True)
         counts = torch.bincount(classes, minlength=len(self.cursor))
         place = torch.arange(len(classes), device=classes.device) - (counts.cumsum(0) - counts)[classes]
@@ -39,6 +44,6 @@ class ClassMemory(nn.Module):
         self.cursor += counts
 
     def sample(self, count: int) -> Tensor:
-        """``(classes * count, C)`` float32: the same random slots of every class."""
+        """Return ``(classes * count, C)`` float32 vectors: the same random slots of every queue."""
         slots = torch.randperm(self.vectors.shape[1], device=self.vectors.device)[:count]
         return self.vectors[:, slots].flatten(0, 1).float()

@@ -1,29 +1,34 @@
-"""Masked generative distillation: Yang et al., "Masked Generative Distillation", ECCV 2022, Eq. 4 and 5."""
+"""Masked generative distillation.
+
+Source: Yang et al., "Masked Generative Distillation", ECCV 2022, Eq. 4 and 5, with the settings of the authors' code
+for segmentation.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from ladseg.distillation_methods import default_weights
 from ladseg.distillers.alignment import Projector, align_sizes, feature_map
-from ladseg.distillers.distiller import Distiller
+from ladseg.distillers.cwd import CWD
+from ladseg.distillers.distiller import Combined, Distiller
 from ladseg.outputs import SegmentationOutput
 
 
-class MGD(Distiller):
-    """The teacher's feature map, generated from the student's of which a part is masked out.
+class GeneratedFeatures(Distiller):
+    """The teacher's feature map, generated from the student's, of which random positions are masked out.
 
-    ``sum_{c,p} (T - G(M * project(S)))^2``, a mean over images: M is 0 at a random share of positions, one draw an
+    ``sum_{c,p} (T - G(M * project(S)))^2``, a mean over images: M is 0 at a random share of positions, drawn for each
     image and step, and G is two 3x3 convolutions with a ReLU between. G and the projector are trained, and dropped at
-    the end. The weight is the paper's for segmentation, as is the share.
+    the end.
 
     Args:
         student_width: Channels of the student's map.
         teacher_width: Channels of the teacher's.
-        layer: Which map; ``head`` is the one before the classifier.
-        masked: Share of masked positions, 0..1.
+        layer: Which map; ``backbone`` is the backbone's last one.
+        masked: Share of masked positions, 0 to 1.
     """
 
-    def __init__(self, student_width: int, teacher_width: int, layer: str = "head", masked: float = 0.75) -> None:
+    def __init__(self, student_width: int, teacher_width: int, layer: str = "backbone", masked: float = 0.75) -> None:
         super().__init__(default_weights("mgd"))
         self.projector = Projector(student_width, teacher_width)
         self.generation = nn.Sequential(
@@ -35,7 +40,29 @@ class MGD(Distiller):
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         aligned = self.projector(feature_map(student, self.layer))
-        # The loop seeds torch's generator in every step, for this as for dropout.
+        # The training loop seeds torch's generator in every step, for this as for dropout.
         kept = torch.rand(len(aligned), 1, *aligned.shape[-2:], device=aligned.device) >= self.masked
         generated, target = align_sizes(self.generation(aligned * kept), feature_map(teacher, self.layer))
         return {"mgd": (generated - target).square().sum() / len(target)}
+
+
+class MGD(Combined):
+    """:class:`GeneratedFeatures` and CWD of the logits.
+
+    Args:
+        student_width: As for :class:`GeneratedFeatures`.
+        teacher_width: As for :class:`GeneratedFeatures`.
+        tau: Temperature of CWD.
+        layer: As for :class:`GeneratedFeatures`.
+        masked: As for :class:`GeneratedFeatures`.
+    """
+
+    def __init__(
+        self,
+        student_width: int,
+        teacher_width: int,
+        tau: float = 4.0,
+        layer: str = "backbone",
+        masked: float = 0.75,
+    ) -> None:
+        super().__init__([GeneratedFeatures(student_width, teacher_width, layer, masked), CWD(tau)])

@@ -1,4 +1,7 @@
-"""What a distiller learns of the frozen teacher before the student's training."""
+"""Training what a distiller learns of the frozen teacher before the student's training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +16,8 @@ class FirstStageObjective(FrozenTeacherObjective):
     Args:
         teacher: The trained teacher.
         part: A distiller's ``first_stage``: takes the teacher's output, gives an output to be supervised by the label
-            and the terms that its ``terms`` names.
+            and the terms that its ``terms`` names. Its ``train_mode`` says whether the teacher is in train mode
+            meanwhile.
         teacher_input: As for :class:`FrozenTeacherObjective`.
     """
 
@@ -24,7 +28,26 @@ class FirstStageObjective(FrozenTeacherObjective):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         label = batch["label"].long()
-        teacher = self.teach(batch["image"], label, batch)
+        with train_mode(self.teacher) if self.part.train_mode else nullcontext():
+            teacher = self.teach(batch["image"], label, batch)
         with torch.autocast(label.device.type, enabled=False):
             output, terms = self.part(teacher)
         return weighted(supervised_terms(output, label) | terms, {})
+
+
+@contextmanager
+def train_mode(network: nn.Module) -> Iterator[None]:
+    """Put a frozen network in train mode: dropout is active, batch norm uses the batch's own statistics.
+
+    Its running statistics stay as they are, so that it predicts afterwards what it predicted before.
+    """
+    norms = [module for module in network.modules() if getattr(module, "track_running_stats", False)]
+    network.train()
+    for norm in norms:
+        norm.track_running_stats = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        network.eval()
+        for norm in norms:
+            norm.track_running_stats = True  # type: ignore[assignment]

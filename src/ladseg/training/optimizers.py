@@ -18,13 +18,13 @@ def build_optimizer(module: nn.Module, schedule: Schedule) -> "Optimizer | Joine
     processor one after the other, each while it is in the cache.
 
     A part of ``module`` that is trained against the rest, such as a discriminator, says so by an attribute
-    ``own_adam``, the arguments of an Adam of its own; its learning rate rises and falls with the schedule's.
+    ``own_adam``, the arguments of an Adam of its own; its learning rate stays as it is.
     """
     owners = [part for part in module.modules() if hasattr(part, "own_adam")]
     owned = {id(parameter) for part in owners for parameter in part.parameters()}
     parameters = [p for p in module.parameters() if p.requires_grad and id(p) not in owned]
     main = _sgd(parameters, schedule) if schedule.optimizer == "sgd" else _adamw(parameters, schedule)
-    own = [_adam(part, part.own_adam, schedule) for part in owners]  # type: ignore[arg-type]
+    own = [_adam(part, part.own_adam) for part in owners]  # type: ignore[arg-type]
     return JoinedOptimizer([main, *own]) if own else main
 
 
@@ -72,6 +72,6 @@ def _adamw(parameters: list[nn.Parameter], schedule: Schedule) -> Optimizer:
     return AdamW([group for group in groups if group["params"]], lr=schedule.lr)
 
 
-def _adam(part: nn.Module, options: dict[str, Any], schedule: Schedule) -> Optimizer:
-    group = {"params": list(part.parameters()), "lr_scale": options["lr"] / schedule.lr}
+def _adam(part: nn.Module, options: dict[str, Any]) -> Optimizer:
+    group = {"params": list(part.parameters()), "constant_lr": True}
     return Adam([group], **options)

@@ -19,7 +19,8 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Update the weights once; return the loss terms before it, still on the device."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
+        if not group.get("constant_lr"):
+            group["lr"] = lr
     optimizer.zero_grad()
     terms: dict[str, Tensor] = model(batch)
     accelerator.backward(terms["loss"])

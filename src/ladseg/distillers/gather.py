@@ -1,0 +1,34 @@
+"""Collect tensors from all processes of a distributed training."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def process_count() -> int:
+    """Return the number of processes that train together; 1 without torch.distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(values: Tensor) -> Tensor:
+    """Concatenate the values of all processes, ``(world * N, ...)``; gradients return to the process they came from."""
+    if process_count() == 1:
+        return values
+    gathered: Tensor = _Gather.apply(values)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """torch's own gathering with gradient needs all-to-all, which not every backend has."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:
+        parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
