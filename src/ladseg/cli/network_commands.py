@@ -56,6 +56,8 @@ def add_commands(command: Commands) -> None:
     export.add_argument("--out", metavar="FILE", help="the file (default: beside the weights, as .onnx or .pt2)")
     export.add_argument("--normalize", action="store_true", help="take RGB in 0..1; else normalised images")
     export.add_argument("--argmax", action="store_true", help="give class ids (N, H, W); else logits (N, C, H, W)")
+    export.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: torch's choice)")
+    export.add_argument("--label-type", choices=("int64", "int32"), default="int64", help="type of class ids")
 
 
 def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
@@ -142,7 +144,16 @@ def _submit(known: argparse.Namespace, keys: list[str]) -> None:
 def _export(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.deploy.export import export_student
 
-    exported = export_student(known.weights, known.to, known.out, known.normalize, known.argmax, known.model)
+    exported = export_student(
+        known.weights,
+        known.to,
+        known.out,
+        known.normalize,
+        known.argmax,
+        known.model,
+        known.opset,
+        known.label_type,
+    )
     print(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
     print(*exported.measured, sep="\n")
     print(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")

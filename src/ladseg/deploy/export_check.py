@@ -103,7 +103,7 @@ def _measure(shape: tuple[int, int, int], given: Tensor, expected: Tensor, argma
     if given.shape != wanted:
         raise ModelError(f"the exported file gives {tuple(given.shape)} where torch gives {tuple(wanted)}")
     best, classes = expected.max(dim=1)
-    chosen = given if argmax else given.argmax(dim=1)
+    chosen = given.long() if argmax else given.argmax(dim=1)
     differences = best - expected.gather(1, chosen.unsqueeze(1)).squeeze(1) if argmax else (given - expected).abs()
     # A network of one class has a range of its own, too, unless its logits are all equal.
     scale = (expected.max() - expected.min()).clamp(min=torch.finfo(expected.dtype).tiny)

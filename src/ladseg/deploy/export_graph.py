@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from ladseg.errors import ModelError, first_words
 from ladseg.models import Segmenter
 from ladseg.models.segmenter import shown
 
+LabelType = Literal["int64", "int32"]
 LARGEST = 16384
 MAX_BATCH = 1024
 # What torch can't prove of sizes becomes an assertion in the graph, for _hold to try. Older torch has no such choice
@@ -62,16 +63,18 @@ class Deployed(nn.Module):
         network: In eval mode.
         normalize: Whether images come as RGB in 0..1; else with the mean subtracted and divided by the deviation.
         argmax: Whether class ids are given; else logits.
+        label_type: Type of the class ids.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: Segmenter, normalize: bool, argmax: bool) -> None:
+    def __init__(self, network: Segmenter, normalize: bool, argmax: bool, label_type: LabelType = "int64") -> None:
         super().__init__()
         self.network = network
         self.normalize = normalize
         self.argmax = argmax
+        self.label_type = getattr(torch, label_type)
         self.register_buffer("mean", torch.tensor(network.input_mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(network.input_std).view(-1, 1, 1))
 
@@ -81,7 +84,7 @@ class Deployed(nn.Module):
         # Not resize_logits: its question whether the size is there already would bind the file to one answer.
         align_corners = self.network.align_corners
         logits = F.interpolate(self._logits(x), size=image.shape[-2:], mode="bilinear", align_corners=align_corners)
-        return logits.argmax(dim=1) if self.argmax else logits
+        return logits.argmax(dim=1).to(self.label_type) if self.argmax else logits
 
     def _logits(self, image: Tensor) -> Tensor:
         """Those of ``network(image)``, where it pads without asking whether there is anything to pad or to cut."""
