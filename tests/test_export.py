@@ -211,7 +211,7 @@ def test_normalisation_and_class_ids_inside(to: str, normalize: bool, tmp_path: 
 
 @pytest.mark.parametrize("opset", [18, 20])
 def test_opset_and_label_type_are_options(opset: int, tmp_path: Path) -> None:
-    weights, network = deliver(TINY, tmp_path)
+    weights, _ = deliver(TINY, tmp_path)
     wide = export_student(weights, "onnx", tmp_path / "wide.onnx", argmax=True, model=TINY)
     narrow = export_student(
         weights, "onnx", tmp_path / "narrow.onnx", argmax=True, model=TINY, opset=opset, label_type="int32"
@@ -223,6 +223,9 @@ def test_opset_and_label_type_are_options(opset: int, tmp_path: Path) -> None:
     label = run_file(narrow.path, image)
     assert label.dtype == torch.int32
     assert torch.equal(label.long(), run_file(wide.path, image))
+    words = ["export", str(weights), "--to", "onnx", "--model", TINY, "--argmax", "--label-type", "int32", "--opset"]
+    assert main([*words, str(opset), "--out", str(tmp_path / "again.onnx")]) == 0
+    assert torch.equal(run_file(tmp_path / "again.onnx", image), label)
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,7 @@ def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any], ops
         ) from error
     written = exported.model.opset_imports.get("")
     if opset not in (None, written):
-        raise ModelError(
-            f"'{facts['model']}' can't be written with opset {opset}: torch writes {written}; leave it out"
-        )
+        raise ModelError(f"'{facts['model']}' can't have opset {opset}: torch writes {written}; leave it out")
     for key, value in facts.items():
         exported.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
     exported.save(path)

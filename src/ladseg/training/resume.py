@@ -48,7 +48,8 @@ def prepare(
                 setattr(objective, name, convert_sync_batch_norm(child, accelerator.device))
         unused = parameters_without_gradient(objective, some_batch(), accelerator.device)
     # Looking for unused parameters in every step costs a walk over the graph, so only where there are some.
-    accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True) if unused else None
+    handler = DistributedDataParallelKwargs(find_unused_parameters=True) if unused else None
+    accelerator.ddp_handler = handler  # type: ignore[assignment]
     model: nn.Module = accelerator.prepare(objective)
     if isinstance(model, DistributedDataParallel):
         # Batch norms are joint and memories equal already: what DDP would send before each step is there.
