@@ -134,7 +134,7 @@ def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes:
 
 
 def _shapes(sizes: Sizes) -> list[tuple[int, int, int]]:
-    """Batch, height and width of the comparison: the smallest, and odd ones where they are legal."""
+    """Return batch, height and width of each comparison: the smallest sides, and odd ones where they are legal."""
     return [(1, sizes.side(0), sizes.side(32)), (2, sizes.side(33), sizes.side(67)), (1, sizes.side(71), sizes.side(1))]
 
 

@@ -1,4 +1,4 @@
-"""A network as one graph of operations that holds for a range of image sizes."""
+"""Trace a network into one graph of operations that is valid for a range of image sizes."""
 
 import inspect
 import math
@@ -40,11 +40,11 @@ class Sizes:
         return f"{kind} from {self.smallest} to {LARGEST}"
 
     def side(self, more: int) -> int:
-        """The first of them that is not below ``smallest + more``."""
+        """Return the first legal side of at least ``smallest + more``."""
         return -(-(self.smallest + more) // self.multiple) * self.multiple
 
     def dim(self, name: str) -> Any:
-        """This as ``torch.export`` is told it."""
+        """Return the range as a dimension of ``torch.export``."""
         first, last = self.smallest // self.multiple, LARGEST // self.multiple
         if self.multiple == 1:
             return Dim(name, min=first, max=last)
@@ -87,7 +87,7 @@ class Deployed(nn.Module):
         return logits.argmax(dim=1).to(self.label_type) if self.argmax else logits
 
     def _logits(self, image: Tensor) -> Tensor:
-        """Those of ``network(image)``, where it pads without asking whether there is anything to pad or to cut."""
+        """Compute the logits of ``network(image)``, padding and cutting unconditionally so that no branch is traced."""
         divisor = self.network.size_divisor
         if divisor == 1:
             return self.network(image).logits
@@ -102,7 +102,7 @@ class Deployed(nn.Module):
 
 
 def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
-    """The network's graph and the sizes that it holds for: the widest of ``ATTEMPTS`` that work.
+    """Trace the network for the widest range of sizes of ``ATTEMPTS`` that works.
 
     Raises:
         ModelError: None does.
@@ -133,7 +133,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
 
 
 def _hold(program: ExportedProgram, sizes: Sizes) -> None:
-    """See that what the graph assumes of sizes holds over their range; ONNX would not ask.
+    """Check that what the graph assumes of sizes holds over their range, because ONNX drops such assumptions.
 
     Raises:
         RuntimeError: It does not.
@@ -150,7 +150,7 @@ def _hold(program: ExportedProgram, sizes: Sizes) -> None:
 
 
 def _assumptions(program: ExportedProgram) -> Callable[[Tensor], object] | None:
-    """The part of the graph that asserts something of the image's sizes, and nothing else; None if there is none."""
+    """Extract the part of the graph that asserts something about the image's sizes; None if there is none."""
     nodes = list(program.graph.nodes)
     wanted = {node for node in nodes if node.target is torch.ops.aten._assert_scalar.default}
     if not wanted:
@@ -168,7 +168,7 @@ def _assumptions(program: ExportedProgram) -> Callable[[Tensor], object] | None:
 
 
 def _without_ceil(program: ExportedProgram) -> None:
-    """Put ``(a + b - 1) // b`` for ``math.ceil(a / b)``, which torch traces but can't save; in place."""
+    """Replace ``math.ceil(a / b)``, which torch traces but can't save, by ``(a + b - 1) // b``, in place."""
     graph = program.graph
     for node in list(graph.nodes):
         quotient = node.args[0] if node.target is math.ceil else None

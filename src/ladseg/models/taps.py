@@ -1,4 +1,4 @@
-"""A look at a feature map inside a network, by the path of the module that makes it."""
+"""Read a feature map inside a network, by the path of the module that computes it."""
 
 import difflib
 from typing import Any
@@ -9,7 +9,7 @@ from ladseg.errors import ModelError
 
 
 class Tap:
-    """Keeps the last output of one module of a network.
+    """Keep the last output of one module of a network.
 
     Args:
         network: Where to look.
@@ -33,7 +33,7 @@ class Tap:
         self._last = output
 
     def take(self) -> Tensor:
-        """The map ``(N, D, h, w)`` of the forward pass that has just run.
+        """Return the map ``(N, D, h, w)`` of the forward pass that has just run, and forget it.
 
         Raises:
             ModelError: The module did not run, or gave something else than a feature map.

@@ -1,4 +1,4 @@
-"""Pretrained weights from a local file: read, told apart, and refused with what matched."""
+"""Load pretrained weights from a local file, or refuse it and say what matched."""
 
 import logging
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Checkpoint:
     original: dict[str, Tensor] = field(default_factory=dict)
 
     def of_backbone(self) -> "Checkpoint":
-        """Only what lies below ``backbone.``, with that taken off; everything where nothing does."""
+        """Return the tensors below ``backbone.`` without this prefix; all tensors where none has it."""
         below = {key.removeprefix(PREFIX): value for key, value in self.state.items() if key.startswith(PREFIX)}
         if not below:
             return self
@@ -41,7 +41,7 @@ class Checkpoint:
         return Checkpoint(self.file, below)
 
     def below_backbone(self) -> "Checkpoint":
-        """All keys below ``backbone.``, where they are not."""
+        """Put the prefix ``backbone.`` before every name that lacks it."""
         return Checkpoint(self.file, {PREFIX + key.removeprefix(PREFIX): value for key, value in self.state.items()})
 
 
@@ -93,10 +93,10 @@ def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> N
 
 
 def _under_own_names(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names that fit a network best.
+    """Return the tensors under the names that fit a network best.
 
-    Those are timm's or ours, those in the file, or those below a prefix, as Lightning puts its module's attribute
-    before every name.
+    These are timm's or ours, those in the file, or those below a prefix: Lightning puts the name of an attribute before
+    every name.
     """
     original = checkpoint.original
     first = next(iter(own), "")
@@ -106,7 +106,7 @@ def _under_own_names(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> dict[
 
 
 def _part(key: str) -> str:
-    """The direct child of the module that a tensor belongs to."""
+    """Return the name of the module's direct child that a tensor belongs to."""
     return key.split(".")[0]
 
 
@@ -135,14 +135,14 @@ def refuse_misfit(checkpoint: Checkpoint, wanted: dict[str, torch.Size], name: s
 
 @cache
 def say_once(line: str) -> None:
-    """A line for the user, once a process however many networks a run builds."""
+    """Log a line for the user once per process, however many networks a run builds."""
     logger.warning(line)
 
 
 def _of_other_class_count(
     state: dict[str, Tensor], wanted: dict[str, torch.Size], unlike: list[str], num_classes: int
 ) -> set[str]:
-    """The tensors that differ only in their first dimension, ours being the number of classes; all alike, or none."""
+    """Return the tensors that differ in the number of classes alone, if all of them have the same other number."""
     apart = {
         key
         for key in unlike
