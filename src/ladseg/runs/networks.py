@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ladseg.distillers import Distiller, build_distiller
+from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
+from ladseg.errors import ModelError
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import LabelAssisted, Network, segmenter
 from ladseg.recipe import Recipe, StudentSettings
@@ -60,7 +61,15 @@ def make_distiller(recipe: Recipe, student: Segmenter, teacher: Network) -> Dist
     """Return the untrained distiller for the widths of the two networks; its weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "distiller"))
-        return build_distiller(recipe.distill, student.trial_output(), segmenter(teacher).trial_output())
+        try:
+            return build_distiller(recipe.distill, student.trial_output(), segmenter(teacher).trial_output())
+        except MissingFeatureMap as missing:
+            network = student if missing.role == "student" else segmenter(teacher)
+            path = None if missing.has_backbone else network.deepest_map()
+            if path is None:
+                raise
+            example = f"--distill.layer backbone --{missing.role}.features {path}"
+            raise ModelError(f"{missing}, such as {example}") from None
 
 
 def teacher_network(recipe: Recipe) -> StudentSettings:
