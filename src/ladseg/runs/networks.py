@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
 from ladseg.errors import ModelError
@@ -81,6 +81,7 @@ def teacher_network(recipe: Recipe) -> StudentSettings:
         weights=teacher.weights,
         output_stride=teacher.output_stride,
         features=teacher.features,
+        dropout=teacher.dropout,
     )
     if not recipe.teacher_is_students_model:
         return own
@@ -90,6 +91,7 @@ def teacher_network(recipe: Recipe) -> StudentSettings:
         weights=own.weights or student.weights,
         output_stride=own.output_stride or student.output_stride,
         features=own.features or student.features,
+        dropout=student.dropout if own.dropout is None else own.dropout,
     )
 
 
@@ -103,4 +105,8 @@ def _build(settings: StudentSettings, num_classes: int, seed: int) -> Segmenter:
             output_stride=settings.output_stride,
             args=settings.args,
         )
+    if settings.dropout is not None:
+        for module in network.modules():
+            if isinstance(module, nn.Dropout | nn.Dropout2d):
+                module.p = settings.dropout
     return network.tap(settings.features) if settings.features else network
