@@ -20,7 +20,7 @@ Picture = str | Path | Image.Image | np.ndarray | Tensor
 
 
 class Student(nn.Module):
-    """Predict with a delivered network, its normalisation and its classes.
+    """A network with the normalisation and the classes of its file.
 
     Args:
         network: From :func:`ladseg.deploy.load_student`, as the next one.
@@ -55,12 +55,12 @@ class Student(nn.Module):
         return resize_logits(output.logits, (image.shape[-2], image.shape[-1]), output.align_corners)
 
     def normalized(self, image: Tensor) -> Tensor:
-        """Normalise RGB ``(N, 3, H, W)`` in 0..1 as the network expects it."""
+        """RGB ``(N, 3, H, W)`` of 0..1 as the network expects it."""
         normal = (image.to(self.device) - self.mean) / self.std
         return normal.contiguous(memory_format=torch.channels_last)
 
     def predict(self, image: Picture, how: Inference = WHOLE) -> Tensor:
-        """Predict the class of every pixel.
+        """The class of every pixel.
 
         Args:
             image: A file's path; a Pillow image of any mode; an array ``(H, W, 3)`` or ``(H, W)``, or a tensor
@@ -80,10 +80,7 @@ class Student(nn.Module):
         return ids[0] if single else ids
 
     def probabilities(self, image: Picture, how: Inference = WHOLE) -> Tensor:
-        """Predict the probability of each class at every pixel, ``(C, H, W)`` or ``(N, C, H, W)`` float32 on the CPU.
-
-        Arguments and errors are those of :meth:`predict`.
-        """
+        """Of each class at every pixel: ``(C, H, W)`` float32 on the CPU, or ``(N, C, H, W)``; else as ``predict``."""
         batch, single = _batch(image)
         shares = probabilities(self.segment, batch, how).cpu()
         return shares[0] if single else shares
@@ -95,7 +92,7 @@ class Student(nn.Module):
 
 
 def load(weights: str | Path, model: str | None = None, device: torch.device | str | None = None) -> Student:
-    """Load a delivered network, ready to predict.
+    """A delivered network, ready to predict.
 
     Args:
         weights: The ``student.safetensors`` of a run.

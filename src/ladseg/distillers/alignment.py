@@ -36,24 +36,7 @@ def auxiliary_pairs(student: SegmentationOutput, teacher: SegmentationOutput) ->
     return list(zip(student.aux, teacher.aux, strict=True))
 
 
-class MissingFeatureMap(ModelError):
-    """A method reads a feature map that a network does not give.
-
-    Attributes:
-        role: Which network lacks it, ``"student"`` or ``"teacher"``.
-        has_backbone: Whether it gives the backbone's map.
-    """
-
-    def __init__(self, output: SegmentationOutput, layer: str, role: str) -> None:
-        self.role, self.has_backbone = role, "backbone" in output.features
-        known = ", ".join(output.features) or "none"
-        way_out = "set distill.layer: backbone"
-        if not self.has_backbone:
-            way_out += f", and name the module that makes the map in {role}.features"
-        super().__init__(f"distill.layer '{layer}': the {role} gives no such feature map (it gives {known}); {way_out}")
-
-
-def feature_map(output: SegmentationOutput, layer: str, role: str = "student") -> Tensor:
+def feature_map(output: SegmentationOutput, layer: str, role: str = "network") -> Tensor:
     """Return the feature map of that name, ``(N, D, h, w)``.
 
     Args:
@@ -62,11 +45,19 @@ def feature_map(output: SegmentationOutput, layer: str, role: str = "student") -
         role: How a message calls the network: ``"student"`` or ``"teacher"``.
 
     Raises:
-        MissingFeatureMap: The network gives no such map.
+        ModelError: The network gives no such map.
     """
-    if layer not in output.features:
-        raise MissingFeatureMap(output, layer, role)
-    return output.features[layer]
+    if layer in output.features:
+        return output.features[layer]
+    if "backbone" in output.features:
+        way_out = "set distill.layer: backbone"
+    else:
+        way_out = (
+            "set distill.layer: backbone, and name the module that makes the map in student.features or "
+            "teacher.features, such as --student.features backbone.layer4"
+        )
+    known = ", ".join(output.features) or "none"
+    raise ModelError(f"distill.layer '{layer}': the {role} gives no such feature map (it gives {known}); {way_out}")
 
 
 class Projector(nn.Module):

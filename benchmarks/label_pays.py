@@ -1,0 +1,788 @@
+"""The laboratory of docs/j-notes.md: candidates for label help against the plain student, at equal compute.
+
+    python benchmarks/label_pays.py run HOME NAME SETTING SEED
+    python benchmarks/label_pays.py queue HOME QUEUE.txt
+    python benchmarks/label_pays.py table HOME SETTING
+
+HOME holds the data of :data:`SETTINGS` as ``smaller_set.py`` makes it, and receives results.jsonl, the weights with the
+counts of each validation image (w/), and the augmented batches of each seed (stream/), which all candidates share.
+``queue`` works off lines "NAME SETTING SEED", by several processes at once if they are started; a line waits until
+what it needs is there. Names:
+
+    plain                      the whole schedule; keeps its state at the trunk's end, from which the others branch
+    plain3000                  the whole schedule, so many steps long
+    teacher-KIND               self (no label), fixed, random, less, placebos shuffled and blank; @noc: no consistency
+    reuse-KIND-FORM-RATIO      one more student of that teacher: cwd, kd, right, wrong, edge
+    total-KIND-FORM-RATIO      the same, the teacher trained within the budget from the seed's own trunk
+    free-KIND-FORM-RATIO       the same as reuse, as if the teacher's answers cost nothing
+    emaself-RATIO              the student's own moving average teaches
+    pilot-RATIO[-PLACEBO]      regions of the label pool the student's own features: placebo shuffled or noise
+    classmix, cutmix           regions of the label, or rectangles, pasted from image to image
+    weighted-POWER             cross-entropy weighted by class frequency to the power
+    soft-RATIO                 the label's shares as a target at the logits' size
+    gradnorm                   the norm of CWD's gradient beside the cross-entropy's, by classes, map size and tau
+
+Compute is counted in plain steps: forward and backward of the student on 8 crops is 1, a forward pass alone 1/3.
+"""
+
+import argparse
+import copy
+import json
+import os
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from ladseg.data.cache import keep_decoded
+from ladseg.data.dataset import SegmentationDataset, open_dataset
+from ladseg.data.loader import TrainSamples, _collate
+from ladseg.data.memory import keep_freed_memory
+from ladseg.data.transforms import normalize
+from ladseg.distillers.cwd import cwd_loss
+from ladseg.evaluation.confusion_matrix import ConfusionMatrix, iou_of
+from ladseg.evaluation.paired_tests import sign_flip_p, smallest_effect, t_interval
+from ladseg.label_noise import LabelNoise
+from ladseg.losses.cross_entropy import cross_entropy
+from ladseg.models import build_model, widen_input
+from ladseg.outputs import SegmentationOutput
+from ladseg.recipe import Data
+from ladseg.seeds import derive_seed, generator_for
+from ladseg.training.schedule import poly_lr
+
+CLASSES, IGNORE = 11, 255
+CROP, BATCH = (80, 112), 8
+LR, WEIGHT_DECAY, WARMUP = 0.004, 0.01, 20
+MEAN = torch.tensor([0.5, 0.5, 0.5])
+# Folder, plain steps, share of them that all candidates of a seed have in common.
+SETTINGS = {"s40": ("camvid-40", 1500, 0.7), "s367": ("camvid-quarter", 4000, 0.7)}
+TEACHER_SEED, TEACHER_UNITS = 10, 600
+FORWARD = 1 / 3
+CALIBRATION = 10  # steps over which a term's weight is measured
+RARE = torch.tensor([2, 6, 7, 9, 10])
+HOME = Path()
+
+Batch = dict[str, Tensor]
+Terms = dict[str, tuple[Tensor, float | None]]
+
+
+# ---------------------------------------------------------------- data
+
+
+@cache
+def data(setting: str, split: str) -> SegmentationDataset:
+    root = HOME / SETTINGS[setting][0]
+    spec = Data(root=str(root), classes=str(root / "classes.txt"), ignore_index=11)
+    return keep_decoded(open_dataset(spec, split), "ram")
+
+
+class Stream:
+    """The batches of a seed by step, kept on disk once made: every candidate of a seed sees the same."""
+
+    block = 50
+
+    def __init__(self, setting: str, seed: int) -> None:
+        self.samples = TrainSamples(data(setting, "train"), CROP, BATCH, seed, MEAN, MEAN)
+        self.folder = HOME / "stream" / f"{setting}-{seed}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.held: tuple[int, tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def __getitem__(self, step: int) -> Batch:
+        number, place = divmod(step, self.block)
+        if self.held is None or self.held[0] != number:
+            self.held = number, self._load(number)
+        image, label, seeds = (part[place] for part in self.held[1])
+        return {"image": last(image.float()), "label": label.long(), "seed": seeds}
+
+    def _load(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        path = self.folder / f"{number}.pt"
+        if not path.exists():
+            steps = range(number * self.block, (number + 1) * self.block)
+            made = [_collate([self.samples[step * BATCH + k] for k in range(BATCH)]) for step in steps]
+            image, label, seeds = (torch.stack([batch[key] for batch in made]) for key in ("image", "label", "seed"))
+            torch.save((image.bfloat16(), label, seeds), path)
+        return torch.load(path)
+
+
+def last(image: Tensor) -> Tensor:
+    return image.contiguous(memory_format=torch.channels_last)
+
+
+# ---------------------------------------------------------------- networks
+
+
+def network(seed: int, channels: int = 3) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "weights"))
+        net = build_model("pspnet@test_resnet", CLASSES)
+    net.aux_head = None
+    if channels == 4:
+        widen_input(net, 1, slice_std=0.1, generator=generator_for(seed, "slice"))
+    return net.to(memory_format=torch.channels_last)
+
+
+def optimizer(*modules: nn.Module) -> torch.optim.Optimizer:
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=LR, fused=True)
+
+
+def set_lr(opt: torch.optim.Optimizer, lr: float) -> None:
+    for group in opt.param_groups:
+        group["lr"] = lr
+
+
+def forward(net: nn.Module, image: Tensor) -> SegmentationOutput:
+    with torch.autocast("cpu", torch.bfloat16):
+        return net(image)
+
+
+class MovingAverage:
+    """The weights' exponential average: decay 0.98 every fifth step, less at first."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.state = {key: value.detach().clone() for key, value in net.state_dict().items()}
+        self.count = 0
+
+    @torch.no_grad()
+    def update(self, net: nn.Module, step: int) -> None:
+        if step % 5:
+            return
+        self.count += 1
+        decay = min(0.98, (1 + self.count) / (10 + self.count))
+        for key, value in net.state_dict().items():
+            if value.is_floating_point():
+                self.state[key].lerp_(value, 1 - decay)
+            else:
+                self.state[key].copy_(value)
+
+
+# ---------------------------------------------------------------- evaluation and record
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, setting: str, split: str = "val", channel: "Channel | None" = None) -> Tensor:
+    """Counts (images, C, C) at the labels' size; with ``channel`` a teacher sees what that makes of the labels."""
+    was_training = net.training
+    net.eval()
+    dataset, counts = data(setting, split), []
+    for start in range(0, len(dataset), 10):
+        pairs = [dataset.read(index) for index in range(start, min(start + 10, len(dataset)))]
+        image = torch.stack([normalize(one, MEAN, MEAN) for one, _ in pairs])
+        label = torch.stack([one for _, one in pairs]).long()
+        if channel is not None:
+            draws = [generator_for("ev", start + k) for k in range(len(label))]
+            image = torch.cat([image, channel(label, draws)], 1)
+        logits = forward(net, last(image)).logits.float()
+        prediction = F.interpolate(logits, label.shape[-2:], mode="bilinear", align_corners=True).argmax(1)
+        for one, true in zip(prediction, label, strict=True):
+            matrix = ConfusionMatrix(CLASSES)
+            matrix.update(one, true)
+            counts.append(matrix.counts)
+    net.train(was_training)
+    return torch.stack(counts)
+
+
+def per_class(counts: Tensor) -> Tensor:
+    total = counts.sum(0)
+    return 100 * iou_of(torch.stack([total.diagonal(), total.sum(1), total.sum(0)]))
+
+
+def miou(counts: Tensor) -> float:
+    return float(per_class(counts).nanmean())
+
+
+def record(row: dict) -> None:
+    with (HOME / "results.jsonl").open("a") as file:
+        file.write(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}) + "\n")
+    print(json.dumps(row), flush=True)
+
+
+def finish(row: dict, net: nn.Module, average: MovingAverage) -> None:
+    """Evaluate the last weights and their average, keep both with the counts of each image, and write the row."""
+    averaged = copy.deepcopy(net)
+    averaged.load_state_dict(average.state)
+    counts, averaged_counts = (evaluate(one, row["setting"]) for one in (net, averaged))
+    iou = [round(value, 1) for value in per_class(counts).tolist()]
+    kept = {"last": net.state_dict(), "counts_last": counts.int()}
+    kept |= {"ema": average.state, "counts_ema": averaged_counts.int()}
+    torch.save(kept, weights_file(row["name"], row["setting"], row["seed"]))
+    record(row | {"last": miou(counts), "ema": miou(averaged_counts), "iou": iou})
+
+
+def weights_file(name: str, setting: str, seed: int) -> Path:
+    return HOME / "w" / f"{setting}-{name}-{seed}.pt"
+
+
+# ---------------------------------------------------------------- the plain student, and branches from it
+
+
+def plain(name: str, setting: str, seed: int, total: int, trunk_end: int | None) -> None:
+    began = time.process_time()
+    net = network(seed).train()
+    opt, average, stream = optimizer(net), MovingAverage(net), Stream(setting, seed)
+    torch.manual_seed(derive_seed(seed, "dropout"))
+    row = {"name": name, "setting": setting, "seed": seed, "units": total}
+    for step in range(total):
+        if step == trunk_end:
+            state = {"net": net.state_dict(), "opt": opt.state_dict(), "ema": average.state, "ema_count": average.count}
+            torch.save(state, weights_file("trunk", setting, seed))
+            row["trunk"] = miou(evaluate(net, setting))
+        set_lr(opt, poly_lr(step, LR, total, WARMUP))
+        opt.zero_grad()
+        batch = stream[step]
+        cross_entropy(forward(net, batch["image"]).logits.float(), batch["label"]).backward()
+        opt.step()
+        average.update(net, step)
+    finish(row | {"cpu_s": time.process_time() - began}, net, average)
+
+
+def trunk(setting: str, seed: int) -> tuple[nn.Module, dict, MovingAverage]:
+    saved = torch.load(weights_file("trunk", setting, seed))
+    net = network(seed)
+    net.load_state_dict(saved["net"])
+    average = MovingAverage(net)
+    average.state, average.count = saved["ema"], saved["ema_count"]
+    return net.train(), saved["opt"], average
+
+
+class Step:
+    """What a candidate sees of a student's step."""
+
+    def __init__(self, number: int, steps: int, batch: Batch, out: SegmentationOutput, average: MovingAverage) -> None:
+        self.number, self.steps, self.batch, self.out, self.average = number, steps, batch, out, average
+        self.logits = out.logits.float()
+
+
+Listen = Callable[[Step], Terms]
+
+
+def no_terms(step: Step) -> Terms:
+    return {}
+
+
+class Balance:
+    """Weights by which a term's gradient on the logits has a given ratio to the cross-entropy's at first."""
+
+    def __init__(self) -> None:
+        self.norms: dict[str, list[tuple[float, float]]] = defaultdict(list)
+
+    def weight(self, term: str, supervised: Tensor, value: Tensor, ratio: float, logits: Tensor) -> float:
+        if len(self.norms[term]) < CALIBRATION:
+            self.norms[term].append((gradient_norm(supervised, logits), gradient_norm(value, logits)))
+        return self.weights(term, ratio)
+
+    def weights(self, term: str, ratio: float) -> float:
+        wanted, had = (sum(part) for part in zip(*self.norms[term], strict=True))
+        return ratio * wanted / max(had, 1e-12)
+
+
+def gradient_norm(loss: Tensor, *inputs: Tensor) -> float:
+    gradients = torch.autograd.grad(loss, inputs, retain_graph=True)
+    return float(torch.stack([gradient.norm() for gradient in gradients]).norm())
+
+
+def branch(
+    name: str,
+    setting: str,
+    seed: int,
+    cost: float,
+    listen: Listen = no_terms,
+    spent: float = 0.0,
+    helper: nn.Module | None = None,
+    prepare: Callable[[Batch], Batch] = lambda batch: batch,
+    supervise: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+) -> None:
+    """Train the rest of the schedule from the trunk.
+
+    Args:
+        name: The candidate; this, ``setting`` and ``seed`` name the result.
+        setting: Of :data:`SETTINGS`.
+        seed: Whose trunk and batches.
+        cost: Compute of a step; so many steps are made as the budget left holds.
+        listen: What is learned from beside the label: terms and their gradients' ratio; None: as they are.
+        spent: Compute that was spent already, on a teacher.
+        helper: What is trained along.
+        prepare: What becomes of a batch.
+        supervise: The loss of logits and label.
+    """
+    began = time.process_time()
+    _, total, share = SETTINGS[setting]
+    begin = round(total * share)
+    net, opt_state, average = trunk(setting, seed)
+    opts = [optimizer(net)] + ([optimizer(helper)] if helper else [])
+    opts[0].load_state_dict(opt_state)
+    stream, balance = Stream(setting, seed), Balance()
+    torch.manual_seed(derive_seed(seed, "dropout", name))
+    steps = int((total - begin - spent) / cost)
+    for number in range(steps):
+        for opt in opts:
+            set_lr(opt, poly_lr(share + (1 - share) * number / steps, LR, 1))
+            opt.zero_grad()
+        batch = prepare(stream[begin + number])
+        step = Step(number, steps, batch, forward(net, batch["image"]), average)
+        supervised = loss = supervise(step.logits, batch["label"])
+        for term, (value, ratio) in listen(step).items():
+            factor = 1.0 if ratio is None else balance.weight(term, supervised, value, ratio, step.logits)
+            loss = loss + factor * value
+        loss.backward()
+        for opt in opts:
+            opt.step()
+        average.update(net, begin + number)
+    row = {"name": name, "setting": setting, "seed": seed, "units": begin + spent + steps * cost, "steps": steps}
+    row["weights"] = {term: round(balance.weights(term, 1.0), 4) for term in balance.norms}
+    finish(row | {"cpu_s": time.process_time() - began}, net, average)
+
+
+# ---------------------------------------------------------------- teachers
+
+
+class Channel:
+    """What a teacher sees of a label: class weights fixed or random, less of it, or a placebo."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.noise = LabelNoise(CLASSES, 0.01, IGNORE, 1.0, "random" if kind == "random" else "fixed")
+
+    def __call__(self, label: Tensor, draws: Sequence[Generator]) -> Tensor:
+        if self.kind == "shuffled":
+            label = label.roll(1, 0)
+        made = self.noise(label, draws)
+        if self.kind == "blank":
+            return torch.randn(made.shape, generator=draws[0])
+        return blurred(made, draws[0]) if self.kind == "less" else made
+
+
+def blurred(channel: Tensor, draw: Generator) -> Tensor:
+    """Noise of a level from 0 to 1 that is drawn for each image, then half of the blocks of 16x16 at zero."""
+    n, _, height, width = channel.shape
+    level = torch.rand(n, 1, 1, 1, generator=draw)
+    channel = (1 - level) * channel + level * torch.randn(channel.shape, generator=draw)
+    keep = (torch.rand(n, 1, -(-height // 16), -(-width // 16), generator=draw) < 0.5).float()
+    return channel * F.interpolate(keep, scale_factor=16, mode="nearest")[..., :height, :width]
+
+
+class Zero(Channel):
+    def __init__(self) -> None:
+        super().__init__("zero")
+
+    def __call__(self, label: Tensor, draws: Sequence[Generator]) -> Tensor:
+        return torch.zeros(len(label), 1, *label.shape[1:])
+
+
+def noise_draws(batch: Batch, path: int) -> list[Generator]:
+    return [generator_for(seed, "label noise", path) for seed in batch["seed"].tolist()]
+
+
+def train_teacher(name: str, setting: str, seed: int, start: dict, units: int, peak: float) -> nn.Module:
+    """A teacher from the weights of a plain student: two paths of half as many steps, or one path without a label."""
+    kind, *tags = name.split("@")
+    channel = None if kind == "self" else Channel(kind)
+    net = network(seed)
+    net.load_state_dict(start)
+    if channel:
+        widen_input(net, 1, slice_std=0.1, generator=generator_for(seed, "slice"))
+    net = net.to(memory_format=torch.channels_last).train()
+    opt, stream = optimizer(net), Stream(setting, seed + 1000)
+    torch.manual_seed(derive_seed(seed, "dropout", name))
+    steps = units // 2 if channel else units
+    for step in range(steps):
+        set_lr(opt, poly_lr(step, peak, steps, WARMUP))
+        opt.zero_grad()
+        teacher_loss(net, stream[step], channel, 0.0 if "noc" in tags else 1.0).backward()
+        opt.step()
+    return net
+
+
+def teacher_loss(net: nn.Module, batch: Batch, channel: Channel | None, consistency: float) -> Tensor:
+    image, label = batch["image"], batch["label"]
+    if channel is None:
+        return cross_entropy(forward(net, image).logits.float(), label)
+    paths = torch.cat([torch.cat([image, channel(label, noise_draws(batch, path))], 1) for path in (1, 2)])
+    one, two = forward(net, last(paths)).logits.float().chunk(2)
+    loss = cross_entropy(one, label) + cross_entropy(two, label)
+    return loss + consistency * cwd_loss(one, two) if consistency else loss
+
+
+def teacher(name: str, setting: str, seed: int) -> None:
+    began = time.process_time()
+    start = torch.load(weights_file(f"plain{SETTINGS[setting][1]}", setting, seed))["last"]
+    net = train_teacher(name, setting, seed, start, TEACHER_UNITS, LR / 2)
+    kind = name.split("@")[0]
+    channel = None if kind == "self" else Channel(kind)
+    torch.save(net.state_dict(), weights_file(f"teacher-{name}", setting, seed))
+    row = {"name": f"teacher-{name}", "setting": setting, "seed": seed, "units": TEACHER_UNITS}
+    row |= {split: miou(evaluate(net, setting, split, channel)) for split in ("val", "train")}
+    row["zero"] = miou(evaluate(net, setting, "val", channel and Zero()))
+    record(row | {"cpu_s": time.process_time() - began})
+
+
+def finished_teacher(name: str, setting: str) -> nn.Module:
+    net = network(TEACHER_SEED, 3 if name.startswith("self") else 4)
+    net.load_state_dict(torch.load(weights_file(f"teacher-{name}", setting, TEACHER_SEED)))
+    return net
+
+
+def taught(name: str, setting: str, seed: int) -> None:
+    """reuse-, free- and total-KIND-FORM-RATIO."""
+    how, kind, form, ratio = name.split("-")
+    spent = 0.0
+    if how == "total":
+        share, spent = SETTINGS[setting][2], SETTINGS[setting][1] / 10
+        start = torch.load(weights_file("trunk", setting, seed))["net"]
+        tutor = train_teacher(kind, setting, seed, start, round(spent), poly_lr(0, LR, 1) * (1 - share) ** 0.9)
+    else:
+        tutor = finished_teacher(kind, setting)
+    tutor = tutor.eval().requires_grad_(False)
+    channel = None if kind.startswith("self") else Channel(kind.split("@")[0])
+
+    def listen(step: Step) -> Terms:
+        image = step.batch["image"]
+        with torch.no_grad():
+            if channel:
+                image = last(torch.cat([image, channel(step.batch["label"], noise_draws(step.batch, 1))], 1))
+            answer = forward(tutor, image).logits.float()
+        return {form: (distance(form, step.logits, answer, step.batch["label"]), float(ratio))}
+
+    branch(name, setting, seed, 1.0 if how == "free" else 1 + FORWARD, listen, spent)
+
+
+def distance(form: str, student: Tensor, answer: Tensor, label: Tensor) -> Tensor:
+    """Of the student's logits from the teacher's.
+
+    ``cwd``; or the KL divergence of a position, ``kd`` everywhere, ``right`` where the teacher is, ``wrong`` where
+    it is and the student is not, ``edge`` at boundaries of the label and on its rarer classes.
+    """
+    if form == "cwd":
+        return cwd_loss(student, answer)
+    size = student.shape[-2:]
+    truth = F.interpolate(label[:, None].float(), size, mode="nearest")
+    around = F.max_pool2d(truth, 3, 1, 1) != -F.max_pool2d(-truth, 3, 1, 1)
+    truth = truth[:, 0].long()
+    right = answer.argmax(1) == truth
+    chosen = {
+        "kd": torch.ones_like(right),
+        "right": right,
+        "wrong": right & (student.argmax(1) != truth),
+        "edge": around[:, 0] | torch.isin(truth, RARE),
+    }[form]
+    divergence = F.kl_div(student.log_softmax(1), answer.log_softmax(1), reduction="none", log_target=True).sum(1)
+    return (divergence * (chosen & (truth != IGNORE))).mean()
+
+
+def self_average(name: str, setting: str, seed: int) -> None:
+    tutor = network(seed).eval().requires_grad_(False)
+
+    def listen(step: Step) -> Terms:
+        if step.number % 5 == 0:
+            tutor.load_state_dict(step.average.state)
+        with torch.no_grad():
+            answer = forward(tutor, step.batch["image"]).logits.float()
+        return {"cwd": (cwd_loss(step.logits, answer), float(name.split("-")[1]))}
+
+    branch(name, setting, seed, 1 + FORWARD, listen)
+
+
+# ---------------------------------------------------------------- the label without a second network
+
+
+class Pilot(nn.Module):
+    """Region means of features, painted back and refined, through a classifier of their own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in ((width, 64), (64, 64)):
+            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        self.refine = nn.Sequential(*layers)
+        self.classify = nn.Conv2d(64, CLASSES, 1)
+
+    def forward(self, features: Tensor, regions: Tensor) -> Tensor:
+        """``features`` (N, D, h, w); ``regions`` (N, R, h, w), the share of each region in each position."""
+        share = regions.flatten(2)
+        size = share.sum(2, keepdim=True).clamp(min=1e-3)
+        mean = torch.einsum("nrp,ndp->nrd", share, features.flatten(2)) / size
+        painted = torch.einsum("nrp,nrd->ndp", share, mean).view_as(features)
+        return self.classify(self.refine(features + painted))
+
+
+def region_shares(label: Tensor, size: tuple[int, int]) -> Tensor:
+    """``(N, C, h, w)``: how much of each position each class takes."""
+    one_hot = F.one_hot(torch.where(label == IGNORE, CLASSES, label), CLASSES + 1).permute(0, 3, 1, 2).float()
+    return F.adaptive_avg_pool2d(one_hot, size)[:, :CLASSES]
+
+
+def region_pilot(name: str, setting: str, seed: int) -> None:
+    _, ratio, *placebo = name.split("-")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "pilot"))
+        pilot = Pilot(128).to(memory_format=torch.channels_last)
+
+    def regions(batch: Batch, size: tuple[int, int]) -> Tensor:
+        if placebo == ["noise"]:
+            draw = generator_for(int(batch["seed"][0]), "regions")
+            coarse = torch.randint(0, CLASSES, (len(batch["label"]), 1, 3, 4), generator=draw)
+            return region_shares(F.interpolate(coarse.float(), size, mode="nearest")[:, 0].long(), size)
+        return region_shares(batch["label"].roll(1, 0) if placebo else batch["label"], size)
+
+    def listen(step: Step) -> Terms:
+        features = step.out.features["head"].detach().float()
+        shares = regions(step.batch, tuple(features.shape[-2:]))
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = pilot(features, shares).float()
+        terms: Terms = {"pilot": (cross_entropy(answer, step.batch["label"]), None)}
+        if step.number >= step.steps / 10:
+            terms["cwd"] = (cwd_loss(step.logits, answer.detach()), float(ratio))
+        return terms
+
+    branch(name, setting, seed, 1.1, listen, helper=pilot)
+
+
+def pasted(batch: Batch, by_label: bool) -> Batch:
+    """Half the images get a part of their neighbour: half of its classes' regions, or a rectangle of 30 to 60 %."""
+    draw = generator_for(int(batch["seed"][0]), "paste")
+    image, label = batch["image"].clone(), batch["label"].clone()
+    for k in range(len(label)):
+        neighbour = (k + 1) % len(label)
+        if torch.rand((), generator=draw) < 0.5:
+            continue
+        other = batch["label"][neighbour]
+        mask = half_of_classes(other, draw) if by_label else rectangle(other, draw)
+        image[k] = torch.where(mask, batch["image"][neighbour], image[k])
+        label[k] = torch.where(mask, other, label[k])
+    return batch | {"image": image, "label": label}
+
+
+def half_of_classes(label: Tensor, draw: Generator) -> Tensor:
+    there = label.unique()
+    there = there[there != IGNORE]
+    return torch.isin(label, there[torch.randperm(len(there), generator=draw)[: (len(there) + 1) // 2]])
+
+
+def rectangle(label: Tensor, draw: Generator) -> Tensor:
+    mask = torch.zeros_like(label, dtype=torch.bool)
+    share = 0.3 + 0.3 * float(torch.rand((), generator=draw))
+    sides = [round(side * share**0.5) for side in label.shape]
+    top, left = (int(torch.randint(a - b + 1, (), generator=draw)) for a, b in zip(label.shape, sides, strict=True))
+    mask[top : top + sides[0], left : left + sides[1]] = True
+    return mask
+
+
+def weighted_cross_entropy(setting: str, power: float) -> Callable[[Tensor, Tensor], Tensor]:
+    dataset = data(setting, "train")
+    labels = [dataset.read(index)[1].flatten().long() for index in range(len(dataset))]
+    counts = torch.stack([torch.bincount(label, minlength=256)[:CLASSES] for label in labels]).sum(0).double()
+    weight = (counts.sum() / counts) ** power
+    weight = (weight * counts.sum() / (weight * counts).sum()).float()
+
+    def loss(logits: Tensor, label: Tensor) -> Tensor:
+        wide = F.interpolate(logits, label.shape[-2:], mode="bilinear", align_corners=True)
+        return F.cross_entropy(wide, label, weight, ignore_index=IGNORE)
+
+    return loss
+
+
+def soft_target(name: str, setting: str, seed: int) -> None:
+    def listen(step: Step) -> Terms:
+        shares = region_shares(step.batch["label"], tuple(step.logits.shape[-2:]))
+        return {"soft": (-(shares * step.logits.log_softmax(1)).sum(1).mean(), float(name.split("-")[1]))}
+
+    branch(name, setting, seed, 1.0, listen)
+
+
+# ---------------------------------------------------------------- CWD's gradient
+
+
+def gradient_table(setting: str) -> None:
+    for classes, factor in [(2, 1), (5, 1), (11, 1), (22, 1), (44, 1), (88, 1), (11, 0.5), (11, 2)]:
+        student, tutor = trunk(setting, TEACHER_SEED)[0], finished_teacher("fixed", setting).train()
+        channel = LabelNoise(classes, 0.01, IGNORE, 1.0, "fixed")
+        stream = Stream(setting, TEACHER_SEED + 1000)
+        for net in (student, tutor):
+            new_classifier(net, classes)
+        opts = [optimizer(student), optimizer(tutor)]
+        rows = defaultdict(list)
+        for step in range(46):
+            batch = scaled(relabelled(stream[step], classes), factor)
+            four = last(torch.cat([batch["image"], channel(batch["label"], noise_draws(batch, 1))], 1))
+            if step < 40:
+                for net, opt, image in zip((student, tutor), opts, (batch["image"], four), strict=True):
+                    set_lr(opt, poly_lr(step, LR / 2, 40, 5))
+                    opt.zero_grad()
+                    cross_entropy(forward(net, image).logits.float(), batch["label"]).backward()
+                    opt.step()
+                continue
+            with torch.no_grad():
+                answer = forward(tutor.eval(), four).logits.float()
+            logits = forward(student, batch["image"]).logits.float()
+            supervised = cross_entropy(logits, batch["label"])
+            for tau in (1.0, 4.0):
+                distilled = cwd_loss(logits, answer, tau)
+                places = ((logits,), tuple(student.parameters()))
+                rows[tau].append([gradient_norm(loss, *at) for at in places for loss in (supervised, distilled)])
+        for tau, norms in rows.items():
+            means = np.mean(norms, 0)
+            row = {"name": "gradnorm", "setting": setting, "seed": TEACHER_SEED, "classes": classes, "tau": tau}
+            row |= {
+                "map": list(logits.shape[-2:]),
+                "logit_ratio": means[1] / means[0],
+                "param_ratio": means[3] / means[2],
+            }
+            record(row)
+
+
+def new_classifier(net: nn.Module, classes: int) -> None:
+    """The head's last convolution with so many outputs; the eleven of the data set keep what they have learned."""
+    path, old = [(path, part) for path, part in net.head.named_modules() if isinstance(part, nn.Conv2d)][-1]
+    if classes != CLASSES:
+        torch.manual_seed(0)
+        parent, _, leaf = path.rpartition(".")
+        setattr(net.head.get_submodule(parent), leaf, nn.Conv2d(old.in_channels, classes, 1))
+
+
+def relabelled(batch: Batch, classes: int) -> Batch:
+    """The classes merged to 2 or 5, or each split by brightness, which a network can tell apart."""
+    label = batch["label"]
+    ids = label.clamp(max=CLASSES - 1)
+    if classes < CLASSES:
+        merged = [0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1] if classes == 2 else [0, 1, 1, 2, 2, 3, 1, 1, 4, 4, 4]
+        ids = torch.tensor(merged)[ids]
+    elif classes > CLASSES:
+        parts = classes // CLASSES
+        grey = batch["image"].mean(1).contiguous()
+        ids = ids * parts + torch.bucketize(grey, torch.quantile(grey.flatten()[::7], torch.arange(1, parts) / parts))
+    return batch | {"label": torch.where(label == IGNORE, IGNORE, ids)}
+
+
+def scaled(batch: Batch, factor: float) -> Batch:
+    size = [round(side * factor) for side in batch["label"].shape[-2:]]
+    image = F.interpolate(batch["image"], size, mode="bilinear", antialias=True)
+    label = F.interpolate(batch["label"][:, None].float(), size, mode="nearest")[:, 0].long()
+    return batch | {"image": last(image), "label": label}
+
+
+# ---------------------------------------------------------------- which is which
+
+
+def run(name: str, setting: str, seed: int) -> None:
+    _, total, share = SETTINGS[setting]
+    kind, _, rest = name.partition("-")
+    if kind.startswith("plain"):
+        own = int(kind[5:] or total)
+        plain(f"plain{own}", setting, seed, own, round(total * share) if kind == "plain" else None)
+    elif kind == "teacher":
+        teacher(rest, setting, seed)
+    elif kind in ("reuse", "free", "total"):
+        taught(name, setting, seed)
+    elif kind in ("classmix", "cutmix"):
+        branch(name, setting, seed, 1.0, prepare=lambda batch: pasted(batch, kind == "classmix"))
+    elif kind == "weighted":
+        branch(name, setting, seed, 1.0, supervise=weighted_cross_entropy(setting, float(rest)))
+    elif kind == "gradnorm":
+        gradient_table(setting)
+    else:
+        {"emaself": self_average, "pilot": region_pilot, "soft": soft_target}[kind](name, setting, seed)
+
+
+def needs(name: str, setting: str, seed: int) -> list[Path]:
+    """The files without which a line of the queue can't be run."""
+    kind, _, rest = name.partition("-")
+    own = weights_file(f"plain{SETTINGS[setting][1]}", setting, seed)
+    if kind.startswith("plain"):
+        return []
+    if kind in ("reuse", "free"):
+        return [own, weights_file(f"teacher-{rest.split('-')[0]}", setting, TEACHER_SEED)]
+    return [own, weights_file("teacher-fixed", setting, TEACHER_SEED)] if kind == "gradnorm" else [own]
+
+
+def work_off(queue: Path) -> None:
+    claims = HOME / "claims"
+    claims.mkdir(exist_ok=True)
+    while True:
+        lines = [line.split() for line in queue.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        open_lines = [line for line in lines if not (claims / "_".join(line)).exists()]
+        if not open_lines:
+            return
+        ready = [line for line in open_lines if all(path.exists() for path in needs(line[0], line[1], int(line[2])))]
+        if not ready:
+            time.sleep(5)
+            continue
+        try:
+            os.close(os.open(claims / "_".join(ready[0]), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        try:
+            run(ready[0][0], ready[0][1], int(ready[0][2]))
+        except Exception:
+            traceback.print_exc()
+
+
+# ---------------------------------------------------------------- the table
+
+
+def table(setting: str) -> None:
+    rows = [json.loads(line) for line in (HOME / "results.jsonl").read_text().splitlines()]
+    runs: dict[str, dict[int, dict]] = defaultdict(dict)
+    for row in rows:
+        if row["setting"] == setting and "last" in row and row["seed"] != TEACHER_SEED:
+            runs[row["name"]][row["seed"]] = row
+    base = runs[f"plain{SETTINGS[setting][1]}"]
+    print("| candidate | seeds | compute | last | average | against plain (95 %) | p | each seed | smallest effect |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, own in sorted(runs.items()):
+        seeds = sorted(set(own) & set(base))
+        if not seeds:
+            continue
+        means = {form: np.mean([own[seed][form] for seed in seeds]) for form in ("last", "ema")}
+        against = max(("last", "ema"), key=lambda form: np.mean([base[seed][form] for seed in seeds]))
+        form = max(means, key=means.__getitem__)
+        gaps = [own[seed][form] - base[seed][against] for seed in seeds]
+        interval, effect = t_interval(gaps), smallest_effect(gaps)
+        cells = [
+            f"`{name}`",
+            str(len(seeds)),
+            f"{own[seeds[0]]['units']:.0f}",
+            f"{means['last']:.2f}",
+            f"{means['ema']:.2f}",
+        ]
+        cells.append(f"{np.mean(gaps):+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*interval) if interval else ""))
+        cells += [
+            f"{sign_flip_p(gaps):.3f}",
+            ", ".join(f"{gap:+.2f}" for gap in gaps),
+            f"{effect:.2f}" if effect else "",
+        ]
+        print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "queue", "table"])
+    parser.add_argument("home", type=Path)
+    parser.add_argument("rest", nargs="+", help="NAME SETTING SEED, the queue's file, or SETTING")
+    arguments = parser.parse_args()
+    global HOME
+    HOME = arguments.home
+    (HOME / "w").mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    if arguments.what == "run":
+        name, setting, seed = arguments.rest
+        run(name, setting, int(seed))
+    elif arguments.what == "queue":
+        work_off(Path(arguments.rest[0]))
+    else:
+        table(arguments.rest[0])
+
+
+if __name__ == "__main__":
+    main()
