@@ -22,7 +22,8 @@ from ladseg.deploy.export import export_student
 from ladseg.deploy.student_file import save_student
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import make_recipe
-from tests.test_architecture import PUBLIC
+from tests.api_page import ORDER, api_page
+from tests.test_architecture import LEVELS, PUBLIC
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
@@ -120,3 +121,20 @@ def test_links_lead_somewhere(page: str) -> None:
     folder = ROOT if page == "README.md" else ROOT / "docs"
     for target in re.findall(r"\]\(([^)#]+)\)", PAGES[page]):
         assert target.startswith("http") or (folder / target).exists(), target
+
+
+def test_the_python_page_is_made_from_the_code() -> None:
+    assert set(ORDER) == PUBLIC
+    assert PAGES["api.md"] == api_page(), "run: python -m tests.api_page > docs/api.md"
+
+
+def test_the_page_of_the_house_names_every_room_at_its_level() -> None:
+    table = PAGES["architecture.md"].partition("## Rooms")[2].partition("## To add")[0]
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", table, re.MULTILINE)
+    named = {room: int(level) for level, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}
+    assert named == {room: level for room, level in LEVELS.items() if room != "__main__"}
+
+
+def test_the_first_page_leads_to_every_other() -> None:
+    linked = set(re.findall(r"\]\((\w[\w-]*\.md)\)", PAGES["index.md"]))
+    assert linked == set(PAGES) - {"README.md", "index.md"}

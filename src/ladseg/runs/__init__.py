@@ -1,0 +1,1 @@
+"""One run: its trainings, networks, folder, validation and pictures."""
