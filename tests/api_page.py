@@ -1,6 +1,6 @@
 """The page docs/api.md, made from signatures and docstrings.
 
-    python -m tests.api_page > docs/api.md
+python -m tests.api_page > docs/api.md
 """
 
 import ast
@@ -17,8 +17,9 @@ import ladseg
 
 INTRODUCTION = """# Python
 
-What `import ladseg` gives, made from the code by `python -m tests.api_page`. Arguments, shapes, ranges and errors stand in the
-docstrings (`help(ladseg.LabelNoise)`). These names, the commands and the recipe's keys are kept; everything else may change.
+What `import ladseg` gives, made from the code by `python -m tests.api_page`. Arguments, shapes, ranges and errors
+stand in the docstrings (`help(ladseg.LabelNoise)`). These names, the commands and the recipe's keys are kept;
+everything else may change.
 """
 # In the order in which one meets them.
 ORDER = (
