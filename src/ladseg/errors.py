@@ -64,6 +64,10 @@ class FileError(DataError):
         super().__init__(f"{file}: {what}; {hint}")
         self.file, self.what, self.hint = str(file), what, hint
 
+    def __reduce__(self) -> tuple[type["FileError"], tuple[str, str, str]]:
+        # An exception is sent to another process by its one message otherwise.
+        return FileError, (self.file, self.what, self.hint)
+
 
 class ModelError(UserError):
     """A network name, weights file or input layer that does not fit."""

@@ -28,8 +28,9 @@ class Data:
         layout: How the data set lies on disk, a name that ``ladseg data`` lists; ``folder`` is
             images/{train,val}/x.jpg and masks/{train,val}/x.png, or another customary tree.
         root: The data set's folder.
-        classes: The class names as a list, or a text file with one name a line, in the order of the class ids, or a
-            CSV file of name,r,g,b; empty takes the layout's own, with its ignore_index and label_map.
+        classes: The class names as a list, or a file with one name a line, in the order of the class ids, or a CSV
+            file of name,r,g,b, or another tool's (docs/data.md); empty takes the layout's own, with its ignore_index
+            and label_map.
         ignore_index: The value in the mask files of pixels that don't count, null if there is none; 255 is
             always ignored unless label_map names it.
         label_map: Mask value -> class id, where the files hold other ids than 0, 1, 2 ...; values left out are ignored.

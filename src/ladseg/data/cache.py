@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +21,7 @@ from ladseg.files import write_atomically
 from ladseg.progress import progress
 
 # Part of the name of a file on disk: another number makes another file.
-VERSION = 1
+VERSION = 2
 
 CHUNK = 64
 Sample = tuple[Tensor, Tensor]
@@ -46,11 +47,19 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
         _refuse_without_room(dataset, _free_memory(), "memory", "cache: disk")
         return replace(dataset, decoded=list(samples))
     path = cache_folder() / f"decoded-{fingerprint(dataset)}.bin"
-    if not path.exists():
+    if not _is_sound(path, len(dataset)):
         path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_without_room(dataset, shutil.disk_usage(path.parent).free, f"disk at {path.parent}", "no cache")
         write_atomically(path, lambda temporary: _write(temporary, samples))
     return replace(dataset, decoded=MappedSamples(path))
+
+
+def _is_sound(path: Path, count: int) -> bool:
+    """Return whether a file of this many samples is there as it was written; a spoilt one is made again."""
+    try:
+        return len(MappedSamples(path)) == count
+    except (OSError, ValueError):
+        return False
 
 
 def cache_folder() -> Path:
@@ -79,15 +88,24 @@ class MappedSamples(Sequence[Sample]):
     """The samples of a file that :func:`keep_decoded` wrote, read through the page cache where they are asked for.
 
     The file holds each image ``(H, W, 3)`` and label ``(H, W)`` as bytes, then the sizes as int64 pairs, then their
-    number as one int64.
+    number and the check sum of the sizes as one int64 each.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It is not as it was written: cut off, too long, or with another end.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._bytes = np.memmap(path, np.uint8, "r")
-        count = int(self._bytes[-8:].view(np.int64)[0])
-        self._sizes = np.array(self._bytes[-8 - 16 * count : -8]).view(np.int64).reshape(count, 2)
+        count, check_sum = (int(value) for value in np.array(self._bytes[-16:]).view(np.int64))
+        sizes = np.array(self._bytes[-16 - 16 * count : -16]) if count > 0 else np.empty(0, np.uint8)
+        if len(sizes) != 16 * count or zlib.crc32(sizes.tobytes()) != check_sum:
+            raise ValueError(f"{path}: its end is spoilt")
+        self._sizes = sizes.view(np.int64).reshape(count, 2)
         self._starts = np.cumsum([0, *(4 * self._sizes.prod(1))])
+        if self._starts[-1] + 16 * count + 16 != len(self._bytes):
+            raise ValueError(f"{path}: {len(self._bytes)} bytes, which do not fit its samples")
 
     def __reduce__(self) -> tuple[type["MappedSamples"], tuple[Path]]:
         # A process that is not forked maps the file itself, instead of being sent what is in it.
@@ -112,7 +130,8 @@ def _write(path: Path, samples: Iterator[Sample]) -> None:
             file.write(image.permute(1, 2, 0).contiguous().numpy().tobytes())
             file.write(label.numpy().tobytes())
             sizes.append(label.shape)
-        file.write(np.array([*np.array(sizes, np.int64).ravel(), len(sizes)], np.int64).tobytes())
+        ends = np.array(sizes, np.int64).tobytes()
+        file.write(ends + np.array([len(sizes), zlib.crc32(ends)], np.int64).tobytes())
 
 
 def fingerprint(dataset: SegmentationDataset) -> str:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ladseg.data.layouts import get_layout
-from ladseg.data.pairs import Listing, PackedPairs, Pairs
+from ladseg.data.pairs import Listing, PackedPairs, Pairs, Source
 from ladseg.data.read import read_image, read_mask
 from ladseg.data.spec import DatasetSpec, make_spec
-from ladseg.errors import DataError
+from ladseg.errors import DataError, FileError
 from ladseg.recipe import Data
 
 
@@ -38,11 +38,25 @@ class SegmentationDataset:
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[Tensor, Tensor]:
-        """Image ``(3, H, W)`` uint8 and label ``(H, W)`` uint8 of class ids, 255 where ignored."""
+        """Return image ``(3, H, W)`` uint8 and label ``(H, W)`` uint8 of class ids, 255 where ignored.
+
+        Raises:
+            FileError: A file can't be read, or the two differ in size: it may have changed since the check.
+        """
         if self.decoded is not None:
             return self.decoded[index]
-        image, mask = self.pairs[index]
-        return read_image(image), torch.from_numpy(self._table.take(read_mask(mask, self.spec.mask_colors)))
+        image_file, mask_file = self.pairs[index]
+        image, values = read_image(image_file), read_mask(mask_file, self.spec.mask_colors)
+        if image.shape[1:] != values.shape:
+            raise differing_sizes(image_file, mask_file, image.shape[1:], values.shape)
+        return image, torch.from_numpy(self._table.take(values))
+
+
+def differing_sizes(image: Source, mask: Source, image_size: Sequence[int], mask_size: Sequence[int]) -> FileError:
+    """Return the error for a mask that does not have its image's height and width."""
+    (height, width), (mask_height, mask_width) = image_size, mask_size
+    what = f"mask is {mask_width}x{mask_height} but its image {image} is {width}x{height}"
+    return FileError(mask, what, "save both at one size")
 
 
 def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
@@ -77,7 +91,8 @@ def open_dataset(data: Data, split: str) -> SegmentationDataset:
         DataError: As for :func:`find_split`; and an image or mask that stands alone.
     """
     listing, spec = find_split(data, split)
-    if listing.faults:
-        more = len([fault for fault in listing.faults if fault.kind == listing.faults[0].kind]) - 1
-        raise DataError(f"{listing.faults[0]}" + (f" (and {more} more)" if more else ""))
+    errors = [fault for fault in listing.faults if fault.level == "error"]
+    if errors:
+        more = len([fault for fault in errors if fault.kind == errors[0].kind]) - 1
+        raise DataError(f"{errors[0]}" + (f" (and {more} more)" if more else ""))
     return SegmentationDataset(listing.pairs, spec)

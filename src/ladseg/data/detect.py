@@ -13,7 +13,10 @@ from ladseg.data.spec import IGNORE, make_spec
 from ladseg.errors import DataError
 from ladseg.recipe import Data
 
-CLASS_FILES = ("classes.txt", "classes.csv", "class_dict.csv", "labels.txt")
+CLASS_FILES = (
+    *("classes.txt", "classes.csv", "class_dict.csv", "labels.txt", "labelmap.txt", "label_colors.txt"),
+    *("_classes.csv", "train/_classes.csv", "classes.yaml", "classes.json"),
+)
 # Masks that are read to find which values there are.
 SAMPLE = 200
 
@@ -40,7 +43,7 @@ def detect(root: Path) -> Data:
         if (root / name).is_file():
             data = replace(data, classes=str(root / name))
             break
-    values = _values_of(replace(data, classes=data.classes or ["?"]))
+    values = _values_of(replace(data, classes=data.classes or ["unknown", "classes"]))
     if data.classes:
         count, masks = make_spec(data).num_classes, max(values.values(), default=0)
         # A value beyond the classes that is common is there on purpose; rare ones are faults.

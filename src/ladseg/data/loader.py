@@ -7,6 +7,7 @@ those before it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ladseg.data.dataset import SegmentationDataset
 from ladseg.data.memory import keep_freed_memory
 from ladseg.data.transforms import augment, normalize
-from ladseg.errors import RecipeError
+from ladseg.errors import DataError, FileError, RecipeError, UserError, first_words
 from ladseg.seeds import derive_seed, generator_for
 
 Sample = dict[str, Tensor]
@@ -34,7 +35,7 @@ def train_loader(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> DataLoader:
+) -> "Batches":
     """Augmented training batches from ``start_step`` to ``steps``.
 
     Args:
@@ -76,7 +77,7 @@ def eval_loader(
     rank: int = 0,
     world_size: int = 1,
     indices: Sequence[int] | None = None,
-) -> DataLoader:
+) -> "Batches":
     """Whole images, one a batch, at their own size; keys as in :func:`train_loader` and ``index`` (1,).
 
     Args:
@@ -93,16 +94,63 @@ def eval_loader(
     return _loader(samples, [[index] for index in chosen], workers)
 
 
-def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) -> DataLoader:
+def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) -> "Batches":
     keep_freed_memory()
     # A generator of its own: an iterator would draw its base seed from torch's global one otherwise.
-    return DataLoader(
-        samples, batch_sampler=batches, num_workers=workers, collate_fn=_collate, generator=torch.Generator()
+    loader = DataLoader(
+        _Guarded(samples), batch_sampler=batches, num_workers=workers, collate_fn=_collate, generator=torch.Generator()
     )
+    return Batches(loader)
 
 
-def _collate(samples: list[Sample]) -> Sample:
-    return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+@dataclass
+class Batches:
+    """The batches of a loader; a file that can't be read raises the same error from any number of processes."""
+
+    loader: DataLoader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Sample]:
+        try:
+            for batch in self.loader:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            # torch's own words for a process that the system has killed.
+            if "DataLoader worker" not in str(error) or isinstance(error, UserError):
+                raise
+            raise DataError(
+                f"a loader process ended ({first_words(error)}); if memory ran out, use fewer data.workers"
+            ) from None
+
+
+@dataclass
+class _Guarded(Dataset):
+    """Samples, or the error in place of one.
+
+    torch would send an exception of a loader process as a text of thirty lines.
+    """
+
+    samples: Any
+
+    def __getitem__(self, index: int) -> Sample | UserError:
+        try:
+            sample: Sample = self.samples[index]
+        except FileError as error:
+            return FileError(error.file, f"{error.what} (it may have changed since it was checked)", error.hint)
+        except UserError as error:
+            return error
+        return sample
+
+
+def _collate(samples: list[Sample | UserError]) -> Sample | UserError:
+    good = [sample for sample in samples if not isinstance(sample, UserError)]
+    if len(good) < len(samples):
+        return next(sample for sample in samples if isinstance(sample, UserError))
+    return {key: torch.stack([sample[key] for sample in good]) for key in good[0]}
 
 
 class Steps(Sampler):

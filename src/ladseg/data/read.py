@@ -140,14 +140,31 @@ def _read_mat(path: Path) -> np.ndarray:
         raise FileError(path, what, "replace or remove it") from None
     if "S" in content:
         # v1.1 has 182 names, as 'unlabeled' is not among them any more and 11 things are.
-        if "names" in content and content["names"].size == 172:
+        if "names" in content and np.size(content["names"]) == 172:
             what = "COCO-Stuff 10K v1.0, whose ids 1..172 are others than v1.1's"
             raise FileError(path, what, "get cocostuff-10k-v1.1.zip")
-        return np.asarray(content["S"])
+        return _label_map(content["S"], "S", path)
     if "GTcls" in content:
-        return np.asarray(content["GTcls"][0, 0]["Segmentation"])
+        try:
+            segmentation = content["GTcls"][0, 0]["Segmentation"]
+        except (IndexError, ValueError, TypeError, KeyError):
+            what = "GTcls of this Matlab file is no struct with a field Segmentation"
+            raise FileError(path, what, "replace or remove it") from None
+        return _label_map(segmentation, "GTcls.Segmentation", path)
     what = "no label map in this Matlab file (neither COCO-Stuff's S nor SBD's GTcls)"
     raise FileError(path, what, "replace or remove it")
+
+
+def _label_map(values: Any, name: str, path: Path) -> np.ndarray:
+    """Return a variable of a Matlab file as an array, if it is a matrix of real numbers."""
+    array = np.asarray(values)
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
+        shape = "x".join(map(str, array.shape))
+        kind = {"V": "a struct", "O": "a cell array", "U": "a string", "S": "a string", "c": "a complex matrix"}
+        found = kind.get(array.dtype.kind, "an array")
+        what = f"{name} of this Matlab file is no matrix of class ids but {found} of {shape or 0}"
+        raise FileError(path, what, "replace or remove it")
+    return array
 
 
 def _eight_bits(values: np.ndarray, source: Source) -> np.ndarray:

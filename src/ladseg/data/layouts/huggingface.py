@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ladseg.data.layouts.layout import SPELLINGS, Layout
+from ladseg.data.layouts.layout import Layout, spellings
 from ladseg.data.pairs import Blob, Listing, Source
 from ladseg.errors import DataError, FileError, first_words
 from ladseg.recipe import Data
@@ -53,7 +53,7 @@ def _open(root: Path, split: str) -> tuple[Any, str]:
         from datasets import Dataset, DatasetDict, load_from_disk
     except ImportError:
         raise DataError("layout 'huggingface' needs Hugging Face datasets; pip install 'ladseg[huggingface]'") from None
-    words = SPELLINGS.get(split, (split,))
+    words = spellings(split)
     try:
         for word in words:
             patterns = (f"{word}*.parquet", f"data/{word}*.parquet", f"{word}/*.parquet")

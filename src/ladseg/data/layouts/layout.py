@@ -15,12 +15,18 @@ from ladseg.data.text import read_text
 from ladseg.errors import DataError
 from ladseg.recipe import Data
 
-# How people call the splits; the first that is there is taken.
+# What people call the splits; the first that is there is taken.
 SPELLINGS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+
+
+def spellings(split: str) -> tuple[str, ...]:
+    """Return the words that may stand for a split in the name of a folder, file or column, the customary one first."""
+    words = SPELLINGS.get(split, (split,))
+    return (*words, *(word.capitalize() for word in words), *(word.upper() for word in words))
 
 
 @dataclass(frozen=True)

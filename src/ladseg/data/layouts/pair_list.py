@@ -2,9 +2,10 @@
 
 import csv
 import io
+from collections import Counter
 from pathlib import Path
 
-from ladseg.data.layouts.layout import Layout
+from ladseg.data.layouts.layout import Layout, spellings
 from ladseg.data.pairs import Fault, Listing
 from ladseg.data.text import read_text
 from ladseg.errors import DataError
@@ -16,7 +17,9 @@ HEADINGS = {"image", "mask", "split"}
 def _find(data: Data, split: str) -> Listing:
     if not data.pairs:
         raise DataError("data.pairs is empty; give the list of pairs, such as {split}.txt or pairs.csv")
-    root, path = Path(data.root), Path(data.root) / data.pairs.replace("{split}", split)
+    root = Path(data.root)
+    lists = [root / data.pairs.replace("{split}", word) for word in spellings(split)]
+    path = next(filter(Path.is_file, lists), lists[0])
     text = read_text(path, "a list of pairs")
     rows = _csv_rows(text, path, split) if path.suffix.lower() == ".csv" else _text_rows(text, path)
     if not rows:
@@ -46,14 +49,20 @@ def _csv_rows(text: str, path: Path, split: str) -> list[tuple[str, str]]:
         rows = rows[1:]
     else:
         columns = {"image": 0, "mask": 1, **({"split": 2} if rows and len(rows[0]) > 2 else {})}
-    if "split" not in columns and "{split}" not in path.name and split not in path.name:
+    words = spellings(split)
+    if "split" not in columns and not any(word in path.name for word in words):
         raise DataError(f"{path}: no column says the split; add one named split, or write one list a split")
-    found = []
+    found, others = [], Counter[str]()
     for number, row in enumerate(rows, 1):
         if len(row) <= max(columns.values()):
             raise DataError(f"{path}: row {number} '{','.join(row)}' has too few columns; they are image,mask,split")
-        if "split" not in columns or row[columns["split"]] == split:
+        if "split" not in columns or row[columns["split"]] in words:
             found.append((row[columns["image"]], row[columns["mask"]]))
+        else:
+            others[row[columns["split"]]] += 1
+    if not found and others:
+        listed = ", ".join(f"'{word}' ({count:,} rows)" for word, count in others.most_common(8))
+        raise DataError(f"{path}: no row of split '{split}'; its column of splits has {listed}; write {words[0]}")
     return found
 
 
