@@ -19,7 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ladseg.data import find_split, survey
-from ladseg.data.look import CHUNK
+from ladseg.data.inspection import CHUNK
 from ladseg.recipe import Data
 
 

@@ -34,7 +34,9 @@ class Data:
         ignore_index: The value in the mask files of pixels that don't count, null if there is none; 255 is
             always ignored unless label_map names it.
         label_map: Mask value -> class id, where the files hold other ids than 0, 1, 2 ...; values left out are ignored.
-        colors: For RGB masks, the colours [r, g, b] that stand for the mask values 0, 1, 2 ...
+        colors: For masks in colour, the colours [r, g, b] that stand for the mask values 0, 1, 2 ...
+        value_range: The lowest and the highest value of images of more than 8 bits a channel, such as [0, 4095]; null
+            takes the range that the check finds in the set.
         images: For layout folder, where images are, such as {split}/{stem}.jpg; null for the customary trees.
         masks: For layout folder, where their masks are, such as {split}/{stem}_mask.png.
         pairs: For layout list, the list of pairs, such as {split}.txt or pairs.csv.
@@ -49,6 +51,7 @@ class Data:
     ignore_index: int | None = 255
     label_map: dict[int, int] | None = None
     colors: list[list[int]] | None = None
+    value_range: tuple[int, int] | None = None
     images: str | None = None
     masks: str | None = None
     pairs: str | None = None

@@ -113,7 +113,7 @@ def test_a_spoilt_cache_file_is_made_again(
 STRUCT = {"Boundaries": 1, "Other": 2}
 MATS: dict[str, tuple[dict[str, object], str]] = {
     "struct": ({"S": STRUCT}, "S of this Matlab file is no matrix of class ids but a struct of 1x1"),
-    "string": ({"S": "road"}, "but a string of 1 "),
+    "string": ({"S": "road"}, "but a string of 1;"),
     "cell": ({"S": np.array([[1, "a"]], dtype=object)}, "but a cell array of 1x2"),
     "three dimensions": ({"S": np.zeros((4, 5, 3))}, "but an array of 4x5x3"),
     "complex": ({"S": np.full((4, 5), 1j)}, "but a complex matrix of 4x5"),

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from ladseg.data import Report, SegmentationDataset, find_split, survey
-from ladseg.data.check import SHOWN
+from ladseg.data.check_report import SHOWN
 from ladseg.data.detect import detect
 from ladseg.errors import DataError, RecipeError, printable
 from ladseg.recipe import Data
@@ -47,11 +47,17 @@ def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tup
         overrides: ``--data.KEY VALUE`` arguments.
         splits: The splits to read.
 
+    Returns:
+        The data section, with the range of values that was found in 16-bit images; and the report.
+
     Raises:
         UserError: The data set cannot be read at all.
     """
     data = data_of(recipe_or_folder, overrides)
-    return data, survey(data, splits)
+    report = survey(data, splits)
+    if data.value_range is None:
+        data = dataclasses.replace(data, value_range=report.value_range)
+    return data, report
 
 
 def page(data: Data, report: Report) -> str:
@@ -72,7 +78,8 @@ def page(data: Data, report: Report) -> str:
 
 def as_json(report: Report) -> str:
     """Return the report as JSON; of each finding the number of files and the first few files."""
-    values: dict[str, Any] = dataclasses.asdict(report)
+    values: dict[str, Any] = dataclasses.asdict(dataclasses.replace(report, contents={}))
+    del values["contents"]
     for finding in values["findings"]:
         finding["count"] = len(finding["files"])
         finding["files"] = finding["files"][:SHOWN]
@@ -83,4 +90,6 @@ def data_yaml(data: Data) -> str:
     """Return the data section as YAML, without the keys that have their default value."""
     plain = dataclasses.asdict(Data())
     section = {key: value for key, value in dataclasses.asdict(data).items() if value != plain[key] or key == "layout"}
+    if data.value_range is not None:
+        section["value_range"] = list(data.value_range)
     return yaml.safe_dump({"data": section}, sort_keys=False, default_flow_style=None, width=100)

@@ -68,7 +68,7 @@ def predict(
 
 def _predict_image(student: Student, item: Input, out: Path, how: Inference, shares: bool) -> None:
     with _any_size() if how.window else nullcontext():
-        image = read_image(item.path)
+        image = read_image(item.path, student.value_range)
     if shares:
         chances = student.probabilities(image, how)
         ids = chances.argmax(0)

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .cache import fingerprint as fingerprint
     from .cache import keep_decoded as keep_decoded
-    from .check import Report as Report
     from .check import check_dataset as check_dataset
     from .check import survey as survey
+    from .check_report import Report as Report
+    from .checked import Checked as Checked
+    from .checked import check_once as check_once
+    from .checked import refuse_other_data as refuse_other_data
     from .dataset import SegmentationDataset as SegmentationDataset
     from .dataset import data_root as data_root
     from .dataset import find_split as find_split

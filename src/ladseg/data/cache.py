@@ -138,7 +138,7 @@ def fingerprint(dataset: SegmentationDataset) -> str:
     """A short name for the files' names, sizes and times, and what their ids mean: it changes when one of them does."""
     digest = hashlib.blake2b(digest_size=16)
     spec = dataset.spec
-    digest.update(json.dumps([VERSION, spec.lookup()[0].tolist(), spec.mask_colors]).encode())
+    digest.update(json.dumps([VERSION, spec.lookup()[0].tolist(), spec.mask_colors, spec.value_range]).encode())
     for pair in dataset.pairs:
         for source in pair:
             digest.update(_identity(source))

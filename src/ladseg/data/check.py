@@ -9,209 +9,194 @@ from pathlib import Path
 
 import numpy as np
 
+from ladseg.data.check_report import Finding, Report, SplitReport
+from ladseg.data.contents import Contents, contents_of
 from ladseg.data.dataset import find_split
+from ladseg.data.encodings import MaskEncodings, Palettes
+from ladseg.data.inspection import LEFT_OUT_VALUES, STRANGE_VALUES, Inspection, inspect_pairs
 from ladseg.data.layouts import get_layout
-from ladseg.data.look import STRANGE_VALUES, Look, look_at
 from ladseg.data.pairs import Fault, Listing
 from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.errors import DataError, printable
 from ladseg.progress import progress
 from ladseg.recipe import Data
 
-# Files named for each finding, and values told of.
-SHOWN, VALUES = 20, 6
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Faults of one kind in one split.
-
-    Attributes:
-        level: error, which stops a training, or warning.
-        kind: What they have in common.
-        split: Where.
-        message: The first of them in one line.
-        hint: What to do.
-        files: Their files.
-    """
-
-    level: str
-    kind: str
-    split: str
-    message: str
-    hint: str
-    files: list[str]
-
-
-@dataclass
-class SplitReport:
-    """What a split holds.
-
-    Attributes:
-        name: The split.
-        pairs: Images with a mask.
-        published: How many its publisher has; None if there is no publisher.
-        class_pixels: Labelled pixels of each class.
-        class_images: Images that each class occurs in.
-        ignored_pixels: Pixels that don't count.
-        mask_values: Pixels of each value in the mask files.
-        sizes: Images of each size ``WIDTHxHEIGHT``, the most frequent first.
-        image_kinds: Images of each format and mode.
-        mask_kinds: Masks of each format and mode.
-    """
-
-    name: str
-    pairs: int
-    published: int | None
-    class_pixels: list[int]
-    class_images: list[int]
-    ignored_pixels: int = 0
-    mask_values: dict[int, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    image_kinds: dict[str, int] = field(default_factory=dict)
-    mask_kinds: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class Report:
-    """What is in a data set and what is amiss with it.
-
-    Attributes:
-        root: Its folder.
-        layout: How it lies.
-        class_names: Its classes.
-        colors: Their colours.
-        splits: One report a split.
-        findings: Errors first.
-        seconds: How long the reading took.
-    """
-
-    root: str
-    layout: str
-    class_names: list[str]
-    colors: list[tuple[int, int, int]]
-    splits: list[SplitReport]
-    findings: list[Finding]
-    seconds: float = 0.0
-
-    @property
-    def pairs(self) -> int:
-        """Pairs over all splits."""
-        return sum(split.pairs for split in self.splits)
-
-    @property
-    def level(self) -> int:
-        """0 if nothing is amiss, 1 if there are warnings, 2 if there are errors: the command's exit code."""
-        return max((2 if finding.level == "error" else 1 for finding in self.findings), default=0)
+# Mask values that a finding names.
+VALUES = 6
 
 
 def check_dataset(data: Data, splits: Sequence[str] = ("train", "val")) -> list[str]:
-    """Read all images and masks of the splits.
+    """Read all images and masks of the splits; see :func:`warnings_of` for what is returned and raised."""
+    return warnings_of(survey(data, splits))
 
-    Returns:
-        The warnings, a line each.
+
+def warnings_of(report: Report) -> list[str]:
+    """Return the warnings of a report, a line each.
 
     Raises:
-        DataError: The first error in the order of the files, in one line: an image without a mask, sizes that differ, a
-            mask value outside the classes, an unreadable file, a mask in colour, an empty split.
+        DataError: The report has errors; the message is the first one in the order of the files: an image without a
+            mask, sizes that differ, a mask value outside the classes, an unreadable file, a mask in colour.
     """
-    findings = survey(data, splits).findings
-    for split in splits:
-        errors = [finding for finding in findings if finding.level == "error" and finding.split == split]
+    for split in report.splits:
+        errors = [finding for finding in report.findings if finding.level == "error" and finding.split == split.name]
         if errors:
             files = len({file for finding in errors for file in finding.files})
-            more = f" (and {files - 1} more files of '{split}' with faults)" if files > 1 else ""
+            more = f" (and {files - 1} more files of '{split.name}' with faults)" if files > 1 else ""
             hint = f"; {errors[0].hint}" if errors[0].hint else ""
             raise DataError(errors[0].message + hint + more)
-    return [f"{finding.split}: {finding.message}" for finding in findings]
+    return [f"{finding.split}: {finding.message}" for finding in report.findings]
 
 
 def survey(data: Data, splits: Sequence[str] = ("train", "val")) -> Report:
-    """Read all images and masks of the splits, and tell everything.
+    """Read all images and masks of the splits, and report everything about them.
 
     Raises:
-        DataError: What stands in the way of reading at all: an unknown layout, a missing folder, an empty split.
+        DataError: What makes reading impossible: an unknown layout, a missing folder, an empty split.
     """
     started = time.perf_counter()
-    reports, findings, digests = [], [], {}
+    surveys = []
+    palettes = Palettes()
     for split in splits:
         listing, spec = find_split(data, split)
-        report, found, digests[split] = _survey_split(split, listing, spec)
-        reports.append(report)
-        findings += found
-    findings += _leaks(digests)
+        surveys.append(_survey_split(split, listing, spec, palettes))
+    findings = [finding for each in surveys for finding in each.findings()]
+    findings += palettes.findings()
+    findings += _leaks({each.name: each.pictures for each in surveys})
     findings.sort(key=lambda finding: finding.level != "error")
     return Report(
-        str(Path(data.root)),
+        printable(str(Path(data.root))),
         get_layout(data.layout).name,
         list(spec.class_names),
         list(spec.colors),
-        reports,
+        [each.report for each in surveys],
         findings,
         time.perf_counter() - started,
+        _value_range([each.highest for each in surveys]),
+        {each.name: each.contents(data.root) for each in surveys},
     )
 
 
-Digests = dict[bytes, list[str]]
+# The images of each digest of pixels.
+Pictures = dict[bytes, list[str]]
 
 
 def _cores() -> int:
-    """Those that this process may use, where the system can tell."""
+    """Return the number of cores that this process may use, where the system can say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _survey_split(split: str, listing: Listing, spec: DatasetSpec) -> tuple[SplitReport, list[Finding], Digests]:
+def _value_range(highest: list[int | None]) -> tuple[int, int] | None:
+    """Return 0 and the highest value of as many bits as the 16-bit images of all splits use."""
+    values = [value for value in highest if value is not None]
+    return (0, 2 ** max(max(values).bit_length(), 8) - 1) if values else None
+
+
+@dataclass
+class SplitSurvey:
+    """What the inspections of a split's pairs add up to.
+
+    Attributes:
+        name: The split.
+        listing: Its files.
+        spec: What its masks mean.
+        report: What it holds.
+        faults: What is wrong with single files.
+        strange: In how many masks each value outside the classes is.
+        pictures: Its images by their pixels.
+        images: The image of each pair.
+        digests: The digests of the files of each pair.
+        encodings: How its masks are encoded.
+        highest: The highest value in a 16-bit image.
+    """
+
+    name: str
+    listing: Listing
+    spec: DatasetSpec
+    report: SplitReport
+    faults: list[Fault] = field(default_factory=list)
+    strange: Counter[int] = field(default_factory=Counter)
+    pictures: Pictures = field(default_factory=dict)
+    images: list[str] = field(default_factory=list)
+    digests: list[tuple[str, str]] = field(default_factory=list)
+    encodings: MaskEncodings = field(default_factory=MaskEncodings)
+    highest: int | None = None
+
+    def contents(self, root: str) -> Contents:
+        """Return what the files hold."""
+        return contents_of(self.spec, root, self.images, self.digests)
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with files and with the split as a whole."""
+        pixels = self.report.mask_values
+        found = [_with_values(finding, self.strange, pixels) for finding in _gathered(self.name, self.faults)]
+        found += self.encodings.findings(self.name, self.spec)
+        return [*found, *_split_findings(self.report, self.listing, self.spec)]
+
+    def add(self, inspection: Inspection) -> None:
+        """Take one pair into account, apart from the pixels of its mask."""
+        self.faults += inspection.faults
+        self.images.append(inspection.image)
+        self.digests.append(inspection.contents)
+        self.encodings.add(inspection)
+        if inspection.size is not None:
+            size = f"{inspection.size[0]}x{inspection.size[1]}"
+            self.report.sizes[size] = self.report.sizes.get(size, 0) + 1
+            self.pictures.setdefault(inspection.pixels, []).append(inspection.image)
+        for kinds, header in (
+            (self.report.image_kinds, inspection.image_header),
+            (self.report.mask_kinds, inspection.mask_header),
+        ):
+            if header.kind:
+                kinds[header.kind] = kinds.get(header.kind, 0) + 1
+        header = inspection.image_header
+        if header.values is not None:
+            low, high = self.report.image_values.get(header.kind, header.values)
+            self.report.image_values[header.kind] = (min(low, header.values[0]), max(high, header.values[1]))
+            if header.bits == 16:
+                self.highest = max(self.highest or 0, header.values[1])
+
+
+def _survey_split(split: str, listing: Listing, spec: DatasetSpec, palettes: Palettes) -> SplitSurvey:
     pairs = listing.pairs
     table, known = spec.lookup()
+    noted = ~known | spec.left_out
     classes = spec.num_classes
     pixels, images, values = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(256, np.int64)
-    kinds: dict[str, Counter[str]] = {name: Counter() for name in ("sizes", "image_kinds", "mask_kinds")}
-    faults, strange = list(listing.faults), Counter[int]()
-    digests: Digests = {}
-    looks = look_at(pairs, spec, _cores())
-    for look in progress(looks, len(pairs), f"checking {split}", "pairs"):
-        faults += look.faults
-        _tally(look, kinds, digests)
-        if look.counts is not None:
-            values += look.counts
-            present = np.bincount(table, look.counts, minlength=256)
+    report = SplitReport(split, len(pairs), listing.published, [], [])
+    survey = SplitSurvey(split, listing, spec, report, list(listing.faults))
+    for inspection in progress(inspect_pairs(pairs, spec, _cores()), len(pairs), f"checking {split}", "pairs"):
+        survey.add(inspection)
+        palettes.add(split, inspection)
+        if inspection.counts is not None:
+            values += inspection.counts
+            present = np.bincount(table, inspection.counts, minlength=256)
             pixels += present.astype(np.int64)
             images += present > 0
-            strange.update(np.flatnonzero((look.counts > 0) & ~known).tolist())
-    report = SplitReport(
-        split,
-        len(pairs),
-        listing.published,
-        pixels[:classes].tolist(),
-        images[:classes].tolist(),
-        int(pixels[IGNORE]),
-        {int(value): int(values[value]) for value in np.flatnonzero(values)},
-        **{name: dict(counter.most_common()) for name, counter in kinds.items()},
-    )
-    found = [_with_values(finding, strange, values) for finding in _gathered(split, faults)]
-    return report, [*found, *_split_findings(report, listing, spec)], digests
+            survey.strange.update(np.flatnonzero((inspection.counts > 0) & noted).tolist())
+    report.class_pixels, report.class_images = pixels[:classes].tolist(), images[:classes].tolist()
+    report.ignored_pixels = int(pixels[IGNORE])
+    report.mask_values = {int(value): int(values[value]) for value in np.flatnonzero(values)}
+    for name in ("sizes", "image_kinds", "mask_kinds"):
+        setattr(report, name, dict(Counter(getattr(report, name)).most_common()))
+    return survey
 
 
-def _with_values(finding: Finding, strange: Counter[int], pixels: np.ndarray) -> Finding:
-    """Of values outside the classes that are in several files, how many files and pixels each is in."""
-    if finding.kind != STRANGE_VALUES or len(finding.files) == 1:
+def _with_values(finding: Finding, strange: Counter[int], pixels: dict[int, int]) -> Finding:
+    """Add how many files and pixels each value is in, where several files hold values that are no class."""
+    if finding.kind == LEFT_OUT_VALUES:
+        share = sum(pixels[value] for value in strange) / max(sum(pixels.values()), 1)
+        found = f"; of all masks, {share:.2%} of the pixels"
+    elif finding.kind == STRANGE_VALUES and len(finding.files) > 1:
+        found = "; of all masks"
+    else:
         return finding
-    told = [f"{value} in {files:,} ({pixels[value]:,} pixels)" for value, files in strange.most_common(VALUES)]
+    named = [f"{value} in {files:,} ({pixels[value]:,} pixels)" for value, files in strange.most_common(VALUES)]
     more = f" and {len(strange) - VALUES} other values" if len(strange) > VALUES else ""
-    return replace(finding, message=f"{finding.message}; of all masks, {', '.join(told)}{more}")
-
-
-def _tally(look: Look, kinds: dict[str, Counter[str]], digests: Digests) -> None:
-    if look.size is not None:
-        kinds["sizes"][f"{look.size[0]}x{look.size[1]}"] += 1
-        digests.setdefault(look.digest, []).append(look.image)
-    for name, kind in (("image_kinds", look.image_kind), ("mask_kinds", look.mask_kind)):
-        if kind:
-            kinds[name][kind] += 1
+    return replace(finding, message=f"{finding.message}{found}, {', '.join(named)}{more}")
 
 
 def _gathered(split: str, faults: list[Fault]) -> list[Finding]:
-    """Faults of one kind become one finding; the kinds in the order of their first file."""
+    """Make one finding of the faults of one kind; the kinds in the order of their first file."""
     kinds: dict[str, list[Fault]] = {}
     for fault in faults:
         kinds.setdefault(fault.kind, []).append(fault)
@@ -229,18 +214,23 @@ def _gathered(split: str, faults: list[Fault]) -> list[Finding]:
 
 
 def _split_findings(report: SplitReport, listing: Listing, spec: DatasetSpec) -> list[Finding]:
-    """What no single file shows."""
+    """Return what no single file shows."""
     found = []
     if report.published and report.pairs != report.published:
         missing = f": {listing.missing}" if listing.missing else ""
         message = f"{report.pairs:,} pairs, but {report.published:,} were published{missing}"
         found.append(Finding("warning", "not the published split", report.name, message, "unpack what is missing", []))
-    first = str(listing.pairs[0][1]) if len(listing.pairs) else ""
+    first = printable(str(listing.pairs[0][1])) if len(listing.pairs) else ""
     own_ids = spec.label_map is None and spec.mask_colors is None
     if own_ids and spec.num_classes == 2 and spec.ignore_index == 255 and report.mask_values.keys() == {0, 255}:
         message = f"{first}: like all masks of '{report.name}' it holds only 0 and 255, so no pixel of class 1"
         hint = "if 255 is the foreground, set label_map: {0: 0, 255: 1} and ignore_index: null"
         return [*found, Finding("error", "masks of 0 and 255", report.name, message, hint, [first])]
+    if report.mask_values and not any(report.class_pixels):
+        message = f"{first}: like all masks of '{report.name}' it has no labelled pixel, so nothing can be "
+        message += "learned or measured there"
+        hint = "label some of them, or correct data.classes, data.label_map and data.ignore_index"
+        return [*found, Finding("error", "no labelled pixel", report.name, message, hint, [first])]
     absent = [name for name, count in zip(spec.class_names, report.class_pixels, strict=True) if not count]
     if absent and report.mask_values:
         shown = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
@@ -250,12 +240,12 @@ def _split_findings(report: SplitReport, listing: Listing, spec: DatasetSpec) ->
     return found
 
 
-def _leaks(digests: dict[str, Digests]) -> list[Finding]:
-    """Images of equal pixels: twice in a split, or in two splits."""
+def _leaks(pictures: dict[str, Pictures]) -> list[Finding]:
+    """Find images of equal pixels that are twice in a split, or in two splits."""
     found = []
-    names = list(digests)
+    names = list(pictures)
     for split in names:
-        twice = [files for files in digests[split].values() if len(files) > 1]
+        twice = [files for files in pictures[split].values() if len(files) > 1]
         if twice:
             message = f"{twice[0][1]}: the same picture as {twice[0][0]}"
             files = [file for group in twice for file in group[1:]]
@@ -263,9 +253,9 @@ def _leaks(digests: dict[str, Digests]) -> list[Finding]:
     for place, split in enumerate(names):
         for other in names[place + 1 :]:
             shared = [
-                (digests[split][key][0], file)
-                for key in digests[split].keys() & digests[other].keys()
-                for file in digests[other][key]
+                (pictures[split][key][0], file)
+                for key in pictures[split].keys() & pictures[other].keys()
+                for file in pictures[other][key]
             ]
             if shared:
                 shared.sort()

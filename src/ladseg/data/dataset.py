@@ -23,11 +23,13 @@ class SegmentationDataset:
     Attributes:
         pairs: Image and mask of each sample.
         spec: Classes and ids.
+        contents: Digest of what the files hold, where the check has found it; see :class:`ladseg.data.Contents`.
         decoded: Every sample as :meth:`read` returns it, if they are kept; see :func:`ladseg.data.keep_decoded`.
     """
 
     pairs: Pairs
     spec: DatasetSpec
+    contents: str | None = None
     decoded: Sequence[tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     _table: np.ndarray = field(init=False, repr=False)
 
@@ -46,7 +48,8 @@ class SegmentationDataset:
         if self.decoded is not None:
             return self.decoded[index]
         image_file, mask_file = self.pairs[index]
-        image, values = read_image(image_file), read_mask(mask_file, self.spec.mask_colors)
+        image = read_image(image_file, self.spec.value_range)
+        values = read_mask(mask_file, self.spec.mask_colors)
         if image.shape[1:] != values.shape:
             raise differing_sizes(image_file, mask_file, image.shape[1:], values.shape)
         return image, torch.from_numpy(self._table.take(values))
@@ -60,7 +63,7 @@ def differing_sizes(image: Source, mask: Source, image_size: Sequence[int], mask
 
 
 def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
-    """What lies on disk of a split, faults and all.
+    """Find what lies on disk of a split, with the faults of the way it lies.
 
     Raises:
         DataError: An unknown layout, a missing folder, an empty split, classes that can't be read.
@@ -74,10 +77,10 @@ def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
 
 
 def data_root(data: Data) -> Path:
-    """The data set's folder.
+    """Return the data set's folder.
 
     Raises:
-        DataError: It is none.
+        DataError: It is no folder.
     """
     if not data.root or not Path(data.root).is_dir():
         raise DataError(f"data.root '{data.root}' is no folder; give the one that holds the data set")
@@ -85,10 +88,10 @@ def data_root(data: Data) -> Path:
 
 
 def open_dataset(data: Data, split: str) -> SegmentationDataset:
-    """A split of the data set that a recipe names.
+    """Open a split of the data set that a recipe names.
 
     Raises:
-        DataError: As for :func:`find_split`; and an image or mask that stands alone.
+        DataError: As for :func:`find_split`; or an image or mask stands alone.
     """
     listing, spec = find_split(data, split)
     errors = [fault for fault in listing.faults if fault.level == "error"]

@@ -1,6 +1,7 @@
-"""Decode one image or mask; what can't be used is a FileError, which names it."""
+"""Decode one image or mask; a file that can't be used raises a FileError, which names it."""
 
 import io
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from ladseg.data.classes import Color
@@ -24,6 +25,11 @@ from ladseg.errors import FileError, first_words
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
 
+# Lowest and highest value of the pixels of an image with more than 8 bits a channel, which become 0 and 255.
+Range = tuple[int, int]
+SIXTEEN_BITS: Range = (0, 65535)
+
+
 class Header(NamedTuple):
     """What a file says of itself.
 
@@ -31,60 +37,160 @@ class Header(NamedTuple):
         kind: Its format and mode, such as ``JPEG RGB``.
         frames: How many pictures it holds.
         turned: Whether its orientation turns the picture by a quarter.
+        bits: Bits a channel that the file has, 8 or 16.
+        values: Lowest and highest value of the pixels in the file; None where they were not looked at.
+        left_out: What of the pixels is not used, in words; empty if nothing.
+        encoding: Of a mask, what its values stand for: ``ids``, or the ``colors`` that a recipe names.
+        palette: Of a palette mask whose indices count, their colours ``(N, 3)``; there may be fewer than indices.
     """
 
     kind: str
     frames: int = 1
     turned: bool = False
+    bits: int = 8
+    values: Range | None = None
+    left_out: str = ""
+    encoding: str = ""
+    palette: np.ndarray | None = None
 
 
-def read_image(source: Source) -> Tensor:
-    """``(3, H, W)`` uint8 RGB; see :func:`decode_image`."""
-    return torch.from_numpy(decode_image(source)[0]).permute(2, 0, 1)
+def read_image(source: Source, value_range: Range | None = None) -> Tensor:
+    """Return ``(3, H, W)`` uint8 RGB; see :func:`decode_image`."""
+    return torch.from_numpy(decode_image(source, value_range)[0]).permute(2, 0, 1)
 
 
 def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.ndarray:
-    """``(H, W)`` uint8 of the values in the file; see :func:`decode_mask`."""
+    """Return ``(H, W)`` uint8 of the values in the file; see :func:`decode_mask`."""
     return decode_mask(source, colors)[0]
 
 
-def decode_image(source: Source) -> tuple[np.ndarray, Header]:
-    """``(H, W, 3)`` uint8 RGB, turned upright by its EXIF orientation, of an animation the first frame; and its header.
+def decode_image(source: Source, value_range: Range | None = None) -> tuple[np.ndarray, Header]:
+    """Return ``(H, W, 3)`` uint8 RGB, turned upright by its EXIF orientation, of an animation the first frame.
+
+    Args:
+        source: The file.
+        value_range: The values of files of 16 bits a channel that become 0 and 255; None for all 16 bits.
+
+    Returns:
+        The pixels, and the header.
 
     Raises:
         FileError: Missing, truncated, not an image, or with more than 16 bits a channel.
     """
     with open_file(source, "an image") as image:
-        return np.array(to_rgb(image, source)), _header(image)
+        raw = _raw_mode(image)
+        header = _header(image)
+        if _is_16_bit(image, raw):
+            values = _sixteen_bits(image, raw, source)
+            header = header._replace(bits=16, values=(int(values.min()), int(values.max())))
+            eight = Image.fromarray(scale_to_8_bits(values, value_range))
+            pixels = np.array(_upright_like(image, eight).convert("RGB"))
+        else:
+            pixels = np.array(to_rgb(image, source))
+        return pixels, header._replace(left_out=_left_out(image, raw))
+
+
+def scale_to_8_bits(values: np.ndarray, value_range: Range | None = None) -> np.ndarray:
+    """Map the values of a range linearly to 0..255, uint8; what lies outside it becomes 0 or 255."""
+    low, high = value_range or SIXTEEN_BITS
+    scaled = (np.clip(values, low, high).astype(np.float32) - low) * np.float32(255 / (high - low))
+    return np.rint(scaled).astype(np.uint8)
 
 
 def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tuple[np.ndarray, Header]:
-    """``(H, W)`` uint8 of the values in the file, and its header.
+    """Return ``(H, W)`` uint8 of the values in the file, and its header.
 
-    A palette PNG's values are its indices, not its colours; an RGB file of three equal channels is grey; 16-bit files
-    do if their values fit 8 bits. Matlab files give their field S (COCO-Stuff) or GTcls.Segmentation (SBD).
+    Without colours a palette PNG's values are its indices, and an RGB file of three equal channels is grey. With
+    colours the colours count, in palette files too; a grey or 1-bit file is read by colour if all of its greys are
+    named, else its values are ids. 16-bit files do if their values fit 8 bits. Matlab files give their field S
+    (COCO-Stuff) or GTcls.Segmentation (SBD).
 
     Args:
         source: The file.
-        colors: The colours that stand for the values 0, 1, 2, ... in RGB files.
+        colors: The colours that stand for the values 0, 1, 2, ...
 
     Raises:
         FileError: Missing, truncated, values above 255, or colours that stand for nothing.
     """
     if isinstance(source, Path) and source.suffix.lower() == ".mat":
-        return _eight_bits(_read_mat(source), source), Header("MAT")
+        return _eight_bits(_read_mat(source), source), Header("MAT", encoding="ids")
     with open_file(source, "a mask") as image:
-        header, mode = _header(image), image.mode
-        if mode in ("P", "PA"):
-            image = image if mode == "P" else image.getchannel(0)
-        elif mode not in ("1", "L", "RGB") and not mode.startswith(("I", "F")):
-            image = image.convert("RGB")
-        values = np.array(_upright(image))
+        header, mode, entries = _header(image), image.mode, None
+        usable: Image.Image
+        if mode in ("P", "PA") and colors is None:
+            entries = _palette_entries(image)
+            usable = image if mode == "P" else image.getchannel(0)
+        elif mode in ("1", "L", "RGB") or mode.startswith(("I", "F")):
+            usable = image
+        else:
+            usable = image.convert("RGB")
+        values = np.array(_upright(usable))
     if values.ndim == 3:
-        return _from_colors(values, colors, source, mode), header
+        encoding = "ids" if colors is None else "colors"
+        return _from_colors(values, colors, source, mode), header._replace(encoding=encoding)
     if mode == "F":
         raise FileError(source, "mask holds floating-point values (mode F)", "save class ids as 8-bit PNG")
-    return _eight_bits(values, source), header
+    if colors is not None and mode in ("1", "L"):
+        by_color = _from_greys(values, colors)
+        if by_color is not None:
+            return by_color, header._replace(encoding="colors")
+    ids = _eight_bits(values, source)
+    header = header._replace(encoding="1-bit ids" if mode == "1" else "ids")
+    return ids, header._replace(palette=entries)
+
+
+def _palette_entries(image: Image.Image) -> np.ndarray:
+    """Return the colours of a palette image, ``(N, 3)`` uint8, of which there may be fewer than indices."""
+    content = image.palette.getdata()[1] if image.palette is not None else b""
+    channels = len(image.palette.mode) if image.palette is not None else 3
+    whole = len(content) // channels * channels
+    return np.frombuffer(bytes(content[:whole]), np.uint8).reshape(-1, channels)[:, :3]
+
+
+def _from_greys(values: np.ndarray, colors: tuple[Color, ...]) -> np.ndarray | None:
+    """Read a grey or 1-bit file by its colours; None if one of its greys is not named."""
+    greys = values.astype(np.uint8) * 255 if values.dtype == bool else values
+    ids = _color_table(colors)[greys * np.uint32(0x010101)]
+    return None if int(ids.max(initial=0)) > 255 else ids.astype(np.uint8)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Return how the pixels lie in the file, which Pillow knows until it has decoded them."""
+    tiles = getattr(image, "tile", None)
+    args = tiles[0].args if tiles else ""
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _is_16_bit(image: Image.Image, raw: str) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG") or ";16" in raw
+
+
+def _sixteen_bits(image: Image.Image, raw: str, source: Source) -> np.ndarray:
+    """Return the pixels of a 16-bit file as they are: ``(H, W)`` or ``(H, W, 3)`` uint16, not yet upright."""
+    if image.mode.startswith("I") or not raw.startswith("RGB"):
+        grey = np.array(image) if image.mode.startswith("I") else np.array(image.convert("RGB")).astype(np.uint16) * 257
+        return grey.astype(np.uint16)
+    # Pillow keeps the high byte of each value. Read as if the bytes were swapped, the same file gives the low ones.
+    high = np.array(image.convert("RGB")).astype(np.uint16)
+    little_endian = raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
+    swapped = raw[:-1] + ("B" if little_endian else "L")
+    with open_file(source, "an image") as again:
+        again.tile = [tile._replace(args=_with_raw_mode(tile.args, swapped)) for tile in again.tile]
+        return high << 8 | np.array(again.convert("RGB"))
+
+
+def _with_raw_mode(args: Any, raw: str) -> Any:
+    return (raw, *args[1:]) if isinstance(args, tuple) else raw
+
+
+def _left_out(image: Image.Image, raw: str) -> str:
+    """Say which channels of an image are dropped although they hold something."""
+    extra = raw.split(";")[0].count("X")
+    if extra and image.format == "TIFF":
+        return f"{extra} more channel{'s' * (extra > 1)} than three"
+    if image.mode in ("RGBA", "LA") and image.getextrema()[-1][0] < 255:  # type: ignore[index]
+        return "an alpha channel that is not opaque everywhere"
+    return ""
 
 
 def _header(image: Image.Image) -> Header:
@@ -93,8 +199,8 @@ def _header(image: Image.Image) -> Header:
 
 
 @contextmanager
-def open_file(source: Source, kind: str) -> Iterator[Image.Image]:
-    """The file, open; anything that goes wrong with it while it is becomes a FileError."""
+def open_file(source: Source, kind: str) -> Iterator[ImageFile.ImageFile]:
+    """Open a file; anything that goes wrong with it while it is open becomes a FileError."""
     try:
         with warnings.catch_warnings():
             # Large is no fault by itself: from twice this size on, Pillow raises.
@@ -108,15 +214,26 @@ def open_file(source: Source, kind: str) -> Iterator[Image.Image]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned by its EXIF orientation; Pillow's own function copies what needs no turning."""
+    """Turn an image by its EXIF orientation; Pillow's own function copies what needs no turning."""
     return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
-def to_rgb(image: Image.Image, source: Source | None = None) -> Image.Image:
-    """An image of any mode as upright RGB of 8 bits.
+def _upright_like(image: Image.Image, pixels: Image.Image) -> Image.Image:
+    """Turn pixels that were read from ``image`` as its EXIF orientation says."""
+    pixels.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    return _upright(pixels)
+
+
+def to_rgb(image: Image.Image, source: Source | None = None, value_range: Range | None = None) -> Image.Image:
+    """Return an image of any mode as upright RGB of 8 bits.
+
+    Args:
+        image: The image.
+        source: What an error names.
+        value_range: As in :func:`decode_image`, for 16-bit grey.
 
     Raises:
-        FileError: More than 16 bits a channel; ``source`` is what it names.
+        FileError: More than 16 bits a channel.
     """
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise FileError(
@@ -124,7 +241,7 @@ def to_rgb(image: Image.Image, source: Source | None = None) -> Image.Image:
         )
     upright = _upright(image)
     if image.mode.startswith("I"):  # 16-bit grey, of which convert() would keep the low byte's range alone
-        return Image.fromarray((np.array(upright).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(scale_to_8_bits(np.array(upright), value_range)).convert("RGB")
     if "transparency" in image.info and upright.mode == "P":
         upright = upright.convert("RGBA")
     return upright if upright.mode == "RGB" else upright.convert("RGB")
@@ -204,7 +321,7 @@ def _from_colors(values: np.ndarray, colors: tuple[Color, ...] | None, source: S
 
 @lru_cache(maxsize=2)
 def _color_table(colors: tuple[Color, ...]) -> np.ndarray:
-    """The mask value of each packed RGB colour; 256 for those that stand for nothing."""
+    """Return the mask value of each packed RGB colour; 256 for those that stand for nothing."""
     table = np.full(1 << 24, 256, dtype=np.uint16)
     for value, (red, green, blue) in enumerate(colors):
         table[(red << 16) | (green << 8) | blue] = value

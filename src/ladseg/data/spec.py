@@ -23,7 +23,8 @@ class DatasetSpec:
         ignore_index: The value in mask files of pixels that don't count; None if there is none.
         label_map: Mask value to class id, or to 255; None where mask values are the class ids.
         closed: Whether values that ``label_map`` leaves out are faults; else they are ignored.
-        mask_colors: The colours that stand for the mask values 0, 1, 2, ... in RGB masks; None if masks hold ids.
+        mask_colors: The colours that stand for the mask values 0, 1, 2, ... in masks; None if masks hold ids.
+        value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
     """
 
     class_names: tuple[str, ...]
@@ -32,13 +33,23 @@ class DatasetSpec:
     label_map: dict[int, int] | None = None
     closed: bool = False
     mask_colors: tuple[Color, ...] | None = None
+    value_range: tuple[int, int] | None = None
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def left_out(self) -> np.ndarray:
+        """For each of the 256 mask values, whether ``label_map`` leaves it out, so that its pixels are ignored."""
+        out = np.zeros(256, dtype=bool)
+        if self.label_map is not None and not self.closed:
+            out[:] = True
+            out[[*self.label_map, IGNORE, *([] if self.ignore_index is None else [self.ignore_index])]] = False
+        return out
+
     def lookup(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each of the 256 mask values: the class id or 255, uint8; and whether the value may occur, bool.
+        """Return for each of the 256 mask values the class id or 255, uint8, and whether the value may occur, bool.
 
         255 is ignored unless ``label_map`` names it.
         """
@@ -59,13 +70,13 @@ class DatasetSpec:
         return table, known
 
     def mask_values(self) -> np.ndarray:
-        """For each class id the value that stands for it in mask files: the way back from :meth:`lookup`, uint8."""
+        """Return for each class id the value that stands for it in mask files, uint8: :meth:`lookup` backwards."""
         table = self.lookup()[0]
         return np.array([int(np.flatnonzero(table == class_id)[0]) for class_id in range(self.num_classes)], np.uint8)
 
 
 def make_spec(data: Data, own: DatasetSpec | None = None) -> DatasetSpec:
-    """The spec of a recipe's data section.
+    """Make the spec of a recipe's data section.
 
     Args:
         data: The section.
@@ -85,14 +96,20 @@ def make_spec(data: Data, own: DatasetSpec | None = None) -> DatasetSpec:
         if len(data.colors) >= spec.num_classes and spec.label_map is None:
             spec = replace(spec, colors=spec.mask_colors[: spec.num_classes] if spec.mask_colors else spec.colors)
     _refuse_out_of_range(spec)
+    if data.value_range is not None:
+        low, high = data.value_range
+        if not 0 <= low < high <= 65535:
+            raise DataError(f"data.value_range is {[low, high]}; it is the lowest and the highest value, of 0..65535")
+        spec = replace(spec, value_range=(low, high))
     return spec
 
 
 def portable(data: Data, spec: DatasetSpec) -> dict[str, Any]:
-    """The data section of a recipe for another machine: what masks mean, without where they lie on this one."""
+    """Return a recipe's data section for another machine: what masks mean, without where they lie on this one."""
     section = asdict(data)
     for key in ("root", "workers", "cache"):
         del section[key]
+    section["value_range"] = None if spec.value_range is None else list(spec.value_range)
     if data.classes:
         section["classes"] = list(spec.class_names)
         section["colors"] = None if spec.mask_colors is None else [list(color) for color in spec.mask_colors]

@@ -29,6 +29,7 @@ class Student(nn.Module):
     Attributes:
         class_names: In the order of the class ids.
         colors: One RGB colour a class, 0..255.
+        value_range: The values of 16-bit images that are black and white to the network; None for all 16 bits.
         header: What the file says: ``model``, ``mean`` and ``std`` of RGB in 0..1, ``data`` that it was trained on.
     """
 
@@ -41,6 +42,7 @@ class Student(nn.Module):
         self.header = header
         self.class_names = list(header.data.class_names)
         self.colors = list(header.data.colors)
+        self.value_range = header.data.value_range
         for name, values in (("mean", header.mean), ("std", header.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
@@ -75,13 +77,16 @@ class Student(nn.Module):
             FileError: The file can't be read.
             ValueError: An array or tensor of another shape, type or range.
         """
-        batch, single = _batch(image)
+        batch, single = _batch(image, self.value_range)
         ids = class_ids(self.segment, batch, how).cpu().long()
         return ids[0] if single else ids
 
     def probabilities(self, image: Picture, how: Inference = WHOLE) -> Tensor:
-        """Of each class at every pixel: ``(C, H, W)`` float32 on the CPU, or ``(N, C, H, W)``; else as ``predict``."""
-        batch, single = _batch(image)
+        """Predict the probability of each class at every pixel, ``(C, H, W)`` or ``(N, C, H, W)`` float32 on the CPU.
+
+        Arguments and errors are those of :meth:`predict`.
+        """
+        batch, single = _batch(image, self.value_range)
         shares = probabilities(self.segment, batch, how).cpu()
         return shares[0] if single else shares
 
@@ -108,12 +113,12 @@ def load(weights: str | Path, model: str | None = None, device: torch.device | s
     return student.eval()
 
 
-def _batch(image: Picture) -> tuple[Tensor, bool]:
+def _batch(image: Picture, value_range: tuple[int, int] | None) -> tuple[Tensor, bool]:
     """``(N, 3, H, W)`` of uint8, or of float32 in 0..1, and whether one image came."""
     if isinstance(image, str | Path):
-        return read_image(Path(image))[None], True
+        return read_image(Path(image), value_range)[None], True
     if isinstance(image, Image.Image):
-        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)[None], True
+        return torch.from_numpy(np.array(to_rgb(image, value_range=value_range))).permute(2, 0, 1)[None], True
     if isinstance(image, np.ndarray):
         array = np.stack([image] * 3, axis=-1) if image.ndim == 2 else image
         if array.ndim != 3 or array.shape[2] != 3:

@@ -28,6 +28,7 @@ class TrainedOn:
         ignore_index: The value in mask files of pixels that don't count; None if there is none.
         label_map: Mask value to class id; None where mask values are the class ids.
         recipe: The data section of the run's recipe; None in files that record none.
+        value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
     """
 
     class_names: tuple[str, ...]
@@ -35,6 +36,7 @@ class TrainedOn:
     ignore_index: int | None = 255
     label_map: dict[int, int] | None = None
     recipe: dict[str, Any] | None = None
+    value_range: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def _trained_on(entries: "_Entries", count: int) -> TrainedOn:
         ignore_index=entries.take("ignore_index", _or_none(_whole(0, MOST_CLASSES)), "a mask value or null", 255),
         label_map=entries.take("label_map", _or_none(_label_map(count)), "mask values to class ids, or null", None),
         recipe=entries.take("recipe", _or_none(_mapping), "a mapping or null", default=None),
+        value_range=entries.take("value_range", _or_none(_range), "two values of 0..65535, or null", default=None),
     )
 
 
@@ -199,6 +202,13 @@ def _list_of(check: Check[Any], count: int) -> Check[Any]:
         return tuple(check(part) for part in value)
 
     return check_all
+
+
+def _range(value: Any) -> tuple[int, int]:
+    low, high = _list_of(_whole(0, 65535), 2)(value)
+    if low >= high:
+        raise ValueError
+    return low, high
 
 
 def _label_map(count: int) -> Check[dict[int, int]]:

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from ladseg.data import Report
-from ladseg.data.check import SHOWN
-from ladseg.report.check_table import check_summary, class_rows, percent
+from ladseg.data.check_report import SHOWN
+from ladseg.report.check_table import check_summary, class_rows, percent, values_line
 from ladseg.report.page import image_uri, render
 from ladseg.report.picture import color_table
 
@@ -61,7 +61,9 @@ def _splits(report: Report) -> Iterator[dict[str, Any]]:
             "name": split.name,
             "pairs": split.pairs,
             "published": split.published,
-            "images": _kinds(split.image_kinds),
+            "images": _kinds(
+                {f"{kind} {values_line(split, kind)}".strip(): n for kind, n in split.image_kinds.items()}
+            ),
             "masks": _kinds(split.mask_kinds),
             "ignored": percent(split.ignored_pixels, sum(split.mask_values.values())),
         }

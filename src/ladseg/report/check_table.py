@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ladseg.data import Report
-from ladseg.data.check import Finding, SplitReport
+from ladseg.data.check_report import Finding, SplitReport
 
 COLORS = {"error": "bold red", "warning": "yellow"}
 BAR = 20
@@ -85,6 +85,12 @@ def sizes_line(split: SplitReport, shown: int = 3) -> str:
     return ", ".join(named) + (f", {others} others" if others > 0 else "")
 
 
+def values_line(split: SplitReport, kind: str) -> str:
+    """Return the lowest and the highest value of the images of a format and mode; nothing for the usual 0..255."""
+    low, high = split.image_values.get(kind, (0, 255))
+    return "" if (low, high) == (0, 255) else f"{low}..{high}"
+
+
 def _splits_table(report: Report) -> Table:
     table = Table()
     for heading in ("split", "pairs", "images", "masks", "sizes", "ignored"):
@@ -94,7 +100,7 @@ def _splits_table(report: Report) -> Table:
         table.add_row(
             split.name,
             f"{split.pairs:,}",
-            ", ".join(split.image_kinds),
+            ", ".join(f"{kind} {values_line(split, kind)}".strip() for kind in split.image_kinds),
             ", ".join(split.mask_kinds),
             sizes_line(split),
             percent(split.ignored_pixels, pixels),

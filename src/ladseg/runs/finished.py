@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ladseg.data.cache import fingerprint
+from ladseg.data.checked import Checked, fingerprints
 from ladseg.data.dataset import SegmentationDataset, open_dataset
 from ladseg.errors import RecipeError
 from ladseg.recipe import VALUES, Data, Recipe
@@ -18,8 +18,8 @@ from ladseg.results import RESULTS, RunResults, read_if_complete
 Log = Callable[[str], None]
 
 SPLITS = ("train", "val")
-# In a run's folder: the fingerprints of the data that was checked, and the network that the run delivers.
-CHECKED, DELIVERED = "checked.txt", "student.safetensors"
+# In a run's folder: what the check has found out about the data, and the network that the run delivers.
+CHECKED, DELIVERED = "checked.json", "student.safetensors"
 # What may change between a run's start and its resumption, because no result depends on it.
 FREE_KEYS = {"name", "out", "preset", "data.workers", "data.cache", "data.root", "schedule.save_every", "trackers"}
 
@@ -40,8 +40,8 @@ def find_finished(recipe: Recipe) -> RunResults | None:
 
 def data_is_unchanged(recipe: Recipe) -> bool:
     """Return whether the data is still what an earlier start in the recipe's folder has checked."""
-    record = recipe.folder / CHECKED
-    return record.is_file() and record.read_text(encoding="utf-8") == fingerprints(open_splits(recipe.data))
+    known = Checked.read(recipe.folder / CHECKED)
+    return known is not None and known.files == fingerprints(open_splits(recipe.data))
 
 
 def refuse_other_recipe(recipe: Recipe) -> None:
@@ -59,14 +59,9 @@ def refuse_other_recipe(recipe: Recipe) -> None:
         )
 
 
-def open_splits(data: Data) -> list[SegmentationDataset]:
+def open_splits(data: Data) -> dict[str, SegmentationDataset]:
     """Open the training and the validation split."""
-    return [open_dataset(data, split) for split in SPLITS]
-
-
-def fingerprints(sets: list[SegmentationDataset]) -> str:
-    """Return the fingerprints of the splits, a line each."""
-    return "\n".join(map(fingerprint, sets))
+    return {split: open_dataset(data, split) for split in SPLITS}
 
 
 def _differences(old: Recipe, new: Recipe) -> list[str]:

@@ -209,6 +209,10 @@ class Run:
             self.accelerator,
             seed=self.recipe.seed,
             title=training.key,
-            depends_on=training.depends_on,
+            depends_on={
+                **training.depends_on,
+                "data.train": self.train_set.contents,
+                "data.val": self.val_set.contents,
+            },
             pictures=lambda: [] if measured is None else sample_strips(measured, self.val_set, self.accelerator.device),
         )

@@ -1,0 +1,116 @@
+"""What a folder of trainings keeps of its data: they are not checked twice, and are not exchanged under a training."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ladseg.data.cache import fingerprint
+from ladseg.data.check import survey, warnings_of
+from ladseg.data.contents import Contents
+from ladseg.data.dataset import SegmentationDataset
+from ladseg.errors import DataError
+from ladseg.recipe import Data
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the folder of a run keeps of the check of its data.
+
+    Attributes:
+        files: For each split a name for its files' paths, sizes and times; while it is the same, nothing is read again.
+        contents: The contents of each split.
+        value_range: The range of values that the check found in 16-bit images; None without such files.
+    """
+
+    files: dict[str, str]
+    contents: dict[str, Contents]
+    value_range: tuple[int, int] | None = None
+
+    def apply_to(self, dataset: SegmentationDataset, split: str) -> SegmentationDataset:
+        """Return a split with what the check has found out about it: its contents, and the range of its values."""
+        spec = dataset.spec
+        if spec.value_range is None:
+            spec = replace(spec, value_range=self.value_range)
+        return replace(dataset, spec=spec, contents=self.contents[split].digest)
+
+    def to_json(self) -> str:
+        """Return everything as text."""
+        contents = {
+            split: {"meaning": of.meaning, "pairs": [[name, *pair] for name, pair in of.pairs.items()]}
+            for split, of in self.contents.items()
+        }
+        values = {"files": self.files, "value_range": self.value_range, "contents": contents}
+        return json.dumps(values, indent=0) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "Checked | None":
+        """Read what :meth:`to_json` wrote; None where no such file is, or it is spoilt."""
+        try:
+            values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            contents = {
+                split: Contents(of["meaning"], {name: (image, mask) for name, image, mask in of["pairs"]})
+                for split, of in values["contents"].items()
+            }
+            value_range = values["value_range"] and tuple(map(int, values["value_range"]))
+            return cls(dict(values["files"]), contents, value_range)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def changes_to(self, now: "Checked") -> str:
+        """Say in one line what differs in another state of the data; nothing where a result would be the same."""
+        return "; ".join(
+            f"{split}: {', '.join(there.changes_to(now.contents[split])) or 'the order of the pairs has changed'}"
+            for split, there in self.contents.items()
+            if split in now.contents and there.digest != now.contents[split].digest
+        )
+
+
+def fingerprints(sets: Mapping[str, SegmentationDataset]) -> dict[str, str]:
+    """Return the fingerprint of each split's files; no file is read."""
+    return {split: fingerprint(dataset) for split, dataset in sets.items()}
+
+
+def check_once(
+    data: Data, sets: Mapping[str, SegmentationDataset], record: Path, say: Callable[[str], None]
+) -> Checked:
+    """Check every file, unless the record says that these files have been checked before.
+
+    Args:
+        data: The data section of the recipe.
+        sets: The splits, opened.
+        record: The file that holds what :meth:`Checked.to_json` wrote, if there is one.
+        say: Takes a line about what is done, and the warnings.
+
+    Returns:
+        What is to be recorded, once nothing else stands in the way.
+
+    Raises:
+        DataError: The check finds an error.
+    """
+    files = fingerprints(sets)
+    known = Checked.read(record)
+    if known is not None and known.files == files and known.contents.keys() == files.keys():
+        say(f"{data.root} is unchanged since it was checked")
+        return known
+    say(f"checking {data.root}")
+    report = survey(data, tuple(sets))
+    for warning in warnings_of(report):
+        say(f"warning: {warning}")
+    return Checked(files, report.contents, report.value_range)
+
+
+def refuse_other_data(folder: Path, record: Path, now: Checked) -> None:
+    """Refuse to go on in a folder whose trainings were made of other data.
+
+    Raises:
+        DataError: They were; the message says what has changed.
+    """
+    there = Checked.read(record)
+    changes = "" if there is None else there.changes_to(now)
+    if changes and (any(folder.rglob("result.json")) or any(folder.rglob("checkpoints/*"))):
+        raise DataError(
+            f"{folder}: its networks were trained on other data ({changes}); restore the files to go on, or train anew "
+            "with another --name or --out"
+        )

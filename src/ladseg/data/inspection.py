@@ -1,0 +1,200 @@
+"""Inspect one image and its mask: what they are, and what is wrong with them."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from ladseg.data.contents import content_digest
+from ladseg.data.dataset import differing_sizes
+from ladseg.data.memory import keep_freed_memory
+from ladseg.data.pairs import Fault, Pairs, Source
+from ladseg.data.read import Header, decode_image, decode_mask
+from ladseg.data.spec import IGNORE, DatasetSpec
+from ladseg.errors import FileError, printable
+
+# Pairs that a process inspects before it reports; fewer pairs than this in all are not worth another process.
+CHUNK = 16
+
+# The kinds of fault that the survey adds up over the masks.
+STRANGE_VALUES = "values outside the classes"
+LEFT_OUT_VALUES = "values that label_map leaves out"
+# Of a file that can't be read.
+NO_HEADER = Header("")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one pair is.
+
+    Attributes:
+        image: The image's name.
+        mask: The mask's name.
+        faults: What is wrong; the rest is only there if the files could be read.
+        size: Width and height of the image in pixels.
+        image_header: What the image file says of itself, with the values of its pixels.
+        mask_header: What the mask file says of itself.
+        counts: ``(256,)`` pixels of each mask value.
+        pixels: Digest of the image's pixels, equal for a picture that was saved in two formats.
+        contents: Digests of both files.
+    """
+
+    image: str
+    mask: str = ""
+    faults: tuple[Fault, ...] = ()
+    size: tuple[int, int] | None = None
+    image_header: Header = NO_HEADER
+    mask_header: Header = NO_HEADER
+    counts: np.ndarray | None = None
+    pixels: bytes = b""
+    contents: tuple[str, str] = ("", "")
+
+
+def inspect_pairs(pairs: Pairs, spec: DatasetSpec, workers: int) -> Iterator[Inspection]:
+    """Inspect every pair, in order.
+
+    Args:
+        pairs: The files.
+        spec: What their masks may hold.
+        workers: Processes that read them; few pairs are read by this one.
+    """
+    keep_freed_memory()
+    workers = min(workers, len(pairs) // CHUNK)
+    chunks = [list(range(start, min(start + CHUNK, len(pairs)))) for start in range(0, len(pairs), CHUNK)]
+    loader = DataLoader(_Inspections(pairs, spec), batch_sampler=chunks, num_workers=workers, collate_fn=_as_it_is)
+    for inspections in loader:
+        yield from inspections
+
+
+def _as_it_is(inspections: list[Inspection]) -> list[Inspection]:
+    return inspections
+
+
+class _Inspections(Dataset):
+    def __init__(self, pairs: Pairs, spec: DatasetSpec) -> None:
+        self.pairs, self.spec = pairs, spec
+        self.table, self.known = spec.lookup()
+        self.left_out = spec.left_out
+
+    def __getitem__(self, index: int) -> Inspection:
+        try:
+            image, mask = self.pairs[index]
+        except FileError as error:
+            return Inspection("", faults=(_unreadable(error),))
+        return self.inspect(image, mask)
+
+    def inspect(self, image: Source, mask: Source) -> Inspection:
+        faults: list[Fault] = []
+        pixels = values = counts = size = None
+        image_header = mask_header = NO_HEADER
+        digest = b""
+        try:
+            pixels, image_header = decode_image(image, self.spec.value_range)
+            size = (pixels.shape[1], pixels.shape[0])
+            if image_header.bits == 8:
+                image_header = image_header._replace(values=(int(pixels.min()), int(pixels.max())))
+                digest = hashlib.sha256(pixels.data).digest()
+            faults += _image_faults(image, image_header, self.spec)
+        except FileError as error:
+            faults.append(_unreadable(error))
+        try:
+            values, mask_header = decode_mask(mask, self.spec.mask_colors)
+            counts = np.array(Image.fromarray(values).histogram())
+        except FileError as error:
+            faults.append(_unreadable(error))
+        if pixels is not None and values is not None and pixels.shape[:2] != values.shape:
+            faults.append(_sizes_differ(image, mask, pixels.shape[:2], values.shape, image_header.turned))
+        if counts is not None:
+            faults += self._value_faults(mask, counts)
+        contents = (_contents(image), _contents(mask))
+        # Pixels of 16 bits are told apart by their file: as 8 bits of a range that is not known yet they may be equal.
+        digest = digest or contents[0].encode()
+        names = printable(str(image)), printable(str(mask))
+        return Inspection(*names, tuple(faults), size, image_header, mask_header, counts, digest, contents)
+
+    def _value_faults(self, mask: Source, counts: np.ndarray) -> list[Fault]:
+        values = np.flatnonzero(counts)
+        strange = values[~self.known[values]]
+        if len(strange):
+            return [_strange_values(mask, strange.tolist(), int(counts[strange].sum()), self.spec)]
+        found = []
+        unmapped = values[self.left_out[values]]
+        if len(unmapped):
+            share = counts[unmapped].sum() / counts.sum()
+            found.append(_unmapped_values(mask, unmapped.tolist(), float(share), self.spec))
+        if (self.table[values] == IGNORE).all():
+            what = f"mask is all ignored (only {_listed(values.tolist())})"
+            found.append(Fault("all ignored", str(mask), what, "remove the pair, or label it", "warning"))
+        return found
+
+
+def _contents(source: Source) -> str:
+    try:
+        return content_digest(source)
+    except OSError:  # the decoder has said so
+        return ""
+
+
+def _image_faults(image: Source, header: Header, spec: DatasetSpec) -> list[Fault]:
+    found = []
+    if header.frames > 1:
+        what = f"image is an animation of {header.frames} frames, of which the first is used"
+        found.append(Fault("animated image", str(image), what, "save the frame that the mask is of", "warning"))
+    if header.left_out:
+        what = f"image has {header.left_out}; only red, green and blue are used"
+        hint = "save the three channels that are to be seen, if it is not them"
+        found.append(Fault("channels that are not used", str(image), what, hint, "warning"))
+    if header.bits == 16 and header.values is not None and spec.value_range is not None:
+        (low, high), (least, most) = spec.value_range, header.values
+        if least < low or most > high:
+            what = f"image has values of {least}..{most}, which data.value_range {[low, high]} cuts off"
+            found.append(Fault("values outside data.value_range", str(image), what, "widen the range", "warning"))
+    return found
+
+
+def _unreadable(error: FileError) -> Fault:
+    """Make a fault of an error; its kind is what is wrong, without the particulars."""
+    return Fault(re.split(r" \(|, | up to ", error.what)[0], error.file, error.what, error.hint)
+
+
+def _sizes_differ(
+    image: Source, mask: Source, image_size: tuple[int, ...], mask_size: tuple[int, ...], turned: bool
+) -> Fault:
+    error = differing_sizes(image, mask, image_size, mask_size)
+    hint = error.hint
+    if turned and image_size == mask_size[::-1]:
+        hint = "the image is turned by its EXIF orientation, the mask is not: turn the mask too"
+    return Fault("sizes differ", error.file, error.what, hint)
+
+
+def _listed(values: list[int]) -> str:
+    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+
+
+def _unmapped_values(mask: Source, values: list[int], share: float, spec: DatasetSpec) -> Fault:
+    plural = "value" if len(values) == 1 else "values"
+    what = f"mask has {plural} {_listed(values)} that label_map leaves out: {share:.2%} of its pixels are ignored"
+    hint = "name them in data.label_map, with 255 for those that are to be ignored"
+    if {0, 255} <= (spec.label_map or {}).keys() and len(values) > 2:
+        hint = "edges are smooth, as after JPEG or a resize with interpolation: set the masks to 0 and 255 at 128"
+    return Fault(LEFT_OUT_VALUES, str(mask), what, hint, "warning")
+
+
+def _strange_values(mask: Source, values: list[int], pixels: int, spec: DatasetSpec) -> Fault:
+    what = f"mask has {'value' if len(values) == 1 else 'values'} {_listed(values)} ({pixels} pixels)"
+    if spec.closed:
+        what += " that the data set does not define"
+        hint = "is it another kind of mask (labelIds, instance ids)?"
+    else:
+        what += (
+            f" but there are {spec.num_classes} classes (0..{spec.num_classes - 1}) and "
+            f"ignore_index {spec.ignore_index}"
+        )
+        hint = "correct data.classes, or set data.ignore_index or data.label_map"
+    if spec.num_classes == 19 and spec.class_names[0] == "road" and max(values) <= 33 and not spec.closed:
+        hint = "did you load labelIds as labelTrainIds?"
+    return Fault(STRANGE_VALUES, str(mask), what, hint)
