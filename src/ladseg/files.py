@@ -59,7 +59,7 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text with :func:`write_atomically`."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def remove_abandoned(folder: Path) -> None:

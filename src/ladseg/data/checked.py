@@ -10,7 +10,7 @@ from ladseg.data.cache import fingerprint
 from ladseg.data.check import survey, warnings_of
 from ladseg.data.contents import Contents
 from ladseg.data.dataset import SegmentationDataset
-from ladseg.errors import DataError
+from ladseg.errors import DataError, printable
 from ladseg.recipe import Data
 
 
@@ -92,9 +92,9 @@ def check_once(
     files = fingerprints(sets)
     known = Checked.read(record)
     if known is not None and known.files == files and known.contents.keys() == files.keys():
-        say(f"{data.root} is unchanged since it was checked")
+        say(printable(f"{data.root} is unchanged since it was checked"))
         return known
-    say(f"checking {data.root}")
+    say(printable(f"checking {data.root}"))
     report = survey(data, tuple(sets))
     for warning in warnings_of(report):
         say(f"warning: {warning}")
