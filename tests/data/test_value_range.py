@@ -173,7 +173,7 @@ def test_from_the_check_to_the_delivered_network(tmp_path: Path, capsys: pytest.
     assert main(["train", "demo", *(word for key, value in values.items() for word in (f"--{key}", str(value)))]) == 0
     student = load(tmp_path / "run/student.safetensors", device="cpu")
     assert student.value_range == (0, 4095)
-    assert list(student.header["data"]["recipe"]["value_range"]) == [0, 4095]
+    assert list(student.header.data.recipe["value_range"]) == [0, 4095]
     image = tmp_path / "data/images/val/c.png"
     prediction = student.probabilities(image)
     assert prediction.equal(student.probabilities(read_image(image, (0, 4095))))

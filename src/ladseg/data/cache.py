@@ -17,7 +17,7 @@ from torch import Tensor
 from ladseg.data.dataset import SegmentationDataset
 from ladseg.data.pairs import Blob, Source
 from ladseg.errors import DataError
-from ladseg.files import write_atomically
+from ladseg.files import remove_abandoned, write_atomically
 from ladseg.progress import progress
 
 # Part of the name of a file on disk: another number makes another file.
@@ -28,7 +28,7 @@ Sample = tuple[Tensor, Tensor]
 
 
 def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "") -> SegmentationDataset:
-    """The data set with all its images and labels decoded once.
+    """Decode all images and labels of a data set once, and return the data set with them.
 
     Args:
         dataset: What is read.
@@ -49,6 +49,7 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
     path = cache_folder() / f"decoded-{fingerprint(dataset)}.bin"
     if not _is_sound(path, len(dataset)):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent)
         _refuse_without_room(dataset, shutil.disk_usage(path.parent).free, f"disk at {path.parent}", "no cache")
         write_atomically(path, lambda temporary: _write(temporary, samples))
     return replace(dataset, decoded=MappedSamples(path))
@@ -63,19 +64,19 @@ def _is_sound(path: Path, count: int) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where decoded data sets are kept; they may be deleted at any time."""
+    """Return the folder of decoded data sets, which may be deleted at any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ladseg"
 
 
 def _decoded(dataset: SegmentationDataset) -> Iterator[Sample]:
-    """Every sample once, in order, decoded by all cores."""
+    """Yield every sample once, in order, decoded by all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(dataset), CHUNK):
             yield from pool.map(dataset.read, range(start, min(start + CHUNK, len(dataset))))
 
 
 def _refuse_without_room(dataset: SegmentationDataset, free: int, what: str, instead: str) -> None:
-    """By the size of the first sample, the others being like it."""
+    """Refuse to decode into too little space, by the size of the first sample: the others are assumed to be like it."""
     needed = len(dataset) * sum(tensor.numel() for tensor in dataset.read(0))
     if needed > 0.9 * free:
         raise DataError(
@@ -135,7 +136,7 @@ def _write(path: Path, samples: Iterator[Sample]) -> None:
 
 
 def fingerprint(dataset: SegmentationDataset) -> str:
-    """A short name for the files' names, sizes and times, and what their ids mean: it changes when one of them does."""
+    """Return a digest of the files' paths, sizes and times and of what their ids mean; no file is read."""
     digest = hashlib.blake2b(digest_size=16)
     spec = dataset.spec
     digest.update(json.dumps([VERSION, spec.lookup()[0].tolist(), spec.mask_colors, spec.value_range]).encode())
@@ -150,7 +151,7 @@ def _identity(source: Source) -> bytes:
         return hashlib.blake2b(source.content, digest_size=16).digest()
     try:
         state = source.stat()
-    except OSError:  # a link to nothing: whoever reads it will say so
+    except OSError:  # a link to nothing, which the check reports
         return os.fsencode(source.absolute())
     return os.fsencode(source.absolute()) + f"|{state.st_size}|{state.st_mtime_ns}|".encode()
 
