@@ -123,11 +123,13 @@ class Difference:
 
     Attributes:
         mean_iou: The difference.
-        interval: Its 95 % interval by a paired bootstrap over the validation images.
+        interval: Its 95 % interval by a paired bootstrap over the validation images; None where there is none.
+        no_interval: Why there is none.
     """
 
     mean_iou: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    no_interval: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Masks that would be read as something else than they mean: colours, palettes, binary encodings, no labels."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ladseg.cli import main
 from ladseg.data import check_dataset, open_dataset, survey
 from ladseg.errors import DataError
 from ladseg.recipe import Data
@@ -204,3 +206,28 @@ def test_one_class_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     data = lay(tmp_path, [grey(0, 255)], classes=["crack"])
     with pytest.raises(DataError, match=r"one class can't be learned.*classes: \[background, crack\], with label_map"):
         check_dataset(data)
+
+
+def test_an_interval_over_one_image_is_absent_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = lay(tmp_path / "data", [grey(0, 1), grey(1, 0)], [grey(0, 1)])
+    values = {
+        "data.root": data.root,
+        "data.classes": '["a","b"]',
+        "data.ignore_index": 255,
+        "student.model": "pspnet@test_resnet",
+        "distill.method": "kd",
+        "teacher.label_assisted": "false",
+        "schedule.iterations": 1,
+        "schedule.batch_size": 2,
+        "schedule.crop": "[16, 16]",
+        "out": tmp_path / "run",
+    }
+    assert main(["train", "demo", *(word for key, value in values.items() for word in (f"--{key}", str(value)))]) == 0
+    assert "without an interval: there is one validation image" in capsys.readouterr().out
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["difference"]["interval"] is None
+    assert "one validation image" in results["difference"]["no_interval"]
+    assert "NaN" not in (tmp_path / "run/results.json").read_text()
+    assert "The difference has no interval" in (tmp_path / "run/report.html").read_text()

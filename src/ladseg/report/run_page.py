@@ -89,6 +89,8 @@ def uncertainty(results: RunResults) -> str | None:
     """Return what the interval of the difference tells, and what it does not; None without a difference."""
     if results.difference is None:
         return None
+    if results.difference.interval is None:
+        return f"The difference has no interval: {results.difference.no_interval}. {_compute(results)}"
     low, high = (100 * value for value in results.difference.interval)
     if low > 0 or high < 0:
         sure = "is more than the choice of these images explains"

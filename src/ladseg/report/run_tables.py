@@ -53,7 +53,9 @@ def run_summary(results: RunResults) -> str:
     alone = 100 * networks["baseline"].mean_iou
     word = "better" if student > alone else "worse" if student < alone else "neither better nor worse"
     points = f"{student - alone:+.2f} points"
-    if results.difference:
+    if results.difference and results.difference.interval is None:
+        points += f", without an interval: {results.difference.no_interval}"
+    elif results.difference and results.difference.interval is not None:
         low, high = (100 * value for value in results.difference.interval)
         word = f"not clearly {word}" if low <= 0 <= high and student != alone else word
         points += f", 95 % interval {low:+.2f} to {high:+.2f} over the validation images"

@@ -159,7 +159,12 @@ class Run:
         if not {"baseline", "student"} <= set(rows):
             return None
         before, after = (self.evaluations[key].images for key in ("baseline", "student"))
-        return Difference(rows["student"].mean_iou - rows["baseline"].mean_iou, paired_interval(before, after))
+        gain = rows["student"].mean_iou - rows["baseline"].mean_iou
+        if len(before) < 2:
+            return Difference(
+                gain, None, "there is one validation image, and an interval over images needs two or more"
+            )
+        return Difference(gain, paired_interval(before, after))
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
