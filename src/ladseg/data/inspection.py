@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ladseg.data.contents import content_digest
 from ladseg.data.dataset import differing_sizes
 from ladseg.data.memory import keep_freed_memory
-from ladseg.data.pairs import Fault, Pairs, Source
+from ladseg.data.pairs import Blob, Fault, Pairs, Source
 from ladseg.data.read import Header, decode_image, decode_mask
 from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.errors import FileError, printable
@@ -88,6 +89,7 @@ class _Inspections(Dataset):
         return self.inspect(image, mask)
 
     def inspect(self, image: Source, mask: Source) -> Inspection:
+        image, mask = _in_memory(image), _in_memory(mask)
         faults: list[Fault] = []
         pixels = values = counts = size = None
         image_header = mask_header = NO_HEADER
@@ -130,6 +132,16 @@ class _Inspections(Dataset):
             what = f"mask is all ignored (only {_listed(values.tolist())})"
             found.append(Fault("all ignored", str(mask), what, "remove the pair, or label it", "warning"))
         return found
+
+
+def _in_memory(source: Source) -> Source:
+    """Read a file once, for its digest and for the decoder; one that can't be read is left to the decoder to report."""
+    if not isinstance(source, Path) or source.suffix.lower() == ".mat":
+        return source
+    try:
+        return Blob(str(source), source.read_bytes())
+    except OSError:
+        return source
 
 
 def _contents(source: Source) -> str:

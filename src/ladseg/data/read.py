@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ladseg.data.classes import Color
@@ -210,7 +210,10 @@ def open_file(source: Source, kind: str) -> Iterator[ImageFile.ImageFile]:
     except FileError:
         raise
     except Exception as error:  # decoders raise what they like on broken bytes: struct.error, IndexError, zlib.error
-        raise FileError(source, f"can't be read as {kind} ({first_words(error)})", "replace or remove it") from None
+        # Pillow's own message names the file, or the memory that holds it.
+        known = not isinstance(error, UnidentifiedImageError)
+        reason = first_words(error) if known else "its format is not known, or it is damaged"
+        raise FileError(source, f"can't be read as {kind} ({reason})", "replace or remove it") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
