@@ -28,7 +28,7 @@ RESERVE = 10.0
 # The exit code of a part that has more to do than its time allowed (EX_TEMPFAIL of sysexits.h).
 GOES_ON = 75
 # Packages that ladseg needs and a plain CUDA PyTorch image may lack.
-PACKAGES = ("timm", "accelerate", "jsonargparse", "docstring_parser", "typeshed_client", "yaml", "rich", "matplotlib",
+PACKAGES = ("timm", "accelerate", "yaml", "rich", "matplotlib",
             "jinja2", "tensorboard", "filelock", "scipy", "safetensors", "torchvision", "PIL")  # fmt: skip
 SIZE, RATES = "512x1024", ("pspnet_r18", "deeplabv3_r18", "stdc1", "ocrnet_w18s", "segformer_b0")
 CAMVID = "../shared/data/camvid"

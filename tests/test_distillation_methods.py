@@ -7,26 +7,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import Tensor, nn
 
 from ladseg import distillers
 from ladseg.distillation_methods import METHODS, TERM_WEIGHTS
-from ladseg.errors import RecipeError
+from ladseg.errors import ModelError, RecipeError
 from ladseg.recipe import Distill
-from ladseg.recipe_files import make_recipe, recipe_parser
+from ladseg.recipe_files import keys_help, make_recipe
+from ladseg.runs.networks import check_networks
 
 PAGE = (Path(__file__).parents[1] / "docs/methods.md").read_text(encoding="utf-8")
 
 
 def test_registry_exports_choices_and_page_name_the_same_methods() -> None:
-    (action,) = (a for a in recipe_parser()._actions if a.dest == "distill.method")
-    assert re.search(r"\{(.*?)\}", action.metavar or "").group(1).split(",") == list(METHODS)  # type: ignore[union-attr]
+    assert f"(one of {', '.join(METHODS)}; default: 'cwd')" in " ".join(keys_help().split())
     sections = re.findall(r"^### (\S+)$", PAGE, re.MULTILINE)
     assert sorted(sections) == sorted(METHODS)
-    exported = {
-        name
-        for name, value in vars(distillers).items()
-        if inspect.isclass(value) and issubclass(value, distillers.Distiller)
-    }
+    values = {name: getattr(distillers, name) for name in distillers.__all__}
+    exported = {name for name, value in values.items() if inspect.isclass(value) and issubclass(value, nn.Module)}
     assert exported - {"Distiller", "Combined"} == {method.class_name for method in METHODS.values()}
 
 
@@ -70,7 +68,7 @@ def test_names_are_known_without_torch() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "cdw"}, "distill.method 'cdw' is not one of none, kd, feature"),
+        ({"method": "cdw"}, "distill.method is 'cdw'; it must be one of none, kd, feature"),
         ({"method": "kd", "layer": "head"}, "distill.layer: kd does not read it; leave it out"),
         ({"method": "feature", "tau": 2.0}, "distill.tau: feature does not read it"),
         ({"method": "none", "weight": 1.0}, "distill.weight: none does not read it"),
@@ -120,7 +118,7 @@ def test_a_method_of_the_command_line_keeps_its_own_weight() -> None:
     [
         ("mgd", {"masked": 1.5}, "masked of mgd is 1.5; it is a number from 0 to 1"),
         ("mgd", {"masked": "x"}, "masked of mgd is x; it is a number from 0 to 1"),
-        ("mgd", {"masked": float("nan")}, "it is a number from 0 to 1"),
+        ("mgd", {"masked": float("nan")}, "distill.options.masked is nan; it must be a finite number"),
         ("dist", {"aux_weight": -0.4}, "aux_weight of dist is -0.4; it is a number, 0 or more"),
         ("dist", {"aux_weight": True}, "it is a number, 0 or more"),
         ("cirkd", {"group": 2.5}, "group of cirkd is 2.5; it is a whole number, 0 or more"),
@@ -144,3 +142,43 @@ def test_options_on_the_command_line_and_in_a_list() -> None:
     # Options of the file are for its own method.
     assert make_recipe({"distill": {"method": "cirkd", "options": {"group": 2}}}, words[:2]).distill.options is not None
     assert make_recipe({"distill": {"method": "mgd", "options": {"masked": 0.5}}}, words[:2]).distill.options is None
+
+
+class Foreign(nn.Module):
+    """A network that is not ours: it gives logits alone."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.deep = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Conv2d(16, num_classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        deep = self.deep(self.stem(image))
+        logits: Tensor = self.classifier(deep * self.pool(deep).sigmoid())
+        return logits
+
+
+READS_A_MAP = [name for name, method in METHODS.items() if method.layer]
+FOREIGN = "tests.test_distillation_methods:Foreign"
+
+
+@pytest.mark.parametrize("method", READS_A_MAP)
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_missing_feature_map_is_said_before_any_training_with_a_hint_that_works(method: str, role: str) -> None:
+    other = {"student": {"model": "pspnet@test_resnet"}, "teacher": {"model": FOREIGN, "label_assisted": False}}
+    both = {"student": {"model": FOREIGN}}
+    values = {"distill": {"method": method}, **(both if role == "student" else other)}
+    with pytest.raises(ModelError, match=f"the {role} gives no such feature map") as caught:
+        check_networks(make_recipe(values), 3)
+    hint = re.search(r"such as (--.*)", str(caught.value))
+    assert hint
+    words = hint.group(1).split()
+    assert words == ["--distill.layer", "backbone", f"--{role}.features", "deep"]
+    check_networks(make_recipe(values, words), 3)
+
+
+def test_methods_of_logits_need_no_feature_map() -> None:
+    for method in METHODS.keys() - set(READS_A_MAP):
+        check_networks(make_recipe({"distill": {"method": method}, "student": {"model": FOREIGN}}), 3)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ladseg.comparison.methods import RIVALS, default_teacher, make_method
 from ladseg.objectives import Network
 from ladseg.recipe import Recipe, Schedule, StudentSettings, TeacherSettings
-from ladseg.runs.trainings import Training, student_training, teacher_training
+from ladseg.runs.trainings import Training, baseline_training, student_training, teacher_training
 from ladseg.seeds import generator_for
 from ladseg.training import fit, make_accelerator
 
@@ -122,3 +122,19 @@ def assert_equal(one: object, two: object) -> None:
             assert_equal(a, b)
     else:
         assert one == two
+
+
+def test_learning_rate_auxiliary_weight_and_dropout_are_those_of_the_recipe() -> None:
+    """``distill`` is about the distilled student alone; dropout is every network's."""
+    distill = replace(BASE.distill, lr=0.5, aux_weight=0.25)
+    recipe = replace(BASE, student=replace(BASE.student, dropout=0.01, aux_weight=0.75), distill=distill)
+    plain = baseline_training(recipe, CLASSES)
+    teacher = teacher_training(recipe, CLASSES, None)
+    assert isinstance(teacher.network, Network)
+    student = student_training(recipe, CLASSES, None, teacher.network)
+    assert (student.schedule.lr, plain.schedule.lr) == (0.5, BASE.schedule.lr)
+    assert (student.objective.aux_weight, plain.objective.aux_weight) == (0.25, 0.75)
+    for training in (plain, teacher, student):
+        rates = [module.p for module in training.network.modules() if isinstance(module, torch.nn.Dropout)]
+        assert rates
+        assert set(rates) == {0.01}

@@ -1,6 +1,7 @@
 """Exported files: opened by other programs, against the network in torch."""
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ladseg.deploy.export import export_student
 from ladseg.deploy.pooling import AverageBins, average_bins
 from ladseg.deploy.same_padding import plain_sizes
 from ladseg.deploy.student_file import save_student
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, UserError
 from ladseg.models.segmenter import shown
 
 onnx = pytest.importorskip("onnx")
@@ -206,6 +207,64 @@ def test_normalisation_and_class_ids_inside(to: str, normalize: bool, tmp_path: 
     chosen = logits.gather(1, label.unsqueeze(1)).squeeze(1)
     assert (logits.amax(dim=1) - chosen).max() <= 1e-4 * (logits.max() - logits.min())
     assert all(m.pixels < 1e-3 for m in exported.measured)
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_opset_and_label_type_are_options(opset: int, tmp_path: Path) -> None:
+    weights, _ = deliver(TINY, tmp_path)
+    wide = export_student(weights, "onnx", tmp_path / "wide.onnx", argmax=True, model=TINY)
+    narrow = export_student(
+        weights, "onnx", tmp_path / "narrow.onnx", argmax=True, model=TINY, opset=opset, label_type="int32"
+    )
+    file = onnx.load(narrow.path)
+    assert {entry.domain: entry.version for entry in file.opset_import}[""] == opset
+    assert file.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.INT32
+    image = torch.rand(2, 3, 70, 91)
+    label = run_file(narrow.path, image)
+    assert label.dtype == torch.int32
+    assert torch.equal(label.long(), run_file(wide.path, image))
+    words = ["export", str(weights), "--to", "onnx", "--model", TINY, "--argmax", "--label-type", "int32", "--opset"]
+    assert main([*words, str(opset), "--out", str(tmp_path / "again.onnx")]) == 0
+    assert torch.equal(run_file(tmp_path / "again.onnx", image), label)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"to": "torch", "opset": 18}, "--to torch has none"),
+        ({"to": "onnx", "opset": 7}, "opset is 7; torch writes 18 or newer"),
+        ({"to": "onnx", "opset": 999}, "opset 999"),
+        ({"to": "onnx", "label_type": "int32"}, "add --argmax"),
+    ],
+)
+def test_options_without_a_meaning_are_one_line(options: dict, message: str, tmp_path: Path) -> None:
+    weights, _ = deliver(TINY, tmp_path)
+    with pytest.raises(UserError, match=message) as caught:
+        export_student(weights, **options, model=TINY)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["student.safetensors"]
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_a_full_disk_is_one_line_and_no_file(to: str, tmp_path: Path) -> None:
+    weights, _ = deliver(TINY, tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(
+            UserError, match=r"student\.(onnx|pt2): can't be written \(File too large\); \d+ MB are free"
+        ):
+            export_student(weights, to, model=TINY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["student.safetensors"]
+
+
+def test_an_exported_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    weights, _ = deliver(TINY, tmp_path)
+    (tmp_path / "any").write_text("")
+    modes = {path.stat().st_mode for path in (export_student(weights, "torch", model=TINY).path, tmp_path / "any")}
+    assert len(modes | {weights.stat().st_mode}) == 1
 
 
 @pytest.mark.parametrize(("argmax", "output"), [(False, "logits"), (True, "label")])

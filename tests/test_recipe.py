@@ -4,11 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ladseg.errors import RecipeError
 from ladseg.presets import PRESETS
 from ladseg.recipe import Recipe
-from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe, recipe_names
+from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe, recipe_names, recipe_text
 
 CONTRACT = """
 name: camvid-lad
@@ -57,9 +58,49 @@ def test_presets_hold_the_table_of_the_two_recipes() -> None:
     assert (code.teacher.alpha, code.distill.alpha) == (0.03, 0.02)
     assert (code.teacher.class_weights, code.distill.class_weights) == ("random", "fixed")
     assert (code.teacher.consistency, code.teacher.consistency_form) == (5.0, "symmetric")
-    assert (code.teacher.aux_weight, code.student.aux_weight) == (0.4, 0.02)
+    assert (code.teacher.aux_weight, code.distill.aux_weight, code.student.dropout) == (0.4, 0.02, 0.01)
     assert (code.teacher.slice_std, code.teacher.scale, code.distill.warm_start) == (0.1, 1.7, True)
-    assert (code.schedule.lr, code.schedule.iterations, code.schedule.batch_size) == (0.001, 40000, 16)
+    assert (code.teacher.lr, code.distill.lr) == (0.001, 0.001)
+    assert (code.schedule.iterations, code.schedule.batch_size, code.schedule.crop) == (40000, 16, (512, 512))
+
+
+def test_a_preset_leaves_the_control_its_learning_rate_and_auxiliary_weight() -> None:
+    """The student alone is trained by ``schedule`` and ``student``; a preset changes neither's rate nor weight."""
+    plain = make_recipe({})
+    for name in PRESETS:
+        recipe = make_recipe({"preset": name})
+        assert (recipe.schedule.lr, recipe.student.aux_weight) == (plain.schedule.lr, plain.student.aux_weight)
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "demo"])
+@pytest.mark.parametrize("preset", ["paper", "released-code"])
+def test_a_preset_of_the_command_line_wins_over_a_ready_recipe(name: str, preset: str) -> None:
+    recipe = load_recipe(name, ["--preset", preset, "--teacher.consistency", "7"])
+    for section, keys in PRESETS[preset].items():
+        for key, value in keys.items():
+            found = getattr(getattr(recipe, section), key)
+            expected = 7 if (section, key) == ("teacher", "consistency") else value
+            assert found == (tuple(expected) if isinstance(expected, list) else expected), (section, key)
+    assert recipe.data == load_recipe(name).data
+
+
+def test_ready_recipes_name_what_their_data_set_decides() -> None:
+    for name in set(recipe_names()) - {"demo"}:
+        assert set(yaml.safe_load(recipe_text(name))) == {"name", "data", "schedule"}, name
+
+
+def test_keys_of_a_users_file_that_win_over_the_preset_are_said_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "{teacher: {alpha: 0.2, scale: 1.7}, distill: {tau: 2}, schedule: {batch_size: 4}}"
+    )
+    words = ["--preset", "released-code", "--schedule.batch_size", "2"]
+    assert load_recipe(tmp_path / "r.yaml", words).teacher.alpha == 0.2
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].endswith(
+        "these keys win over preset released-code: teacher.alpha 0.2 (preset: 0.03), distill.tau 2.0 (preset: 4.0)"
+    )
 
 
 def test_the_paper_preset_does_not_follow_our_defaults() -> None:
@@ -116,14 +157,26 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
         ({"schedule": {"lr": "fast"}}, [], "schedule.lr"),
         ({"schedule": {"crop": [1]}}, [], "schedule.crop"),
         ({"data": 3}, [], "'data' needs keys below it"),
-        ({"preset": "papre"}, [], "preset 'papre' is not one of ladseg, paper, released-code"),
-        ({}, ["--schedule.lr", "-1"], "schedule.lr is -1.0; it must be above 0"),
+        (
+            {"preset": "papre"},
+            [],
+            "preset is 'papre'; it must be one of ladseg, paper, released-code; did you mean 'paper'?",
+        ),
+        ({}, ["--schedule.lr", "-1"], "schedule.lr is -1; it must be a number above 0"),
         ({"distill": {"method": "cdw"}}, [], "cdw"),
-        ({"distill": {"tau": 0}}, [], "distill.tau is 0.0; it must be above 0"),
-        ({"distill": [{"method": "cwd"}, {"method": "kd", "tau": -1}]}, [], "distill.tau is -1.0; it must be above 0"),
-        ({"distill": [{"method": "cwd"}, {"method": "kd", "weight": "x"}]}, [], "distill.weight"),
+        ({"distill": {"tau": 0}}, [], "distill.tau is 0; it must be a number above 0 or null"),
+        (
+            {"distill": [{"method": "cwd"}, {"method": "kd", "tau": -1}]},
+            [],
+            "distill[1].tau is -1; it must be a number above 0 or null",
+        ),
+        ({"distill": [{"method": "cwd"}, {"method": "kd", "weight": "x"}]}, [], "distill[1].weight is 'x'; it must be"),
         ({"distill": [{"method": "cwd"}, {"weight": 2}]}, [], "a further method of distill names no method"),
-        ({"distill": {"term_weights": {"cwd": -3}}}, [], "a weight of distill is -3.0; it must be 0 or more"),
+        (
+            {"distill": {"term_weights": {"cwd": -3}}},
+            [],
+            "distill.term_weights.cwd is -3; it must be a number of at least 0",
+        ),
         ({}, ["--distill", "[cwd]"], "distill is a list, but not of sections such as {method: cwd, weight: 3}"),
         ({}, ["--distill", "[{method: cwd"], "command line: --distill: not valid YAML"),
         ({"baseline": False, "teacher": {"warm_start": True}}, [], "set baseline: true"),
@@ -132,7 +185,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path: Path) -> None:
             [],
             "needs the student's model 'pspnet_r18'",
         ),
-        ({}, ["--schedule.lr"], "expected one argument"),
+        ({}, ["--schedule.lr"], "command line: --schedule.lr needs a value"),
     ],
 )
 def test_faults_are_one_line_that_says_the_way_out(values: dict, words: list[str], message: str) -> None:

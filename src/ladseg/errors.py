@@ -5,6 +5,7 @@ that line without a traceback and exits with status 2. Any other exception is a 
 """
 
 import difflib
+import re
 from collections.abc import Sequence
 
 
@@ -19,7 +20,8 @@ def printable(text: str) -> str:
 
 def first_words(error: Exception) -> str:
     """Return the beginning of an exception's message in one line, or its type's name if the message is empty."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    # Torch colours some of its messages.
+    return " ".join(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).split())[:300] or type(error).__name__
 
 
 def nearest(word: str, known: Sequence[str], listed: bool = True) -> str:

@@ -3,15 +3,23 @@
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ladseg.distillation_methods import METHODS
 from ladseg.errors import RecipeError, nearest
+from ladseg.recipe_values import Length, Range
 
 # Keys whose mappings are values, not sections: they are replaced as a whole.
 VALUES = ("label_map", "args", "term_weights", "options")
 # Keys of one method of distillation; the other keys of the section are about the student and teacher of all methods.
 METHOD_KEYS = ("method", "weight", "term_weights", "tau", "layer", "options")
+# Their ~ and $VARIABLE are replaced; relative ones start at the working directory.
+NAMES_A_FILE = ("data.root", "data.classes", "student.weights", "teacher.weights", "out")
+MASK_VALUE = Range(least=0, most=65535)
+NotNegative = Annotated[float, Range(least=0)]
+Positive = Annotated[float, Range(above=0)]
+Dropout = Annotated[float, Range(least=0, below=1)]
+Count = Annotated[int, Range(least=1)]
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 ClassWeights = Literal["random", "fixed", "none"]
 if TYPE_CHECKING:
@@ -48,16 +56,16 @@ class Data:
     layout: str = "folder"
     root: str = ""
     classes: list[str] | str = ""
-    ignore_index: int | None = 255
-    label_map: dict[int, int] | None = None
-    colors: list[list[int]] | None = None
-    value_range: tuple[int, int] | None = None
+    ignore_index: Annotated[int, MASK_VALUE] | None = 255
+    label_map: Annotated[dict[Annotated[int, MASK_VALUE], Annotated[int, MASK_VALUE]], Length(least=1)] | None = None
+    colors: list[Annotated[list[Annotated[int, Range(least=0, most=255)]], Length(3)]] | None = None
+    value_range: tuple[Annotated[int, MASK_VALUE], Annotated[int, MASK_VALUE]] | None = None
     images: str | None = None
     masks: str | None = None
     pairs: str | None = None
     augmented: bool = False
     cache: Literal["ram", "disk"] | None = None
-    workers: int = 0
+    workers: Annotated[int, Range(least=0, most=1024)] = 0
 
 
 @dataclass(frozen=True)
@@ -72,14 +80,16 @@ class StudentSettings:
         output_stride: Input size over feature-map size; null takes the model's own.
         features: Path of the module whose output feature distillers read; null takes the backbone's last map.
         aux_weight: Weight of the training-only heads' loss; null takes the model's own (0.4, STDC 1).
+        dropout: Probability of every dropout layer; null takes the model's own.
     """
 
     model: str = "pspnet_r18"
     args: dict[str, Any] | None = None
     weights: str | None = None
-    output_stride: int | None = None
+    output_stride: Annotated[int, Range(least=1, most=64)] | None = None
     features: str | None = None
-    aux_weight: float | None = None
+    aux_weight: NotNegative | None = None
+    dropout: Dropout | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class TeacherSettings:
         output_stride: As for the student.
         features: As for the student.
         aux_weight: Weight of the training-only heads' loss; null takes the model's own.
+        dropout: As for the student; null takes the student's if the model is the student's too.
         input_layer: Path of the layer that the label's channel is added to, a list of several, or stem for a label
             stem; null finds them.
         warm_start: Start from the trained plain student; null does so where there is one and it is the same model.
@@ -113,20 +124,21 @@ class TeacherSettings:
     model: str | None = None
     args: dict[str, Any] | None = None
     weights: str | None = None
-    output_stride: int | None = None
+    output_stride: Annotated[int, Range(least=1, most=64)] | None = None
     features: str | None = None
-    aux_weight: float | None = None
+    aux_weight: NotNegative | None = None
+    dropout: Dropout | None = None
     input_layer: list[str] | str | None = None
     warm_start: bool | None = None
-    alpha: float = 0.01
+    alpha: NotNegative = 0.01
     class_weights: ClassWeights = "fixed"
-    scale: float = 1.0
+    scale: Positive = 1.0
     ignore: Literal["class", "zero"] = "class"
-    slice_std: float | Literal["match"] = 0.1
-    consistency: float = 1.0
+    slice_std: NotNegative | Literal["match"] = 0.1
+    consistency: NotNegative = 1.0
     consistency_form: Literal["one-way", "symmetric"] = "one-way"
-    iterations: int | None = None
-    lr: float | None = None
+    iterations: Count | None = None
+    lr: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -145,21 +157,25 @@ class Distill:
         warm_start: Start the student from the trained plain student (needs baseline).
         alpha: Pixel noise that the teacher sees now; null keeps the teacher's.
         class_weights: Class weights that the teacher sees now; null keeps the teacher's.
+        aux_weight: Weight of the training-only heads' loss of the distilled student; null takes the student's.
+        lr: Peak learning rate of the distilled student; null takes the schedule's.
 
     Raises:
         RecipeError: There is no such method, or it does not read a key that is given.
     """
 
     method: DistillMethod = "cwd"
-    weight: float | None = None
-    term_weights: dict[str, float] | None = None
-    tau: float | None = None
+    weight: NotNegative | None = None
+    term_weights: dict[str, NotNegative] | None = None
+    tau: Positive | None = None
     layer: Literal["head", "backbone"] | None = None
     options: dict[str, Any] | None = None
     also: list[dict[str, Any]] = field(default_factory=list)
     warm_start: bool = False
-    alpha: float | None = None
+    alpha: NotNegative | None = None
     class_weights: ClassWeights | None = None
+    aux_weight: NotNegative | None = None
+    lr: Positive | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -210,19 +226,19 @@ class Schedule:
         save_every: Steps between checkpoints, besides those at evaluations; null for none between.
     """
 
-    iterations: int = 4000
-    batch_size: int = 8
-    crop: tuple[int, int] = (360, 360)
+    iterations: Count = 4000
+    batch_size: Count = 8
+    crop: Annotated[tuple[int, int], Range(least=8, most=16384)] = (360, 360)
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup: int = 0
-    power: float = 0.9
-    clip_grad: float | None = None
+    lr: Positive = 0.02
+    momentum: Annotated[float, Range(least=0, below=1)] = 0.9
+    weight_decay: NotNegative = 1e-4
+    warmup: Annotated[int, Range(least=0)] = 0
+    power: NotNegative = 0.9
+    clip_grad: Positive | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    eval_every: int | None = None
-    save_every: int | None = 200
+    eval_every: Count | None = None
+    save_every: Count | None = 200
 
 
 def _installed_tracker() -> list[Tracker]:
@@ -256,7 +272,7 @@ class Recipe:
     distill: Distill = field(default_factory=Distill)
     schedule: Schedule = field(default_factory=Schedule)
     baseline: bool = True
-    seed: int = 0
+    seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     out: str | None = None
     trackers: list[Tracker] = field(default_factory=_installed_tracker)
 

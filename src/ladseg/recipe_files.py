@@ -1,36 +1,48 @@
 """Recipes from YAML, presets and the command line.
 
 Values come from four places, each overriding the one before: the defaults of :mod:`ladseg.recipe`, the ``preset``,
-the recipe file, and ``--key.sub value`` on the command line. A key that does not exist is an error that names the
-nearest one that does.
+the recipe file, and ``--key.sub value`` on the command line. A preset of the command line overrides a recipe that ships
+with the package, too. A key that does not exist is an error that names the nearest one that does.
 """
 
 import dataclasses
-import json
+import logging
+import os
 import re
-from argparse import SUPPRESS
+import textwrap
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
 from ladseg.distillation_methods import METHODS
-from ladseg.errors import RecipeError, first_words, nearest
+from ladseg.errors import RecipeError, nearest
 from ladseg.presets import PRESETS
-from ladseg.recipe import METHOD_KEYS, VALUES, Distill, Recipe
+from ladseg.recipe import METHOD_KEYS, NAMES_A_FILE, VALUES, Distill, Recipe
+from ladseg.recipe_checks import refuse_inconsistent
+from ladseg.recipe_values import accepts_text, checked, description, shown
+from ladseg.recipe_yaml import read_recipe_file, read_yaml
+
+COMMAND_LINE = "command line"
+# Keys that distill had once, and how the same is written now.
+FORMER_KEYS = {
+    "also": "write a list: distill: [{method: cwd}, {method: kd}]",
+    "recipe": "cwd with all that the field's comparisons add is method: cwd-full",
+    "features_weight": "write a list: distill: [{method: cwd}, {method: cwd-features, weight: 50}]",
+}
+logger = logging.getLogger(__name__)
 
 
 def recipe_names() -> list[str]:
-    """The ready recipes that ship in the package."""
+    """Return the names of the ready recipes that ship in the package."""
     folder = resources.files("ladseg") / "recipes"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def recipe_text(name: str) -> str:
-    """The YAML of a ready recipe, comments included."""
+    """Return the YAML of a ready recipe, comments included."""
     if name not in recipe_names():
         raise RecipeError(f"no ready recipe is called '{name}'{nearest(name, recipe_names())}")
     return (resources.files("ladseg") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -44,182 +56,48 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
         overrides: Command-line words such as ``["--schedule.lr", "0.01"]``.
 
     Raises:
-        RecipeError: No such file or recipe, not YAML, an unknown key, a value of the wrong type.
+        RecipeError: There is no such file or recipe, it is not YAML, or a key or value is wrong.
     """
-    path = Path(source)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        if not path.is_file():
-            raise RecipeError(f"{path}: no such recipe file; 'ladseg recipes' lists the ready ones")
-        text = path.read_text(encoding="utf-8")
-    else:
-        text = recipe_text(str(source))
-    values = _read_yaml(text, str(source)) or {}
+    path = Path(expanded(str(source)))
+    is_file = path.suffix in {".yaml", ".yml"} or path.is_file()
+    values = read_yaml(read_recipe_file(path) if is_file else recipe_text(str(source)), str(source))
+    return make_recipe({} if values is None else values, overrides, str(source), shipped=not is_file)
+
+
+def make_recipe(
+    values: Any, overrides: list[str] | None = None, source: str = "recipe", shipped: bool = False
+) -> Recipe:
+    """Make a recipe from nested plain values.
+
+    Args:
+        values: A mapping of sections and keys, as YAML has it.
+        overrides: Command-line words such as ``["--schedule.lr", "0.01"]``.
+        source: Names the values in messages.
+        shipped: Whether the values are a recipe of the package: a preset of the command line overrides them.
+
+    Raises:
+        RecipeError: A key or value is wrong.
+    """
     if not isinstance(values, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of keys such as data, student and schedule")
-    return make_recipe(values, overrides, str(source))
-
-
-def make_recipe(values: dict[str, Any], overrides: list[str] | None = None, source: str = "recipe") -> Recipe:
-    """A recipe from nested plain values; arguments and errors as for :func:`load_recipe`."""
-    values = _with_one_distill(values, source)
-    _refuse_unknown_keys(values, Recipe, source)
-    chosen = _parse_overrides(overrides or [])
-    values = _merged(_for_method(values, chosen), chosen)
-    parsed = _parsed(_merged(_for_method(_preset(values, source), values), values), source)
-    parsed["distill"]["also"] = [_further_method(settings, source) for settings in parsed["distill"]["also"]]
+    file, words = _checked_keys(values, source), _parse_overrides(overrides or [])
+    name = words.get("preset", file.get("preset", "ladseg"))
+    preset = _checked_keys(PRESETS[name], f"preset {name}")
+    if "preset" in words and shipped:
+        layers = [file, preset, words]
+    else:
+        layers = [preset, file, words]
+        if "preset" in words:
+            _report_conflicts(preset, file, words, source)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merged(_for_method(merged, layer), layer)
     try:
-        recipe: Recipe = _instance(Recipe, parsed)
+        recipe: Recipe = _instance(Recipe, merged)
     except RecipeError as error:
         raise RecipeError(f"{source}: {error}") from None
-    _refuse_inconsistent(recipe, source)
+    refuse_inconsistent(recipe, source)
     return recipe
-
-
-def _preset(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return what the preset that these values name says."""
-    name = values.get("preset", "ladseg")
-    if name not in PRESETS:
-        raise RecipeError(f"{source}: preset '{name}' is not one of {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def _for_method(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return ``under`` without what it says of its method of distillation, where ``over`` names another one.
-
-    Weights and temperatures are chosen for one method: another method keeps its own.
-    """
-    distill = under.get("distill", {})
-    method = over.get("distill", {}).get("method")
-    if method is None or method == distill.get("method", Distill.method):
-        return under
-    kept = {key: value for key, value in distill.items() if key not in (*METHOD_KEYS, "also")}
-    return {**under, "distill": kept}
-
-
-def _parsed(values: dict[str, Any], source: str) -> dict[str, Any]:
-    method = values.get("distill", {}).get("method", Distill.method)
-    if method not in METHODS:
-        raise RecipeError(f"{source}: distill.method '{method}' is not one of {', '.join(METHODS)}")
-    try:
-        parsed: dict[str, Any] = recipe_parser().parse_object(values).as_dict()
-    except ArgumentError as error:
-        raise RecipeError(f"{source}: {first_words(error)}") from None
-    return parsed
-
-
-def _with_one_distill(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return the values with a list under ``distill`` as its first section, which has the others in ``also``."""
-    distill = values.get("distill")
-    methods = distill if isinstance(distill, list) else [distill]
-    for settings in methods:
-        if isinstance(settings, dict):
-            _refuse_former_keys(settings, source)
-    if not isinstance(distill, list):
-        return values
-    first, *further = methods or [None]
-    if not isinstance(first, dict) or not all(isinstance(method, dict) for method in further):
-        raise RecipeError(f"{source}: distill is a list, but not of sections such as {{method: cwd, weight: 3}}")
-    return {**values, "distill": {**first, "also": further}}
-
-
-# Keys that distill had once, and how the same is written now.
-FORMER_KEYS = {
-    "also": "write a list: distill: [{method: cwd}, {method: kd}]",
-    "recipe": "cwd with all that the field's comparisons add is method: cwd-full",
-    "features_weight": "write a list: distill: [{method: cwd}, {method: cwd-features, weight: 50}]",
-}
-
-
-def _refuse_former_keys(settings: dict[str, Any], source: str) -> None:
-    for key in settings.keys() & FORMER_KEYS.keys():
-        raise RecipeError(f"{source}: distill.{key} is no key any more; {FORMER_KEYS[key]}")
-
-
-def _further_method(settings: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return a further section of a list, its values checked as those of the first one are."""
-    for key in settings:
-        if key not in METHOD_KEYS:
-            raise RecipeError(
-                f"{source}: unknown key '{key}' of a further method of distill{nearest(key, METHOD_KEYS)}"
-            )
-    if "method" not in settings:
-        raise RecipeError(f"{source}: a further method of distill names no method")
-    parsed = _parsed({"distill": settings}, source)["distill"]
-    return {key: parsed[key] for key in settings}
-
-
-def recipe_parser(**options: Any) -> ArgumentParser:
-    """The parser behind the recipe: types, defaults and the help text of every key."""
-    parser = ArgumentParser(exit_on_error=False, **options)
-    parser.add_class_arguments(Recipe, None)
-    for action in parser._actions:
-        if action.dest == "distill.also":  # filled in from a list, which is the one way to write it
-            action.help = SUPPRESS
-    return parser
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML with every value, defaults included; :func:`load_recipe` reads it back equal."""
-    values = dataclasses.asdict(recipe)
-    values["schedule"]["crop"] = list(recipe.schedule.crop)
-    further = values["distill"].pop("also")
-    if further:
-        values["distill"] = [values["distill"], *further]
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``1e-4`` as a string; every user of learning rates means a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _read_yaml(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source}: not valid YAML: {first_words(error)}") from None
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings joined; where both name a key, ``over`` wins. ``label_map`` and ``args`` are values."""
-    result = dict(under)
-    for key, value in over.items():
-        nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key not in VALUES
-        result[key] = _merged(result[key], value) if nested else value
-    return result
-
-
-def _parse_overrides(words: list[str]) -> dict[str, Any]:
-    for word in words:
-        if word.startswith("--"):
-            refuse_unknown_path(word[2:].split("=")[0])
-    try:
-        parsed: dict[str, Any] = recipe_parser().parse_args(_without_lists(words), defaults=False).as_dict()
-    except ArgumentError as error:
-        raise RecipeError(f"command line: {first_words(error)}") from None
-    return parsed
-
-
-def _without_lists(words: list[str]) -> list[str]:
-    """Return the words with a list of methods after ``--distill`` as the one section that the parser takes."""
-    result: list[str] = []
-    for word in words:
-        text = word.removeprefix("--distill=")
-        if text.startswith(("[", "{")) and (text != word or result[-1:] == ["--distill"]):
-            values = _with_one_distill({"distill": _read_yaml(text, "command line: --distill")}, "command line")
-            word = word.removesuffix(text) + json.dumps(values["distill"])
-        result.append(word)
-    return result
-
-
-def _sections() -> dict[str, type]:
-    return {f.name: f.type for f in dataclasses.fields(Recipe) if dataclasses.is_dataclass(f.type)}  # type: ignore[misc]
 
 
 def key_paths() -> list[str]:
@@ -244,46 +122,174 @@ def refuse_unknown_path(path: str, others: Sequence[str] = ()) -> None:
         raise RecipeError(f"command line: no recipe key is called '{path}'{hint}")
 
 
-def _refuse_unknown_keys(values: dict[str, Any], cls: type, source: str, prefix: str = "") -> None:
-    known = [f.name for f in dataclasses.fields(cls)]
+def keys_help() -> str:
+    """Return the help text of every key: its meaning, type, range and default."""
+    lines = []
+    for cls, prefix in [(Recipe, ""), *((cls, f"{name}.") for name, cls in _sections().items())]:
+        text = cls.__doc__ or ""
+        meanings = dict(re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", text, re.MULTILINE))
+        defaults = cls()
+        lines.append(text.splitlines()[0])
+        for field in dataclasses.fields(cls):
+            if f"{prefix}{field.name}" in key_paths() and (prefix or field.name not in _sections()):
+                default = shown(getattr(defaults, field.name))
+                line = f"{' '.join(meanings[field.name].split())} ({description(field.type)}; default: {default})"
+                lines += [f"  --{prefix}{field.name}", textwrap.indent(textwrap.fill(line, 96), " " * 8)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every value, defaults included; :func:`load_recipe` reads it back equal."""
+    values = dataclasses.asdict(recipe)
+    values["schedule"]["crop"] = list(recipe.schedule.crop)
+    further = values["distill"].pop("also")
+    if further:
+        values["distill"] = [values["distill"], *further]
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _with_home(key: str, value: Any) -> Any:
+    return expanded(value) if key in NAMES_A_FILE and isinstance(value, str) else value
+
+
+def expanded(path: str) -> str:
+    """Return a path with ``~`` and ``$VARIABLE`` replaced."""
+    return os.path.expandvars(os.path.expanduser(path))
+
+
+def _for_method(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return ``under`` without what it says of its method of distillation, where ``over`` names another one.
+
+    Weights and temperatures are chosen for one method: another method keeps its own.
+    """
+    distill = under.get("distill", {})
+    method = over.get("distill", {}).get("method")
+    if method is None or method == distill.get("method", Distill.method):
+        return under
+    kept = {key: value for key, value in distill.items() if key not in (*METHOD_KEYS, "also")}
+    return {**under, "distill": kept}
+
+
+def _report_conflicts(preset: dict[str, Any], file: dict[str, Any], words: dict[str, Any], source: str) -> None:
+    """Say which keys of the user's file keep their value where the preset of the command line has another."""
+    kept = [
+        f"{section}.{key} {shown(value)} (preset: {shown(preset[section][key])})"
+        for section, keys in file.items()
+        if section in _sections() and isinstance(preset.get(section), dict)
+        for key, value in keys.items()
+        if key in preset[section] and preset[section][key] != value and key not in words.get(section, {})
+    ]
+    if kept:
+        logger.warning("%s: these keys win over preset %s: %s", source, words["preset"], ", ".join(kept))
+
+
+def _checked_keys(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return nested values, each as its field holds it; the keys that are absent stay absent."""
+    values = _with_one_distill(values, source)
+    result: dict[str, Any] = {}
+    fields = {field.name: field.type for field in dataclasses.fields(Recipe)}
     for key, value in values.items():
-        if key not in known:
-            raise RecipeError(f"{source}: unknown key '{prefix}{key}'{nearest(str(key), known)}")
-        section = _sections().get(key) if cls is Recipe else None
-        if section is not None:
-            if not isinstance(value, dict):
-                raise RecipeError(
-                    f"{source}: '{key}' needs keys below it, such as {dataclasses.fields(section)[0].name}"
-                )
-            _refuse_unknown_keys(value, section, source, f"{key}.")
+        if key not in fields:
+            raise RecipeError(f"{source}: unknown key '{key}'{nearest(str(key), [*fields])}")
+        if key in _sections():
+            result[key] = _section(value, key, _sections()[key], source)
+        else:
+            result[key] = _with_home(key, checked(value, fields[key], key, source))
+    return result
+
+
+def _section(values: Any, name: str, cls: type, source: str) -> dict[str, Any]:
+    fields = {field.name: field.type for field in dataclasses.fields(cls)}
+    if not isinstance(values, dict):
+        raise RecipeError(f"{source}: '{name}' needs keys below it, such as {next(iter(fields))}")
+    result = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise RecipeError(f"{source}: unknown key '{name}.{key}'{nearest(str(key), [*fields])}")
+        if key == "also":  # filled in from a list of methods
+            result[key] = [_further_method(settings, i, source) for i, settings in enumerate(value, 1)]
+            continue
+        path = f"{name}.{key}"
+        result[key] = _with_home(path, checked(value, fields[key], path, source))
+    return result
+
+
+def _with_one_distill(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return the values with a list under ``distill`` as its first section, which has the others in ``also``."""
+    distill = values.get("distill")
+    methods = distill if isinstance(distill, list) else [distill]
+    for settings in methods:
+        if isinstance(settings, dict):
+            _refuse_former_keys(settings, source)
+    if not isinstance(distill, list):
+        return values
+    first, *further = methods or [None]
+    if not isinstance(first, dict) or not all(isinstance(method, dict) for method in further):
+        raise RecipeError(f"{source}: distill is a list, but not of sections such as {{method: cwd, weight: 3}}")
+    return {**values, "distill": {**first, "also": further}}
+
+
+def _refuse_former_keys(settings: dict[str, Any], source: str) -> None:
+    for key in settings.keys() & FORMER_KEYS.keys():
+        raise RecipeError(f"{source}: distill.{key} is no key any more; {FORMER_KEYS[key]}")
+
+
+def _further_method(settings: dict[str, Any], number: int, source: str) -> dict[str, Any]:
+    """Return a further section of a list, its values checked as those of the first one are."""
+    for key in settings:
+        if key not in METHOD_KEYS:
+            hint = nearest(str(key), METHOD_KEYS)
+            raise RecipeError(f"{source}: unknown key '{key}' of a further method of distill{hint}")
+    if "method" not in settings:
+        raise RecipeError(f"{source}: a further method of distill names no method; known: {', '.join(METHODS)}")
+    fields = {field.name: field.type for field in dataclasses.fields(Distill)}
+    return {key: checked(value, fields[key], f"distill[{number}].{key}", source) for key, value in settings.items()}
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return nested mappings joined; where both name a key, ``over`` wins. ``label_map`` and ``args`` are values."""
+    result = dict(under)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key not in VALUES
+        result[key] = _merged(result[key], value) if nested else value
+    return result
+
+
+def _parse_overrides(words: list[str]) -> dict[str, Any]:
+    """Return the nested values of ``--key.sub value`` or ``--key.sub=value``; a later one wins."""
+    result: dict[str, Any] = {}
+    remaining = iter(words)
+    for word in remaining:
+        flag, equals, text = word.partition("=")
+        path = flag.removeprefix("--")
+        if flag == path:
+            raise RecipeError(f"{COMMAND_LINE}: '{word}' is not --key value")
+        refuse_unknown_path(path)
+        if not equals and (text := next(remaining, "--")).startswith("--"):
+            raise RecipeError(f"{COMMAND_LINE}: {flag} needs a value")
+        section, _, key = path.rpartition(".")
+        value = _value_of(text, path)
+        result = _merged(result, _checked_keys({section: {key: value}} if section else {key: value}, COMMAND_LINE))
+    return result
+
+
+def _value_of(text: str, path: str) -> Any:
+    """Return a word of the command line as YAML reads it; where text is wanted, as it is."""
+    section, _, key = path.rpartition(".")
+    cls = _sections()[section] if section else Recipe
+    kind = next(field.type for field in dataclasses.fields(cls) if field.name == key)
+    if accepts_text(kind) and text != "null" and not text.startswith("["):
+        return text
+    if not text:
+        raise RecipeError(f"{COMMAND_LINE}: --{path} needs a value")
+    return read_yaml(text, f"{COMMAND_LINE}: --{path}")
+
+
+def _sections() -> dict[str, type]:
+    return {f.name: f.type for f in dataclasses.fields(Recipe) if dataclasses.is_dataclass(f.type)}  # type: ignore[misc]
 
 
 def _instance(cls: type, values: dict[str, Any]) -> Any:
     sections = _sections() if cls is Recipe else {}
     return cls(**{k: _instance(sections[k], v) if k in sections else v for k, v in values.items()})
-
-
-def _refuse_inconsistent(recipe: Recipe, source: str) -> None:
-    """Faults that no single value shows."""
-    schedule, teacher = recipe.schedule, recipe.teacher
-    for key, value in {
-        "iterations": schedule.iterations,
-        "batch_size": schedule.batch_size,
-        "lr": schedule.lr,
-    }.items():
-        if value <= 0:
-            raise RecipeError(f"{source}: schedule.{key} is {value}; it must be above 0")
-    for settings in (dataclasses.asdict(recipe.distill), *recipe.distill.also):
-        tau, weight = settings.get("tau"), settings.get("weight")
-        if tau is not None and tau <= 0:
-            raise RecipeError(f"{source}: distill.tau is {tau}; it must be above 0")
-        for value in (weight, *(settings.get("term_weights") or {}).values()):
-            if value is not None and value < 0:
-                raise RecipeError(f"{source}: a weight of distill is {value}; it must be 0 or more")
-    for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
-        if warm and not recipe.baseline:
-            raise RecipeError(f"{source}: {section}.warm_start starts from the plain student; set baseline: true")
-    if teacher.warm_start and not recipe.teacher_is_students_model:
-        raise RecipeError(
-            f"{source}: teacher.warm_start needs the student's model '{recipe.student.model}', not '{teacher.model}'"
-        )

@@ -14,8 +14,10 @@ import torchvision
 from torch import Tensor, nn
 
 from ladseg import LabelAssisted, SegmentationOutput, adapt, build_model, widen_input
+from ladseg.distillers import CWD, cwd_loss
 from ladseg.errors import ModelError
 from ladseg.models.weights import say_once
+from ladseg.objectives import Plain, StudentObjective
 
 
 class Net(nn.Module):
@@ -238,6 +240,29 @@ def test_nobody_elses_image_is_changed_in_place() -> None:
     widened = LabelAssisted(network, 3)
     widened(image, torch.zeros(2, *size, dtype=torch.int64))
     assert torch.equal(image, before)
+
+
+def test_student_and_teacher_see_the_same_image() -> None:
+    """Of plain modules that change their input; the reference is each network on a copy."""
+
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.conv(image.add_(1))
+
+    torch.manual_seed(0)
+    student, teacher = InPlace(), InPlace()
+    image, label = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    expected = cwd_loss(student(image.clone()), teacher(image.clone()), 4.0)
+    batch = {"image": image.clone(), "label": label}
+    terms = StudentObjective(student, teacher, CWD())(batch)
+    torch.testing.assert_close(terms["cwd"], expected.detach())
+    terms["loss"].backward()
+    Plain(student)(batch)
+    assert torch.equal(batch["image"], image)
 
 
 def test_one_image_is_too_few_for_pooling_with_batch_norm() -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from ladseg.errors import TrainingError
+from ladseg.errors import TrainingError, UserError
 from ladseg.recipe import Schedule
 from ladseg.training import FitResult, fit, make_accelerator
 from ladseg.training.logs import RunLog
@@ -270,7 +270,7 @@ def test_checkpoint_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match=r"step_000002.pt: can.t be written .No space left on device."):
         train_line(tmp_path)
     assert not list((tmp_path / "line/checkpoints").iterdir())
 

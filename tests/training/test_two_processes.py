@@ -3,13 +3,17 @@
 import socket
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from ladseg import adapt
+from ladseg.objectives import Plain
 from ladseg.training import convert_sync_batch_norm
+from ladseg.training.unused import parameters_without_gradient
 from tests.training import toy
 
 
@@ -38,6 +42,38 @@ def test_training_follows_one_process(tmp_path: Path) -> None:
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
         assert not torch.equal(start[name], value), name
+
+
+def test_parameters_without_gradient_are_named_and_left_as_they_are(tmp_path: Path) -> None:
+    one = toy.start(toy.run, tmp_path / "one", toy.SCHEDULE, 0.0, 0.0, True)
+    one.join(60)
+    start_two(toy.run, tmp_path / "two", toy.SCHEDULE, 0.0, 0.0, True)
+    expected = load_file(tmp_path / "one/toy/weights.safetensors")
+    weights = load_file(tmp_path / "two/toy/weights.safetensors")
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
+    log = (tmp_path / "two/toy/log.txt").read_text()
+    assert "4 parameters get no gradient and stay as they are: network.spare.0.weight" in log
+    assert "get no gradient" not in (tmp_path / "one/toy/log.txt").read_text()
+
+
+def test_parameters_without_gradient_are_found_and_the_objective_stays() -> None:
+    objective = toy.build()
+    objective.network.spare = nn.Linear(2, 2)
+    state = {name: value.clone() for name, value in objective.state_dict().items()}
+    found = parameters_without_gradient(objective, toy.batch_of(0), torch.device("cpu"))
+    assert found == ["network.spare.weight", "network.spare.bias"]
+    assert all(torch.equal(value, state[name]) for name, value in objective.state_dict().items())
+    assert all(parameter.grad is None for parameter in objective.parameters())
+    # Published: its decoder reads stages 0 to 3 of 5, so ResNet-18's layer3 and layer4 (15 tensors each) get nothing.
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    pspnet = adapt(smp.PSPNet("resnet18", encoder_weights=None, classes=3))
+    found = parameters_without_gradient(Plain(pspnet), toy.batch_of(0) | LARGE, torch.device("cpu"))
+    assert {name.split(".")[3] for name in found} == {"layer3", "layer4"}
+    assert len(found) == 30
+
+
+LARGE = {"image": torch.randn(2, 3, 64, 64), "label": torch.zeros(2, 64, 64, dtype=torch.int64)}
 
 
 def joint_batch_norm(folder: Path) -> None:

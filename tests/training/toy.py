@@ -82,10 +82,17 @@ def batch_of(step: int, size: int = 8) -> dict[str, Tensor]:
     }
 
 
-def run(folder: Path, schedule: Schedule = SCHEDULE, dropout: float = 0.3, pause: float = 0.0) -> FitResult:
-    """Train the toy in this process; under torchrun's environment, its share of every batch."""
+def run(
+    folder: Path, schedule: Schedule = SCHEDULE, dropout: float = 0.3, pause: float = 0.0, spare: bool = False
+) -> FitResult:
+    """Train the toy in this process; under torchrun's environment, its share of every batch.
+
+    ``spare`` adds layers that take no part in anything.
+    """
     accelerator = make_accelerator(schedule.precision, folder)
     objective = build(dropout)
+    if spare:
+        objective.network.spare = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     share = schedule.batch_size // accelerator.num_processes
     rows = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from ladseg import __version__
 from ladseg.cli import listing_commands, network_commands, training_commands
 from ladseg.cli.parser import SHELLS, Commands, Parser, PrintCompletion, split_recipe_keys
-from ladseg.errors import UserError, first_words, printable
+from ladseg.cli.terminal import escape_what_cannot_be_encoded, print_note
+from ladseg.errors import UserError, first_words
 
 DESCRIPTION = """\
 Make a light semantic-segmentation network more accurate at no run-time cost,
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     known = Namespace(resumes=False)
     try:
+        escape_what_cannot_be_encoded()
         known, keys = parse(words)
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         return known.run(known, keys) or 0
@@ -103,7 +105,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
 
 
 def _say(line: str) -> None:
-    print(f"ladseg: {printable(line)}", file=sys.stderr)
+    print_note(f"ladseg: {line}")
 
 
 def _fail(line: str, code: int) -> int:

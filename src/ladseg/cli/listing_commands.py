@@ -1,11 +1,10 @@
 """The commands that train nothing: check, data, recipes, models and bench."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ladseg.cli.parser import Commands, number, size
-from ladseg.cli.terminal import print_tables
+from ladseg.cli.parser import Commands, number, path, size
+from ladseg.cli.terminal import print_note, print_tables
 from ladseg.errors import ModelError, RecipeError
 
 
@@ -18,11 +17,11 @@ def add_commands(command: Commands) -> None:
         takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.layout voc.",
     )
-    check.add_argument("recipe_or_folder", metavar="RECIPE_OR_FOLDER", help="a recipe, or the data set's folder")
+    check.add_argument("recipe_or_folder", type=path, metavar="RECIPE_OR_FOLDER", help="a recipe, or a data set")
     check.add_argument("--fix-hints", action="store_true", help="tell with each finding what to do")
     check.add_argument("--splits", default="train,val", help="the splits to read (default: train,val)")
-    check.add_argument("--json", metavar="FILE", help="write the report for machines; - for standard output alone")
-    check.add_argument("--html", metavar="FILE", help="write the report as a page with pictures")
+    check.add_argument("--json", type=path, metavar="FILE", help="write the report as JSON; - prints only that")
+    check.add_argument("--html", type=path, metavar="FILE", help="write the report as a page with pictures")
 
     data = command("data", _data, "list the layouts of data sets, or show one: tree, ids, source")
     data.add_argument("name", nargs="?", metavar="NAME", help="the layout to show")
@@ -70,10 +69,10 @@ def _check(known: argparse.Namespace, keys: list[str]) -> int:
         print_check(report, Console(markup=False, highlight=False), known.fix_hints)
         if known.fix_hints and Path(known.recipe_or_folder).is_dir():
             print(f"For a recipe:\n{data_yaml(data)}", end="")
-    for path, text in ((known.json, as_json), (known.html, lambda report: page(data, report))):
-        if path and path != "-":
-            write_text(path, text(report))
-            print(f"written: {path}", file=sys.stderr)
+    for file, text in ((known.json, as_json), (known.html, lambda report: page(data, report))):
+        if file and file != "-":
+            write_text(file, text(report))
+            print_note(f"written: {file}")
     return report.level
 
 
@@ -111,14 +110,14 @@ def _models(known: argparse.Namespace, keys: list[str]) -> None:
         except ModelError as error:
             if known.names:
                 raise
-            print(f"left out: {error}", file=sys.stderr)  # an extra that is not installed
+            print_note(f"left out: {error}")  # an extra that is not installed
     timed = track(facts, "timing", console=Console(stderr=True)) if known.time else ()
     times = {row.name: time_model(row.name, known.classes, known.size) for row in timed}
     title = f"Networks for {known.classes} classes; multiply-accumulates of an image of {known.size[0]}x{known.size[1]}"
     if known.markdown:
         print(models_markdown(facts, times, title), end="")
     else:
-        Console().print(models_table(facts, times, title))
+        Console(markup=False).print(models_table(facts, times, title))
 
 
 def _bench(known: argparse.Namespace, keys: list[str]) -> None:
@@ -141,7 +140,7 @@ def _bench(known: argparse.Namespace, keys: list[str]) -> None:
     setting = Setting(device, tuple(known.names) or DEFAULT_NETWORKS, shape, known.batch, known.classes)
     for name in setting.networks:
         build_model(name, known.classes)  # a name that is wrong is told now
-    results = bench(setting, parts, log=lambda line: print(line, file=sys.stderr, flush=True))
+    results = bench(setting, parts, log=print_note)
     if known.json:
         print(json.dumps(results, indent=2))
         return

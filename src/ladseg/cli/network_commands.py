@@ -1,12 +1,11 @@
 """The commands that take a delivered network: eval, predict, submit and export."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ladseg.cli.parser import Commands, scales, size
-from ladseg.cli.terminal import print_tables
+from ladseg.cli.parser import Commands, path, scales, size
+from ladseg.cli.terminal import print_line, print_note, print_tables
 from ladseg.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def add_commands(command: Commands) -> None:
     _add_weights_on_data(evaluate)
     evaluate.add_argument("--split", default="val", help="train or val (default: val)")
     evaluate.add_argument("--confusion", action="store_true", help="print which classes are taken for which")
-    evaluate.add_argument("--json", metavar="FILE", help="write all figures for machines; - for standard output alone")
+    evaluate.add_argument("--json", type=path, metavar="FILE", help="write all figures as JSON; - prints only that")
     _add_inference(evaluate)
 
     predict = command(
@@ -34,7 +33,7 @@ def add_commands(command: Commands) -> None:
     )
     _add_weights(predict)
     predict.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, a quoted pattern or a video")
-    predict.add_argument("--out", metavar="DIR", required=True, help="where masks and overlays go")
+    predict.add_argument("--out", type=path, metavar="DIR", required=True, help="where masks and overlays go")
     predict.add_argument("--probabilities", action="store_true", help="write images' class probabilities too, as .npz")
     _add_inference(predict)
 
@@ -47,26 +46,28 @@ def add_commands(command: Commands) -> None:
         "what is not given is as in the data set that the network was trained on.",
     )
     _add_weights_on_data(submit)
-    submit.add_argument("--out", metavar="DIR", required=True, help="where the PNG files go")
+    submit.add_argument("--out", type=path, metavar="DIR", required=True, help="where the PNG files go")
     submit.add_argument("--split", default="test", help="the split to predict (default: test)")
 
     export = command("export", _export, "write a delivered network for other runtimes, compared with torch first")
     _add_weights(export)
     export.add_argument("--to", choices=("onnx", "torch"), required=True, help="ONNX, or a program of torch.export")
-    export.add_argument("--out", metavar="FILE", help="the file (default: beside the weights, as .onnx or .pt2)")
+    export.add_argument("--out", type=path, metavar="FILE", help="(default: beside the weights, as .onnx or .pt2)")
     export.add_argument("--normalize", action="store_true", help="take RGB in 0..1; else normalised images")
     export.add_argument("--argmax", action="store_true", help="give class ids (N, H, W); else logits (N, C, H, W)")
+    export.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: torch's choice)")
+    export.add_argument("--label-type", choices=("int64", "int32"), default="int64", help="type of class ids")
 
 
 def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
     """Add the arguments of a command that runs a delivered network on a data set; ``_data_keys`` reads them."""
     _add_weights(command)
-    command.add_argument("--data", metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+    command.add_argument("--data", type=path, metavar="DIR", help="the data set's folder (short for --data.root DIR)")
 
 
 def _add_weights(command: argparse.ArgumentParser) -> None:
     """Add the arguments that name a delivered network."""
-    command.add_argument("weights", metavar="WEIGHTS", help="the student.safetensors of a run")
+    command.add_argument("weights", type=path, metavar="WEIGHTS", help="the student.safetensors of a run")
     command.add_argument(
         "--model",
         metavar="MODULE:CLASS",
@@ -112,7 +113,7 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> None:
     print_tables([iou_table(measured), *([confusion_table(measured)] if known.confusion else [])])
     if known.json:
         write_text(known.json, f"{text}\n")
-        print(f"written: {known.json}", file=sys.stderr)
+        print_note(f"written: {known.json}")
 
 
 def _predict(known: argparse.Namespace, keys: list[str]) -> int:
@@ -126,9 +127,9 @@ def _predict(known: argparse.Namespace, keys: list[str]) -> int:
         how,
         known.probabilities,
         known.model,
-        say=lambda line: print(line, file=sys.stderr),
+        say=print_note,
     )
-    print(f"{predicted} predicted, {left_out} left out; masks and overlays in {out}")
+    print_line(f"{predicted} predicted, {left_out} left out; masks and overlays in {out}")
     return int(left_out > 0)
 
 
@@ -136,16 +137,25 @@ def _submit(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.commands.submit import submit
 
     count = submit(known.weights, _data_keys(known, keys), Path(known.out), known.split, known.model)
-    print(f"{count} predictions in {known.out}")
+    print_line(f"{count} predictions in {known.out}")
 
 
 def _export(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.deploy.export import export_student
 
-    exported = export_student(known.weights, known.to, known.out, known.normalize, known.argmax, known.model)
-    print(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
+    exported = export_student(
+        known.weights,
+        known.to,
+        known.out,
+        known.normalize,
+        known.argmax,
+        known.model,
+        known.opset,
+        known.label_type,
+    )
+    print_line(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
     print(*exported.measured, sep="\n")
-    print(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")
+    print_line(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")
 
 
 def _data_keys(known: argparse.Namespace, keys: list[str]) -> list[str]:

@@ -27,10 +27,9 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         if self.lists_recipe_keys:
-            from ladseg.recipe_files import recipe_parser  # Imports jsonargparse, which other commands do without.
+            from ladseg.recipe_files import keys_help
 
-            keys = recipe_parser(prog="ladseg", add_help=False, usage=argparse.SUPPRESS).format_help()
-            self.epilog = "Every key of a recipe can be set here too:\n" + keys
+            self.epilog = "Every key of a recipe can be set here too:\n\n" + keys_help()
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
@@ -152,6 +151,13 @@ def number(kind: type[int] | type[float], least: float, most: float = math.inf) 
         return value
 
     return read
+
+
+def path(word: str) -> str:
+    """Type of a path: ``~`` and ``$VARIABLE`` are replaced, also where a shell would not, as in ``--out=~/runs``."""
+    from ladseg.recipe_files import expanded
+
+    return expanded(word)
 
 
 def seeds(word: str) -> list[int]:

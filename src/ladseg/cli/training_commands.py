@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ladseg.cli.parser import Commands, cell, lengths, seeds
-from ladseg.cli.terminal import print_tables
+from ladseg.cli.parser import Commands, cell, lengths, path, seeds
+from ladseg.cli.terminal import print_line, print_tables
 
 
 def add_commands(command: Commands) -> None:
@@ -17,7 +17,7 @@ def add_commands(command: Commands) -> None:
         lists_recipe_keys=True,
         resumes=True,
     )
-    demo.add_argument("--out", default="runs/demo", metavar="DIR", help="the run's folder (default: runs/demo)")
+    demo.add_argument("--out", default="runs/demo", type=path, metavar="DIR", help="the folder (default: runs/demo)")
 
     train = command(
         "train",
@@ -53,7 +53,7 @@ def add_commands(command: Commands) -> None:
         help="the plain curve: train the student alone for these multiples of the schedule too (default: 1,2,4,8)",
     )
     compare.add_argument("--teacher", metavar="MODEL", help="the teacher of distillers that name none (default: self)")
-    compare.add_argument("--teacher-weights", metavar="FILE", help="pretrained weights that it starts from")
+    compare.add_argument("--teacher-weights", type=path, metavar="FILE", help="pretrained weights that it starts from")
     compare.add_argument(
         "--cell",
         metavar="METHOD:SEED",
@@ -61,13 +61,13 @@ def add_commands(command: Commands) -> None:
         type=cell,
         help="train only this one, as another process or machine trains others into the same folder; may be repeated",
     )
-    compare.add_argument("--out", metavar="DIR", help="the comparison's folder (default: runs/NAME-compare)")
+    compare.add_argument("--out", type=path, metavar="DIR", help="the comparison's folder (default: runs/NAME-compare)")
 
     report = command("report", _report, "write the report of a finished run or comparison again")
-    report.add_argument("run_folder", metavar="RUN", help="its folder")
+    report.add_argument("run_folder", type=path, metavar="RUN", help="its folder")
 
     paper = command("paper", _paper, "print the figures of the paper's tables, beside those of your comparisons")
-    paper.add_argument("comparisons", nargs="*", metavar="DIR", help="folders of 'ladseg compare'")
+    paper.add_argument("comparisons", nargs="*", type=path, metavar="DIR", help="folders of 'ladseg compare'")
 
 
 def _demo(known: argparse.Namespace, keys: list[str]) -> None:
@@ -85,7 +85,7 @@ def _demo(known: argparse.Namespace, keys: list[str]) -> None:
         *keys,
     ]
     recipe = load_recipe("demo", overrides)
-    print(f"writing the demo scenes to {root}")
+    print_line(f"writing the demo scenes to {root}")
     write_demo_scenes(root)
     _run(recipe)
 
@@ -107,12 +107,12 @@ def _run(recipe: object) -> None:
     assert isinstance(recipe, Recipe)
     results = train(recipe)
     if results is not None:
-        console = Console()
-        console.print(results_table(results))
-        print(*filter(None, (run_summary(results), teacher_remark(results))), sep="\n")
-        print(f"weights: {recipe.folder / 'student.safetensors'}")
-        print(f"picture: {recipe.folder / 'picture.png'}")
-        print(f"report:  {update_report(recipe.folder)}")
+        Console(markup=False).print(results_table(results))
+        for line in filter(None, (run_summary(results), teacher_remark(results))):
+            print_line(line)
+        print_line(f"weights: {recipe.folder / 'student.safetensors'}")
+        print_line(f"picture: {recipe.folder / 'picture.png'}")
+        print_line(f"report:  {update_report(recipe.folder)}")
 
 
 def _compare(known: argparse.Namespace, keys: list[str]) -> None:
@@ -140,14 +140,14 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     if results is not None:
         write_comparison(folder, results)
         print_tables(compare_tables(results))
-        print(f"written: {folder}/results.json, .md, .tex and .png")
-        print(f"report:  {update_report(folder)}")
+        print_line(f"written: {folder}/results.json, .md, .tex and .png")
+        print_line(f"report:  {update_report(folder)}")
 
 
 def _report(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.commands.report import write_report
 
-    print(f"report: {write_report(Path(known.run_folder))}")
+    print_line(f"report: {write_report(Path(known.run_folder))}")
 
 
 def _paper(known: argparse.Namespace, keys: list[str]) -> None:

@@ -83,7 +83,8 @@ def data_root(data: Data) -> Path:
         DataError: It is no folder.
     """
     if not data.root or not Path(data.root).is_dir():
-        raise DataError(f"data.root '{data.root}' is no folder; give the one that holds the data set")
+        below = "" if Path(data.root).is_absolute() else f" in the working directory {Path.cwd()}"
+        raise DataError(f"data.root '{data.root}' is no folder{below}; give the one that holds the data set")
     return Path(data.root)
 
 

@@ -1,5 +1,6 @@
 """The student for other runtimes: an ONNX file or a torch.export program, for any batch and image size."""
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,16 @@ from torch.export import ExportedProgram
 
 import ladseg
 from ladseg.deploy.export_check import Measured, compare, open_onnx, open_program
-from ladseg.deploy.export_graph import Deployed, Sizes, trace
+from ladseg.deploy.export_graph import Deployed, LabelType, Sizes, trace
 from ladseg.deploy.student_file import load_student
 from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import ModelError, UserError, first_words
-from ladseg.files import write_atomically
+from ladseg.files import remove_abandoned, write_atomically
 from ladseg.models import Segmenter
 
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
 METADATA_FILE = "ladseg.json"
+OLDEST_OPSET = 18
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def export_student(
     normalize: bool = False,
     argmax: bool = False,
     model: str | None = None,
+    opset: int | None = None,
+    label_type: LabelType = "int64",
 ) -> Exported:
     """Write a delivered network as ONNX or as a ``torch.export`` program, if it agrees with the network in torch.
 
@@ -55,15 +59,19 @@ def export_student(
         normalize: Whether the file takes RGB in 0..1 and normalises it inside.
         argmax: Whether it gives class ids ``(N, H, W)``; else logits ``(N, C, H, W)`` at the image's size.
         model: As for :func:`ladseg.deploy.load_student`.
+        opset: Version of ONNX's operators, as an older runtime may need; None is torch's choice.
+        label_type: Type of the class ids.
 
     Raises:
         ModelError: No such weights, a network that can't be exported for a range of sizes, or a file that disagrees.
-        UserError: The packages that ONNX needs are not installed.
+        UserError: The packages that ONNX needs are not installed, an option has no meaning, or the file can't be
+            written.
     """
+    _refuse_options(to, argmax, opset, label_type)
     if to == "onnx":
         _require_onnx()
     network, header = load_student(weights, model)
-    deployed = Deployed(network, normalize, argmax).eval()
+    deployed = Deployed(network, normalize, argmax, label_type).eval()
     program, sizes = trace(deployed, for_onnx=to == "onnx")
     facts = _facts(network, header, deployed, sizes)
     path = Path(out) if out else Path(weights).with_suffix(SUFFIX[to])
@@ -71,7 +79,7 @@ def export_student(
 
     def write(temporary: Path) -> None:
         if to == "onnx":
-            _write_onnx(temporary, program, facts)
+            _write_onnx(temporary, program, facts, opset)
             opened = open_onnx(temporary)
         else:
             _write_program(temporary, program, facts)
@@ -79,7 +87,22 @@ def export_student(
         measured.extend(compare(opened, network, normalize, argmax, _shapes(sizes)))
 
     write_atomically(path, write)
+    remove_abandoned(path.parent)
     return Exported(path, sizes, measured)
+
+
+def _refuse_options(to: str, argmax: bool, opset: int | None, label_type: str) -> None:
+    """Refuse options that have no meaning together.
+
+    Raises:
+        UserError: That is so.
+    """
+    if opset is not None and to != "onnx":
+        raise UserError(f"opset {opset} is of ONNX; --to {to} has none")
+    if opset is not None and opset < OLDEST_OPSET:
+        raise UserError(f"opset is {opset}; torch writes {OLDEST_OPSET} or newer")
+    if label_type != "int64" and not argmax:
+        raise UserError(f"label type {label_type} is of class ids; add --argmax")
 
 
 def _require_onnx() -> None:
@@ -111,28 +134,39 @@ def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes:
 
 
 def _shapes(sizes: Sizes) -> list[tuple[int, int, int]]:
-    """Batch, height and width of the comparison: the smallest, and odd ones where they are legal."""
+    """Return batch, height and width of each comparison: the smallest sides, and odd ones where they are legal."""
     return [(1, sizes.side(0), sizes.side(32)), (2, sizes.side(33), sizes.side(67)), (1, sizes.side(71), sizes.side(1))]
 
 
-def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any]) -> None:
+def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any], opset: int | None) -> None:
     output = facts["output"]
     try:
         exported: Any = torch.onnx.export(
-            program, dynamo=True, verbose=False, input_names=["image"], output_names=[output]
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=["image"],
+            output_names=[output],
+            opset_version=opset,
         )
     except Exception as error:  # of the many kinds that an operation unknown to ONNX ends in
         raise ModelError(
             f"'{facts['model']}' can't be written as ONNX ({first_words(error)}); "
             f"--to torch takes heights and widths: {facts['sizes']}"
         ) from error
+    written = exported.model.opset_imports.get("")
+    if opset not in (None, written):
+        raise ModelError(f"'{facts['model']}' can't have opset {opset}: torch writes {written}; leave it out")
     for key, value in facts.items():
         exported.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
     exported.save(path)
 
 
 def _write_program(path: Path, program: ExportedProgram, facts: dict[str, Any]) -> None:
+    # By way of memory: torch's own writer aborts the process when the disk is full.
+    content = io.BytesIO()
     try:
-        torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(facts)})
+        torch.export.save(program, content, extra_files={METADATA_FILE: json.dumps(facts)})
     except Exception as error:  # torch traces more than it can save
         raise ModelError(f"'{facts['model']}' can't be saved by torch.export ({first_words(error)})") from error
+    path.write_bytes(content.getvalue())

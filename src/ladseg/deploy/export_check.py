@@ -1,4 +1,4 @@
-"""Whether an exported file gives what the network gives in torch."""
+"""Compare an exported file with the network in torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Measured:
-    """A file beside the network in torch, on one batch of random images.
+    """The differences between a file and the network in torch, on one batch of random images.
 
     Attributes:
         shape: Batch, height and width.
@@ -39,7 +39,7 @@ class Measured:
 
 
 def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    """An ONNX file as a function from image to output, run by onnxruntime on the CPU."""
+    """Open an ONNX file as a function from image to output, run by onnxruntime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -47,7 +47,7 @@ def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def open_program(path: Path) -> Callable[[Tensor], Tensor]:
-    """A ``torch.export`` file as a function from image to output."""
+    """Open a ``torch.export`` file as a function from image to output."""
     program: Callable[[Tensor], Tensor] = torch.export.load(path).module()
     return program
 
@@ -88,7 +88,7 @@ def compare(
                 f"{first_words(error)}"
             ) from error
         result = _measure((batch, height, width), given, expected, argmax)
-        # Turned round, so that what is not a number is no agreement.
+        # Written so that NaN counts as a disagreement.
         if not result.difference <= TOLERANCE:
             raise ModelError(
                 f"the exported file disagrees with '{network.name}' in torch and was not kept: {result}, "
@@ -103,7 +103,7 @@ def _measure(shape: tuple[int, int, int], given: Tensor, expected: Tensor, argma
     if given.shape != wanted:
         raise ModelError(f"the exported file gives {tuple(given.shape)} where torch gives {tuple(wanted)}")
     best, classes = expected.max(dim=1)
-    chosen = given if argmax else given.argmax(dim=1)
+    chosen = given.long() if argmax else given.argmax(dim=1)
     differences = best - expected.gather(1, chosen.unsqueeze(1)).squeeze(1) if argmax else (given - expected).abs()
     # A network of one class has a range of its own, too, unless its logits are all equal.
     scale = (expected.max() - expected.min()).clamp(min=torch.finfo(expected.dtype).tiny)

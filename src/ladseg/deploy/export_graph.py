@@ -1,4 +1,4 @@
-"""A network as one graph of operations that holds for a range of image sizes."""
+"""Trace a network into one graph of operations that is valid for a range of image sizes."""
 
 import inspect
 import math
@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from ladseg.errors import ModelError, first_words
 from ladseg.models import Segmenter
 from ladseg.models.segmenter import shown
 
+LabelType = Literal["int64", "int32"]
 LARGEST = 16384
 MAX_BATCH = 1024
 # What torch can't prove of sizes becomes an assertion in the graph, for _hold to try. Older torch has no such choice
@@ -39,11 +40,11 @@ class Sizes:
         return f"{kind} from {self.smallest} to {LARGEST}"
 
     def side(self, more: int) -> int:
-        """The first of them that is not below ``smallest + more``."""
+        """Return the first legal side of at least ``smallest + more``."""
         return -(-(self.smallest + more) // self.multiple) * self.multiple
 
     def dim(self, name: str) -> Any:
-        """This as ``torch.export`` is told it."""
+        """Return the range as a dimension of ``torch.export``."""
         first, last = self.smallest // self.multiple, LARGEST // self.multiple
         if self.multiple == 1:
             return Dim(name, min=first, max=last)
@@ -62,16 +63,18 @@ class Deployed(nn.Module):
         network: In eval mode.
         normalize: Whether images come as RGB in 0..1; else with the mean subtracted and divided by the deviation.
         argmax: Whether class ids are given; else logits.
+        label_type: Type of the class ids.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: Segmenter, normalize: bool, argmax: bool) -> None:
+    def __init__(self, network: Segmenter, normalize: bool, argmax: bool, label_type: LabelType = "int64") -> None:
         super().__init__()
         self.network = network
         self.normalize = normalize
         self.argmax = argmax
+        self.label_type = getattr(torch, label_type)
         self.register_buffer("mean", torch.tensor(network.input_mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(network.input_std).view(-1, 1, 1))
 
@@ -81,10 +84,10 @@ class Deployed(nn.Module):
         # Not resize_logits: its question whether the size is there already would bind the file to one answer.
         align_corners = self.network.align_corners
         logits = F.interpolate(self._logits(x), size=image.shape[-2:], mode="bilinear", align_corners=align_corners)
-        return logits.argmax(dim=1) if self.argmax else logits
+        return logits.argmax(dim=1).to(self.label_type) if self.argmax else logits
 
     def _logits(self, image: Tensor) -> Tensor:
-        """Those of ``network(image)``, where it pads without asking whether there is anything to pad or to cut."""
+        """Compute the logits of ``network(image)``, padding and cutting unconditionally so that no branch is traced."""
         divisor = self.network.size_divisor
         if divisor == 1:
             return self.network(image).logits
@@ -99,7 +102,7 @@ class Deployed(nn.Module):
 
 
 def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
-    """The network's graph and the sizes that it holds for: the widest of ``ATTEMPTS`` that work.
+    """Trace the network for the widest range of sizes of ``ATTEMPTS`` that works.
 
     Raises:
         ModelError: None does.
@@ -130,7 +133,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
 
 
 def _hold(program: ExportedProgram, sizes: Sizes) -> None:
-    """See that what the graph assumes of sizes holds over their range; ONNX would not ask.
+    """Check that what the graph assumes of sizes holds over their range, because ONNX drops such assumptions.
 
     Raises:
         RuntimeError: It does not.
@@ -147,7 +150,7 @@ def _hold(program: ExportedProgram, sizes: Sizes) -> None:
 
 
 def _assumptions(program: ExportedProgram) -> Callable[[Tensor], object] | None:
-    """The part of the graph that asserts something of the image's sizes, and nothing else; None if there is none."""
+    """Extract the part of the graph that asserts something about the image's sizes; None if there is none."""
     nodes = list(program.graph.nodes)
     wanted = {node for node in nodes if node.target is torch.ops.aten._assert_scalar.default}
     if not wanted:
@@ -165,7 +168,7 @@ def _assumptions(program: ExportedProgram) -> Callable[[Tensor], object] | None:
 
 
 def _without_ceil(program: ExportedProgram) -> None:
-    """Put ``(a + b - 1) // b`` for ``math.ceil(a / b)``, which torch traces but can't save; in place."""
+    """Replace ``math.ceil(a / b)``, which torch traces but can't save, by ``(a + b - 1) // b``, in place."""
     graph = program.graph
     for node in list(graph.nodes):
         quotient = node.args[0] if node.target is math.ceil else None

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 
 def average_bins(x: Tensor, output_size: int | tuple[int | None, int | None] | list[int | None]) -> Tensor:
-    """What ``F.adaptive_avg_pool2d`` gives, by a product with an averaging matrix on either side.
+    """Compute ``F.adaptive_avg_pool2d`` as a product with an averaging matrix on either side.
 
     Args:
         x: ``(..., H, W)``, float.
@@ -39,7 +39,7 @@ def averaging_matrix(side: int, bins: int, like: Tensor) -> Tensor:
 
 
 class AverageBins(TorchFunctionMode):
-    """Within it :func:`average_bins` stands for ``F.adaptive_avg_pool2d``, in whosever code; networks stay as they are.
+    """A context in which every call of ``F.adaptive_avg_pool2d`` runs :func:`average_bins`; networks are not changed.
 
     ONNX knows pooling windows of one size only, and bins differ in size where a side is no multiple of their number.
     """

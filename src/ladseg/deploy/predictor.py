@@ -20,7 +20,7 @@ Picture = str | Path | Image.Image | np.ndarray | Tensor
 
 
 class Student(nn.Module):
-    """A network with the normalisation and the classes of its file.
+    """Predict with a delivered network, its normalisation and its classes.
 
     Args:
         network: From :func:`ladseg.deploy.load_student`, as the next one.
@@ -57,12 +57,12 @@ class Student(nn.Module):
         return resize_logits(output.logits, (image.shape[-2], image.shape[-1]), output.align_corners)
 
     def normalized(self, image: Tensor) -> Tensor:
-        """RGB ``(N, 3, H, W)`` of 0..1 as the network expects it."""
+        """Normalise RGB ``(N, 3, H, W)`` in 0..1 as the network expects it."""
         normal = (image.to(self.device) - self.mean) / self.std
         return normal.contiguous(memory_format=torch.channels_last)
 
     def predict(self, image: Picture, how: Inference = WHOLE) -> Tensor:
-        """The class of every pixel.
+        """Predict the class of every pixel.
 
         Args:
             image: A file's path; a Pillow image of any mode; an array ``(H, W, 3)`` or ``(H, W)``, or a tensor
@@ -97,7 +97,7 @@ class Student(nn.Module):
 
 
 def load(weights: str | Path, model: str | None = None, device: torch.device | str | None = None) -> Student:
-    """A delivered network, ready to predict.
+    """Load a delivered network, ready to predict.
 
     Args:
         weights: The ``student.safetensors`` of a run.

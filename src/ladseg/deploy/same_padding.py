@@ -27,7 +27,7 @@ def plain_sizes(network: nn.Module) -> Iterator[None]:
 
 
 def _reach(layer: Conv2dSame) -> list[int]:
-    """Pixels that the kernel spans, in height and width."""
+    """Return how many pixels the dilated kernel spans in height and width."""
     return [(size - 1) * dilation + 1 for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
 
 
@@ -36,7 +36,7 @@ def _never_crops(layer: Conv2dSame) -> bool:
 
 
 def _convolve(layer: Conv2dSame, x: Tensor) -> Tensor:
-    """What ``layer(x)`` gives: ceil(side / stride) positions, the odd pixel of padding at the end."""
+    """Compute ``layer(x)``: ceil(side / stride) positions, an odd pixel of padding at the end."""
     amounts: list[int] = []
     for side, reach, stride in zip(x.shape[-2:], _reach(layer), layer.stride, strict=True):
         padded = ((side + stride - 1) // stride - 1) * stride + reach

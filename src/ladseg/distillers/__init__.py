@@ -7,6 +7,7 @@ its ``terms`` hold their weights. :mod:`ladseg.distillation_methods` is the tabl
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .alignment import MissingFeatureMap as MissingFeatureMap
     from .at import AT as AT
     from .at import at_loss as at_loss
     from .build import build_distiller as build_distiller

@@ -36,7 +36,24 @@ def auxiliary_pairs(student: SegmentationOutput, teacher: SegmentationOutput) ->
     return list(zip(student.aux, teacher.aux, strict=True))
 
 
-def feature_map(output: SegmentationOutput, layer: str, role: str = "network") -> Tensor:
+class MissingFeatureMap(ModelError):
+    """A method reads a feature map that a network does not give.
+
+    Attributes:
+        role: Which network lacks it, ``"student"`` or ``"teacher"``.
+        has_backbone: Whether it gives the backbone's map.
+    """
+
+    def __init__(self, output: SegmentationOutput, layer: str, role: str) -> None:
+        self.role, self.has_backbone = role, "backbone" in output.features
+        known = ", ".join(output.features) or "none"
+        way_out = "set distill.layer: backbone"
+        if not self.has_backbone:
+            way_out += f", and name the module that makes the map in {role}.features"
+        super().__init__(f"distill.layer '{layer}': the {role} gives no such feature map (it gives {known}); {way_out}")
+
+
+def feature_map(output: SegmentationOutput, layer: str, role: str = "student") -> Tensor:
     """Return the feature map of that name, ``(N, D, h, w)``.
 
     Args:
@@ -45,19 +62,11 @@ def feature_map(output: SegmentationOutput, layer: str, role: str = "network") -
         role: How a message calls the network: ``"student"`` or ``"teacher"``.
 
     Raises:
-        ModelError: The network gives no such map.
+        MissingFeatureMap: The network gives no such map.
     """
-    if layer in output.features:
-        return output.features[layer]
-    if "backbone" in output.features:
-        way_out = "set distill.layer: backbone"
-    else:
-        way_out = (
-            "set distill.layer: backbone, and name the module that makes the map in student.features or "
-            "teacher.features, such as --student.features backbone.layer4"
-        )
-    known = ", ".join(output.features) or "none"
-    raise ModelError(f"distill.layer '{layer}': the {role} gives no such feature map (it gives {known}); {way_out}")
+    if layer not in output.features:
+        raise MissingFeatureMap(output, layer, role)
+    return output.features[layer]
 
 
 class Projector(nn.Module):

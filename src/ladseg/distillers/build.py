@@ -22,7 +22,7 @@ def build_distiller(distill: Distill, student: SegmentationOutput, teacher: Segm
 
     Raises:
         RecipeError: There is no such method, a method has no such setting or term, or two methods give one term.
-        ModelError: A network does not give the feature map that a method reads.
+        MissingFeatureMap: A network does not give the feature map that a method reads.
     """
     sections = (distill, *(Distill(**settings) for settings in distill.also))
     parts = [_build_one(section, student, teacher) for section in sections]

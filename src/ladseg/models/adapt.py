@@ -1,4 +1,4 @@
-"""Any ``nn.Module`` as a network of ours: what it returns, what sizes it takes, and how a recipe names it."""
+"""Make any ``nn.Module`` a network of ladseg, and build one that a recipe names."""
 
 import importlib
 import inspect
@@ -131,7 +131,7 @@ def _adapted(
 
 
 def build_foreign(name: str, num_classes: int, args: dict[str, Any] | None = None) -> Adapted:
-    """The network that a recipe names as ``package.module:Class``.
+    """Build the network that a recipe names as ``package.module:Class``.
 
     A class of transformers gets its configuration made from the arguments. The number of classes is filled in where the
     class or function has an argument for it (``num_classes``, ``classes``, ``num_labels``) that is not given.

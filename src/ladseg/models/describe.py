@@ -1,4 +1,4 @@
-"""What a network costs, counted rather than typed."""
+"""Count the parameters and multiply-accumulates of a network."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -71,5 +71,5 @@ def describe_model(
 
 @torch.no_grad()
 def _stride(network: Segmenter, device: str) -> int:
-    """On an image whose sides the patches of transformers and the strides of convolutions divide."""
+    """Compute the stride of the logits, on an image whose sides patches and strides divide."""
     return SIDE // network(torch.empty(1, 3, SIDE, SIDE, device=device)).logits.shape[-1]

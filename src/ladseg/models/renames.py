@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 # What wraps all keys of a file: DataParallel, a training framework, torch.compile.
-WRAPPERS = ("module.", "model.", "_orig_mod.")
+WRAPPERS = ("module.", "model.", "net.", "network.", "_orig_mod.")
 BACKBONE = r"^(backbone\.)?"
 
 
@@ -131,9 +131,9 @@ SEGFORMER = Table(
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under timm's and our names, as far as the tables know them; other keys stay."""
-    for wrapper in WRAPPERS:
-        if state and all(key.startswith(wrapper) for key in state):
-            state = {key[len(wrapper) :]: value for key, value in state.items()}
+    # They may be one within the other, in any order.
+    while wrapper := next((w for w in WRAPPERS if state and all(key.startswith(w) for key in state)), None):
+        state = {key[len(wrapper) :]: value for key, value in state.items()}
     for table in TABLES:
         state = table.apply(state)
     return state

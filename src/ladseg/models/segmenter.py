@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ladseg.models.heads import Head
 from ladseg.models.sizes import trial_run
-from ladseg.models.taps import Tap
+from ladseg.models.taps import Tap, deepest_map
 from ladseg.outputs import SegmentationOutput
 
 RGB = 3
@@ -88,6 +88,10 @@ class Segmenter(nn.Module):
         self.feature_tap = Tap(self.core, path)
         self.trial_output()
         return self
+
+    def deepest_map(self) -> str | None:
+        """Return a path for :meth:`tap`: the module of :attr:`core` that gives the deepest feature map, if any does."""
+        return deepest_map(self.core, self.trial_output)
 
     def trial_output(self) -> SegmentationOutput:
         """What it gives for one empty image, in eval mode and where its weights are: for the shapes of it."""

@@ -1,6 +1,7 @@
-"""A look at a feature map inside a network, by the path of the module that makes it."""
+"""Read a feature map inside a network, by the path of the module that computes it."""
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from ladseg.errors import ModelError
 
 
 class Tap:
-    """Keeps the last output of one module of a network.
+    """Keep the last output of one module of a network.
 
     Args:
         network: Where to look.
@@ -33,7 +34,7 @@ class Tap:
         self._last = output
 
     def take(self) -> Tensor:
-        """The map ``(N, D, h, w)`` of the forward pass that has just run.
+        """Return the map ``(N, D, h, w)`` of the forward pass that has just run, and forget it.
 
         Raises:
             ModelError: The module did not run, or gave something else than a feature map.
@@ -45,3 +46,34 @@ class Tap:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ModelError(f"features '{self.path}' gives {shape}, not a feature map (N, D, h, w)")
         return value
+
+
+def deepest_map(network: nn.Module, run: Callable[[], object]) -> str | None:
+    """Find the module whose output is the network's deepest feature map.
+
+    Args:
+        network: Its modules are looked at.
+        run: Makes one forward pass through it.
+
+    Returns:
+        The path of the module that gives the most channels of all maps of the smallest size above one position, the
+        last such one; None where no module gives a feature map.
+    """
+    found: dict[str, tuple[int, int]] = {}
+
+    def note(path: str, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+            found.pop(path, None)
+            found[path] = (-output[0, 0].numel(), output.shape[1])
+
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output, path=path: note(path, output))
+        for path, module in network.named_modules()
+        if path
+    ]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(reversed(found), key=lambda path: found[path]) if found else None

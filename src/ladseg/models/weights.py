@@ -1,15 +1,16 @@
-"""Pretrained weights from a local file: read, told apart, and refused with what matched."""
+"""Load pretrained weights from a local file, or refuse it and say what matched."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ladseg.errors import ModelError, first_words
+from ladseg.errors import ModelError
+from ladseg.models.checkpoint_file import read_state
 from ladseg.models.renames import renamed
 
 PREFIX = "backbone."
@@ -18,13 +19,20 @@ logger = logging.getLogger("ladseg")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors under timm's or our names."""
+    """A file's tensors.
+
+    Attributes:
+        file: Its path.
+        state: The tensors under timm's or our names.
+        original: The tensors under the names in the file; empty where these are the same.
+    """
 
     file: str
     state: dict[str, Tensor]
+    original: dict[str, Tensor] = field(default_factory=dict)
 
     def of_backbone(self) -> "Checkpoint":
-        """Only what lies below ``backbone.``, with that taken off; everything where nothing does."""
+        """Return the tensors below ``backbone.`` without this prefix; all tensors where none has it."""
         below = {key.removeprefix(PREFIX): value for key, value in self.state.items() if key.startswith(PREFIX)}
         if not below:
             return self
@@ -33,7 +41,7 @@ class Checkpoint:
         return Checkpoint(self.file, below)
 
     def below_backbone(self) -> "Checkpoint":
-        """All keys below ``backbone.``, where they are not."""
+        """Put the prefix ``backbone.`` before every name that lacks it."""
         return Checkpoint(self.file, {PREFIX + key.removeprefix(PREFIX): value for key, value in self.state.items()})
 
 
@@ -43,7 +51,8 @@ def read_checkpoint(file: str) -> Checkpoint:
     Raises:
         ModelError: No such file, or an unreadable one.
     """
-    return Checkpoint(file, renamed(_read_state(Path(file))))
+    state = read_state(Path(file))
+    return Checkpoint(file, renamed(state), state)
 
 
 def is_whole(checkpoint: Checkpoint, module: nn.Module) -> bool:
@@ -65,7 +74,9 @@ def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> N
     Raises:
         ModelError: Tensors are missing or have another shape.
     """
-    state, own = checkpoint.state, module.state_dict()
+    own = module.state_dict()
+    checkpoint = Checkpoint(checkpoint.file, _under_own_names(checkpoint, own))
+    state = checkpoint.state
     wanted = {key: value.shape for key, value in own.items() if not key.endswith("num_batches_tracked")}
     present = {_part(key) for key in wanted if key in state}
     absent = [part for part in dict.fromkeys(map(_part, wanted)) if part not in present]
@@ -81,8 +92,21 @@ def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> N
     module.load_state_dict({k: v for k, v in state.items() if k in own and k not in classifiers}, strict=False)
 
 
+def _under_own_names(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under the names that fit a network best.
+
+    These are timm's or ours, those in the file, or those below a prefix: Lightning puts the name of an attribute before
+    every name.
+    """
+    original = checkpoint.original
+    first = next(iter(own), "")
+    prefixes = [key[: -len(first)] for key in original if key.endswith(f".{first}")]
+    below = [{k.removeprefix(p): v for k, v in original.items() if k.startswith(p)} for p in prefixes]
+    return max([checkpoint.state, original, *below], key=lambda state: sum(key in state for key in own))
+
+
 def _part(key: str) -> str:
-    """The direct child of the module that a tensor belongs to."""
+    """Return the name of the module's direct child that a tensor belongs to."""
     return key.split(".")[0]
 
 
@@ -111,33 +135,17 @@ def refuse_misfit(checkpoint: Checkpoint, wanted: dict[str, torch.Size], name: s
 
 @cache
 def say_once(line: str) -> None:
-    """A line for the user, once a process however many networks a run builds."""
+    """Log a line for the user once per process, however many networks a run builds."""
     logger.warning(line)
 
 
 def _of_other_class_count(
     state: dict[str, Tensor], wanted: dict[str, torch.Size], unlike: list[str], num_classes: int
 ) -> set[str]:
-    """The tensors that differ only in their first dimension, ours being the number of classes; all alike, or none."""
+    """Return the tensors that differ in the number of classes alone, if all of them have the same other number."""
     apart = {
         key
         for key in unlike
         if wanted[key][0] == num_classes and state[key].ndim > 0 and state[key].shape[1:] == wanted[key][1:]
     }
     return apart if len({state[key].shape[0] for key in apart}) == 1 else set()
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weights file; null trains from scratch, 'timm' lets timm fetch its own")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle fails in any way it likes
-        raise ModelError(f"{path}: can't be read as weights ({first_words(error)})") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path}: holds no state dict of tensors")
-    return state

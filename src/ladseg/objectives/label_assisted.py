@@ -75,6 +75,14 @@ class LabelAssisted(nn.Module):
 Network = Segmenter | LabelAssisted
 
 
+def run_network(network: nn.Module, image: Tensor) -> SegmentationOutput:
+    """Run a network on an image that others read too.
+
+    A :class:`ladseg.Segmenter` leaves its input alone; any other may change it in place, so it gets a copy.
+    """
+    return SegmentationOutput.of(network(image if isinstance(network, Segmenter) else image.clone()))
+
+
 def segmenter(network: Network) -> Segmenter:
     """The segmentation network inside a label-assisted one, or the network itself."""
     inner = network.network if isinstance(network, LabelAssisted) else network

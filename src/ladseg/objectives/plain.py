@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from ladseg.objectives.label_assisted import run_network
 from ladseg.objectives.supervision import supervised_terms, weighted
-from ladseg.outputs import SegmentationOutput
 
 
 class Plain(nn.Module):
@@ -20,5 +20,5 @@ class Plain(nn.Module):
         self.aux_weight = aux_weight
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        output = SegmentationOutput.of(self.network(batch["image"]))
+        output = run_network(self.network, batch["image"])
         return weighted(supervised_terms(output, batch["label"].long()), {"aux": self.aux_weight})

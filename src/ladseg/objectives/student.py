@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from ladseg.distillers import Distiller
 from ladseg.models import Segmenter
+from ladseg.objectives.label_assisted import run_network
 from ladseg.objectives.supervision import supervised_terms, weighted
 from ladseg.objectives.teaching import FrozenTeacherObjective
-from ladseg.outputs import SegmentationOutput
 
 
 class StudentObjective(FrozenTeacherObjective):
@@ -43,7 +43,7 @@ class StudentObjective(FrozenTeacherObjective):
         self.expected_terms = {"seg"} | set(distiller.terms)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        student = SegmentationOutput.of(self.student(batch["image"]))
+        student = run_network(self.student, batch["image"])
         label = batch["label"].long()
         terms = supervised_terms(student, label)
         teacher = self.teach(batch["image"], label, batch)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ladseg.objectives.label_assisted import LabelAssisted
+from ladseg.objectives.label_assisted import LabelAssisted, run_network
 from ladseg.objectives.noise_draws import noise_generators
 from ladseg.outputs import SegmentationOutput
 
@@ -39,5 +39,5 @@ class FrozenTeacherObjective(nn.Module):
         if isinstance(self.teacher, LabelAssisted):
             output = self.teacher(image, label, noise_generators({**batch, "label": label}, 1))
         else:
-            output = SegmentationOutput.of(self.teacher(image))
+            output = run_network(self.teacher, image)
         return output.map(Tensor.float)

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ladseg.distillers import Distiller, build_distiller
+from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
+from ladseg.errors import ModelError
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import LabelAssisted, Network, segmenter
 from ladseg.recipe import Recipe, StudentSettings
@@ -60,7 +61,15 @@ def make_distiller(recipe: Recipe, student: Segmenter, teacher: Network) -> Dist
     """Return the untrained distiller for the widths of the two networks; its weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "distiller"))
-        return build_distiller(recipe.distill, student.trial_output(), segmenter(teacher).trial_output())
+        try:
+            return build_distiller(recipe.distill, student.trial_output(), segmenter(teacher).trial_output())
+        except MissingFeatureMap as missing:
+            network = student if missing.role == "student" else segmenter(teacher)
+            path = None if missing.has_backbone else network.deepest_map()
+            if path is None:
+                raise
+            example = f"--distill.layer backbone --{missing.role}.features {path}"
+            raise ModelError(f"{missing}, such as {example}") from None
 
 
 def teacher_network(recipe: Recipe) -> StudentSettings:
@@ -72,6 +81,7 @@ def teacher_network(recipe: Recipe) -> StudentSettings:
         weights=teacher.weights,
         output_stride=teacher.output_stride,
         features=teacher.features,
+        dropout=teacher.dropout,
     )
     if not recipe.teacher_is_students_model:
         return own
@@ -81,6 +91,7 @@ def teacher_network(recipe: Recipe) -> StudentSettings:
         weights=own.weights or student.weights,
         output_stride=own.output_stride or student.output_stride,
         features=own.features or student.features,
+        dropout=student.dropout if own.dropout is None else own.dropout,
     )
 
 
@@ -94,4 +105,8 @@ def _build(settings: StudentSettings, num_classes: int, seed: int) -> Segmenter:
             output_stride=settings.output_stride,
             args=settings.args,
         )
+    if settings.dropout is not None:
+        for module in network.modules():
+            if isinstance(module, nn.Dropout | nn.Dropout2d):
+                module.p = settings.dropout
     return network.tap(settings.features) if settings.features else network

@@ -95,11 +95,14 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         student,
         teacher,
         make_distiller(recipe, student, teacher),
-        aux_weight=_aux_weight(recipe.student.aux_weight, student),
+        aux_weight=_aux_weight(
+            recipe.student.aux_weight if distill.aux_weight is None else distill.aux_weight, student
+        ),
         teacher_input=_teacher_input(student, segmenter(teacher)),
     )
+    schedule = dataclasses.replace(recipe.schedule, lr=distill.lr or recipe.schedule.lr)
     return Training(
-        "student", objective, student, student, recipe.schedule, _sections(recipe, "student", "teacher", "distill")
+        "student", objective, student, student, schedule, _sections(recipe, "student", "teacher", "distill")
     )
 
 

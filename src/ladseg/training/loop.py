@@ -95,7 +95,7 @@ def _train(
     identity: str,
     pictures: Callable[[], Sequence[np.ndarray]],
 ) -> FitResult:
-    model = prepare(objective, accelerator)
+    model, unused = prepare(objective, accelerator, lambda: _next(iter(batches(0)), title, 0))
     optimizer = build_optimizer(objective, schedule)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
@@ -106,6 +106,8 @@ def _train(
 
     with RunLog(folder, title, start, schedule.iterations, accelerator) as log:
         log.say(notice)
+        if unused:
+            log.say(f"{len(unused)} parameters get no gradient and stay as they are: {', '.join(unused[:5])}")
         source = iter(batches(start)) if start < schedule.iterations else iter(())
         clock, logged = time.perf_counter(), start
         while True:

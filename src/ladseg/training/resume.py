@@ -1,10 +1,11 @@
 """Where a training starts: at its beginning, or at its last checkpoint."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from torch import nn
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -21,23 +22,40 @@ from ladseg.training.identity import refuse_other_identity
 from ladseg.training.optimizers import JoinedOptimizer
 from ladseg.training.precision import spare_depthwise
 from ladseg.training.sync_batch_norm import convert_sync_batch_norm
+from ladseg.training.unused import parameters_without_gradient
 
 
-def prepare(objective: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """The objective on its device, in channels_last, under autocast, joined to the other processes."""
+def prepare(
+    objective: nn.Module, accelerator: Accelerator, some_batch: Callable[[], dict[str, Tensor]]
+) -> tuple[nn.Module, list[str]]:
+    """The objective on its device, in channels_last, under autocast, joined to the other processes.
+
+    Args:
+        objective: What is trained.
+        accelerator: The device and the processes.
+        some_batch: Returns any batch of the training; asked for where there are several processes.
+
+    Returns:
+        The model to call, and the names of parameters that get no gradient; with one process they are not looked for.
+    """
     objective.to(memory_format=torch.channels_last)
     if accelerator.mixed_precision == "bf16":
         spare_depthwise(objective)
+    unused: list[str] = []
     if accelerator.num_processes > 1:
         for name, child in objective.named_children():
             if name not in frozen_children(objective):
                 setattr(objective, name, convert_sync_batch_norm(child, accelerator.device))
+        unused = parameters_without_gradient(objective, some_batch(), accelerator.device)
+    # Looking for unused parameters in every step costs a walk over the graph, so only where there are some.
+    handler = DistributedDataParallelKwargs(find_unused_parameters=True) if unused else None
+    accelerator.ddp_handler = handler  # type: ignore[assignment]
     model: nn.Module = accelerator.prepare(objective)
     if isinstance(model, DistributedDataParallel):
         # Batch norms are joint and memories equal already: what DDP would send before each step is there.
         # The constructor's argument of this name warns since torch 2.15; the attribute is in every version.
         model.broadcast_buffers = False
-    return model
+    return model, unused
 
 
 def release(model: nn.Module, accelerator: Accelerator) -> None:

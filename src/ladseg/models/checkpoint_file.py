@@ -1,0 +1,132 @@
+"""The tensors of a checkpoint file, whoever wrote it and whatever they are wrapped in."""
+
+import argparse
+import collections
+import pathlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ladseg.errors import ModelError, first_words
+
+# Under these keys training scripts keep a network's tensors, the first of them that a file has.
+KEYS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights", "params")
+# Lightning, and scripts like it, put the name of an attribute before every name of the network's.
+WRAPPERS = ("model.", "net.", "network.", "module.")
+DEPTH = 3
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors file or from one that ``torch.save`` wrote, without running code from it.
+
+    Raises:
+        ModelError: There is no such file, it can't be read, or it is not plain which of its tensors are meant.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file; null trains from scratch, 'timm' lets timm fetch its own")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged pickle fails in any way it likes
+        raise ModelError(f"{path}: can't be read as weights ({first_words(error)})") from None
+    return _of_the_network(_state_dict(path, content, DEPTH))
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        try:
+            foreign = set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - {
+                name for entry in _harmless() for name in [_global_name(entry)]
+            }
+        except Exception:  # no archive of torch's
+            foreign = set()
+        if not foreign:
+            raise
+        names = ", ".join(sorted(foreign)[:5])
+        raise ModelError(
+            f"{path}: can't be read as weights (beside tensors it holds objects that would run code: {names}); "
+            "save the network's state_dict() alone where you trust the file"
+        ) from None
+
+
+def _harmless() -> list[Any]:
+    """Types that checkpoints hold beside tensors and that run no code: numpy's numbers and arrays, settings, paths."""
+    multiarray: Any = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # type: ignore[attr-defined]
+    dtypes = {type(np.dtype(kind)) for kind in np.typecodes["All"]}
+    return [
+        *(
+            (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
+            for name in ("scalar", "_reconstruct")
+            for core in ("core", "_core")
+        ),
+        np.dtype,
+        np.ndarray,
+        *dtypes,
+        argparse.Namespace,
+        collections.defaultdict,
+        pathlib.PosixPath,
+        pathlib.PurePosixPath,
+    ]
+
+
+def _global_name(entry: Any) -> str:
+    return entry[1] if isinstance(entry, tuple) else f"{entry.__module__}.{entry.__qualname__}"
+
+
+def _state_dict(path: Path, content: Any, depth: int) -> dict[str, Tensor]:
+    """Find the one mapping of names to tensors within what a file holds.
+
+    Raises:
+        ModelError: There is none, or several and none is under a key of :data:`KEYS`.
+    """
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{path}: holds no state dict of tensors but {_words(content)}")
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    # Some scripts put the epoch beside the tensors.
+    if tensors and not any(isinstance(value, Mapping) for value in content.values()):
+        return tensors
+    within = {key: value for key, value in content.items() if isinstance(value, Mapping) and _has_tensors(value, depth)}
+    known = [key for key in KEYS if key in within]
+    if len(within) != 1 and not known:
+        held = ", ".join(f"'{key}': {_words(value)}" for key, value in list(content.items())[:10])
+        raise ModelError(
+            f"{path}: holds no state dict of tensors, or several, under none of the keys {', '.join(KEYS)}; "
+            f"it holds {held or 'nothing'}; save the one that is meant alone"
+        )
+    return _state_dict(path, within[known[0] if known else next(iter(within))], depth - 1)
+
+
+def _has_tensors(content: Mapping[Any, Any], depth: int) -> bool:
+    """Whether a mapping is a state dict or holds one; an optimiser's state has numbers for names."""
+    if any(isinstance(value, Tensor) and isinstance(key, str) and "." in key for key, value in content.items()):
+        return True
+    parts = [value for value in content.values() if isinstance(value, Mapping)]
+    if not parts:
+        return bool(content) and all(isinstance(v, Tensor) and isinstance(k, str) for k, v in content.items())
+    return depth > 0 and any(_has_tensors(part, depth - 1) for key, part in content.items() if key in KEYS)
+
+
+def _of_the_network(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Only what is below a wrapper, where nearly everything is: the rest are losses and metrics."""
+    for wrapper in WRAPPERS:
+        below = {key: value for key, value in state.items() if key.startswith(wrapper)}
+        if 0.8 * len(state) < len(below) < len(state):
+            return below
+    return state
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a mapping of {len(value)}"
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,72 @@
+"""Faults of a recipe that no single value shows."""
+
+import logging
+from collections import Counter
+from pathlib import PurePath
+
+from ladseg.errors import RecipeError
+from ladseg.recipe import Recipe
+
+LONGEST_NAME = 100
+logger = logging.getLogger(__name__)
+
+
+def refuse_inconsistent(recipe: Recipe, source: str) -> None:
+    """Raise RecipeError for values that do not go together.
+
+    Args:
+        recipe: A recipe whose values are each right.
+        source: Names the recipe in messages.
+    """
+    fault = _name_fault(recipe.name) or _data_fault(recipe) or _training_fault(recipe)
+    if fault:
+        raise RecipeError(f"{source}: {fault}")
+    _report_merged_classes(recipe, source)
+
+
+def _name_fault(name: str) -> str | None:
+    """Return what is wrong with the name of a run, which becomes a folder's."""
+    if not 0 < len(name) <= LONGEST_NAME:
+        return f"name has {len(name)} characters; it must have 1 to {LONGEST_NAME}"
+    if name != PurePath(name).name or "\\" in name or name.startswith("."):
+        return f"name is '{name}'; it names a folder below runs/, so it has no / or \\ and does not start with a dot"
+    return None if name.isprintable() else f"name is '{name}'; it has control characters"
+
+
+def _data_fault(recipe: Recipe) -> str | None:
+    data = recipe.data
+    if isinstance(data.classes, list):
+        twice = [name for name, count in Counter(data.classes).items() if count > 1]
+        if twice:
+            return f"data.classes has '{twice[0]}' twice; each class needs a name of its own"
+        if any(not name.strip() for name in data.classes):
+            return "data.classes has an empty name; each class needs a name of its own"
+        unprintable = [name for name in data.classes if not name.isprintable()]
+        if unprintable:
+            return f"data.classes has '{unprintable[0]}', a name with control characters; take them out"
+    if data.colors is not None and len({tuple(color) for color in data.colors}) < len(data.colors):
+        twice_color = next(color for color in data.colors if data.colors.count(color) > 1)
+        return f"data.colors has {twice_color} twice; a colour stands for one mask value"
+    return None
+
+
+def _training_fault(recipe: Recipe) -> str | None:
+    teacher = recipe.teacher
+    for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
+        if warm and not recipe.baseline:
+            return f"{section}.warm_start starts from the plain student; set baseline: true"
+    if teacher.warm_start and not recipe.teacher_is_students_model:
+        return f"teacher.warm_start needs the student's model '{recipe.student.model}', not '{teacher.model}'"
+    return None
+
+
+def _report_merged_classes(recipe: Recipe, source: str) -> None:
+    """Say which mask values a label_map makes one class, which may be meant."""
+    values: dict[int, list[int]] = {}
+    for value, class_id in (recipe.data.label_map or {}).items():
+        values.setdefault(class_id, []).append(value)
+    merged = [
+        f"{each} become class {class_id}" for class_id, each in values.items() if len(each) > 1 and class_id != 255
+    ]
+    if merged:
+        logger.warning("%s: data.label_map merges mask values: %s", source, ", ".join(merged))

@@ -1,0 +1,93 @@
+"""YAML of recipes: what is read, and what is refused before its values are looked at."""
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ladseg.errors import RecipeError, first_words
+
+# Far more than any recipe has.
+DEEPEST, LONGEST = 20, 1 << 20
+
+
+def read_recipe_file(path: Path) -> str:
+    """Return the text of a recipe file.
+
+    Raises:
+        RecipeError: There is no such file, or it is not UTF-8 text.
+    """
+    if not path.is_file():
+        raise RecipeError(
+            f"{path}: no such recipe file; a relative path starts at the working directory {Path.cwd()}, and "
+            "'ladseg recipes' lists the ready recipes"
+        )
+    content = path.read_bytes()
+    if len(content) > LONGEST:
+        raise RecipeError(f"{path}: {len(content)} bytes are too many for a recipe; give a recipe file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: byte {error.start + 1} is not UTF-8; save the recipe as UTF-8") from None
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """Return the values of a YAML text.
+
+    Args:
+        text: The YAML.
+        source: Names it in messages.
+
+    Raises:
+        RecipeError: It is not YAML, has a key twice, is nested too deeply or contains itself.
+    """
+    try:
+        values = yaml.load(text, _Loader)
+        _refuse_depth(values)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source}: not valid YAML: {first_words(error)}") from None
+    except RecursionError:
+        raise RecipeError(f"{source}: nested more than {DEEPEST} deep, or an anchor contains itself") from None
+    except (ValueError, TypeError, OverflowError) as error:  # such as a date whose month is 13
+        raise RecipeError(f"{source}: a value can't be read ({first_words(error)}); put it in quotes") from None
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads ``1e-4`` as a number, as every user of learning rates means it, and takes each key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                problem = f"key '{key.value}' stands twice, on lines {lines[key.value]} and {line}; keep one"
+                raise yaml.MarkedYAMLError(problem=problem)
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _refuse_depth(values: Any) -> None:
+    """Raise RecursionError if the values are nested too deeply.
+
+    Each container is visited once a level, so that aliases of aliases cost no time.
+    """
+    level = {id(values): values}
+    for _ in range(DEEPEST):
+        containers = [value for value in level.values() if isinstance(value, list | dict)]
+        if not containers:
+            return
+        inner = (value for each in containers for value in (each.values() if isinstance(each, dict) else each))
+        level = {id(value): value for value in inner}
+    raise RecursionError
