@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int], align_corners: bool = True) -> Tensor:
@@ -25,20 +25,21 @@ def resize_logits(logits: Tensor, size: tuple[int, int], align_corners: bool = T
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
 
 
-# Float32 values of a processor's widest register (AVX-512).
+# Number of float32 values in a processor's widest register (AVX-512).
 VECTOR = 16
-# Scores of a chunk of full-size rows: few enough to stay in a processor's cache, and to launch few kernels on a GPU.
+# Number of scores in a chunk of full-size rows: few enough to stay in a processor's cache; on a GPU, many enough to
+# launch few kernels.
 CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 @dataclass(frozen=True)
 class RowChunk:
-    """Some rows of a map of full size, between those of a small map.
+    """Consecutive rows of an upsampled map, as weighted means of rows of the small map.
 
     Attributes:
-        rows: Which rows they are.
-        source: The small map's rows that they are made of.
-        weights: How much each of ``source`` counts in each of ``rows``, of sum 1: ``(rows, source)``.
+        rows: Indices of the rows in the upsampled map.
+        source: Indices of the rows of the small map that they are made of.
+        weights: Weight of each source row in each row, ``(rows, source)``; each row's weights sum to 1.
     """
 
     rows: slice
@@ -47,13 +48,16 @@ class RowChunk:
 
 
 def row_chunks(logits: Tensor, rows: int, size: tuple[int, int], align_corners: bool = True) -> list[RowChunk]:
-    """Split the rows of :func:`resize_logits`, from top to bottom, into chunks that are worth one operation each.
+    """Divide the rows of :func:`resize_logits` into chunks, from top to bottom.
 
     Args:
         logits: ``(N, C, h, w)``, or a band of rows of such a map.
-        rows: Rows h of the whole map.
+        rows: Number of rows h of the whole map.
         size: Height and width of the result.
         align_corners: As for :func:`resize_logits`.
+
+    Returns:
+        Chunks of about ``CHUNK`` scores each.
     """
     several = max(1, CHUNK.get(logits.device.type, CHUNK["cuda"]) // (len(logits) * logits.shape[1] * size[1]))
     chunks = []
@@ -76,31 +80,35 @@ def _source_rows(begin: int, end: int, rows: int, height: int, align_corners: bo
 
 
 def resize_rows(band: Tensor, weights: Tensor, width: int, align_corners: bool = True) -> Tensor:
-    """Make a chunk ``(N, C, rows, width)`` of :func:`resize_logits`, of the small map's rows ``(N, C, source, w)``.
+    """Return one chunk of rows of :func:`resize_logits`, without gradient.
 
-    They are widened, and one matrix product makes the others of them. The result is channels_last whatever came:
-    processors then work on many classes at once. No gradient flows.
+    The small map's rows are widened, and one matrix product mixes them to the chunk's rows.
+
+    Args:
+        band: The chunk's ``source`` rows of the small map, ``(N, C, source, w)``.
+        weights: The chunk's ``weights``.
+        width: Width of the result.
+        align_corners: As for :func:`resize_logits`.
+
+    Returns:
+        ``(N, C, rows, width)`` in channels_last, in which processors work on many classes at once.
     """
     wide = resize_logits(band, (band.shape[-2], width), align_corners).permute(0, 2, 3, 1)
     rows = mix_rows(weights, wide.flatten(2))
     return rows.unflatten(2, wide.shape[2:]).permute(0, 3, 1, 2)
 
 
-def mix_rows(weights: Tensor, rows: Tensor) -> Tensor:
-    """``weights @ rows`` of every image: ``(k, source)`` and ``(N, source, values)`` to ``(N, k, values)``.
+class RowMixing(nn.Module):
+    """Multiply the rows of every image by one matrix, in the precision of the rows, whatever autocast does.
 
-    In the precision that comes, whatever autocast does. No gradient flows.
+    A module, so that profilers and :func:`ladseg.measure.mac_counter.count_macs` can tell this product from a
+    network's.
     """
-    with torch.autocast(rows.device.type, enabled=False):
-        mixed: Tensor = torch.ops.ladseg.mix_rows(weights, rows)
-    return mixed
+
+    def forward(self, weights: Tensor, rows: Tensor) -> Tensor:
+        """Return ``weights @ rows``: ``(k, source)`` and ``(N, source, values)`` to ``(N, k, values)``."""
+        with torch.autocast(rows.device.type, enabled=False):
+            return torch.bmm(weights.to(rows.dtype).expand(len(rows), -1, -1), rows)
 
 
-def _mix_rows(weights: Tensor, rows: Tensor) -> Tensor:
-    return torch.bmm(weights.to(rows.dtype).expand(len(rows), -1, -1), rows)
-
-
-# An operation of its own, as torch's interpolation is one: what counts products does not take it for a network's.
-_OPERATIONS = torch.library.Library("ladseg", "DEF")
-_OPERATIONS.define("mix_rows(Tensor weights, Tensor rows) -> Tensor")
-_OPERATIONS.impl("mix_rows", _mix_rows, "CompositeExplicitAutograd")
+mix_rows = RowMixing()

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of whatever runs."""
+"""Count multiply-accumulates."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -7,12 +7,19 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ladseg.resize import RowMixing
+
 
 def count_macs(run: Callable[[], object]) -> int:
-    """Those of the matrix products and convolutions, forward and backward, that ``run`` does."""
+    """Count the multiply-accumulates of the matrix products and convolutions in ``run``, forward and backward.
+
+    Bilinear upsampling of scores is left out, as torch's own interpolation is, also where :mod:`ladseg.resize` does it
+    by matrix products: how many there are depends on the size of its chunks.
+    """
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward}) as counter:
         run()
-    return int(counter.get_total_flops() // 2)
+    upsampling = sum(counter.get_flop_counts().get(RowMixing.__name__, {}).values())
+    return int((counter.get_total_flops() - upsampling) // 2)
 
 
 def _backward(
@@ -29,10 +36,10 @@ def _backward(
     wanted: Sequence[bool],
     **_: Any,
 ) -> int:
-    """Floating point operations of a convolution's backward pass.
+    """Return the floating-point operations of a convolution's backward pass.
 
-    Torch's own formula (2.15) takes the weight's gradient of a grouped convolution for a full one's:
-    a hundred times too much for a depthwise layer of a hundred channels.
+    Torch's own formula (2.15) treats the weight gradient of a grouped convolution as a full one's, which is a hundred
+    times too much for a depthwise layer of a hundred channels.
     """
     positions = image if transposed else grad_output
     forward = 2 * prod(positions) * prod(weight[1:])
