@@ -17,7 +17,7 @@ import torch
 from ladseg import LabelAssisted, load_recipe
 from ladseg.data import eval_loader
 from ladseg.evaluation import mean_pairwise_kl
-from ladseg.objectives.noise_draws import noise_generators
+from ladseg.objectives import noise_generators
 from ladseg.runs.run import Run
 from ladseg.runs.trainings import baseline_training, teacher_training
 

@@ -21,7 +21,7 @@ from ladseg.comparison.methods import RIVALS, classic_teacher, make_method
 from ladseg.evaluation import Inference, class_ids
 from ladseg.measure.step_costs import sample_batch
 from ladseg.models import build_model
-from ladseg.objectives import teacher, teaching
+from ladseg.objectives import student, teacher
 from ladseg.runs.trainings import Training
 from ladseg.training import to_device
 
@@ -44,7 +44,7 @@ def pretend() -> torch.device:
     getattr(torch, KIND).get_amp_supported_dtype = lambda: [torch.bfloat16]
     torch.set_autocast_dtype(KIND, torch.bfloat16)
     # It has no generators: noise comes from the global one.
-    for module in (teacher, teaching):
+    for module in (student, teacher):
         module.noise_generators = lambda batch, path: [None] * len(batch["label"])  # type: ignore[attr-defined]
     return torch.device(KIND, 0)
 

@@ -16,7 +16,7 @@ from ladseg.evaluation import Inference, by_argmax, class_ids, probabilities
 from ladseg.evaluation.evaluate import evaluate
 from ladseg.losses import boundary_loss
 from ladseg.losses.cross_entropy import cross_entropy
-from ladseg.objectives.supervision import supervised_terms
+from ladseg.objectives.plain import supervised_terms
 from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
 from tests.reference import equations

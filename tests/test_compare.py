@@ -243,7 +243,7 @@ def test_macs_of_a_large_batch_are_found_from_small_ones() -> None:
     student = trainings_of(method.recipe, CLASSES)[-1]
     batch = {
         "image": torch.zeros(8, 3, *BASE.schedule.crop),
-        "label": torch.zeros(8, *BASE.schedule.crop, dtype=torch.uint8),
+        "label": torch.zeros(8, *BASE.schedule.crop, dtype=torch.int64),
         "seed": torch.arange(8),
     }
     objective = student.objective.train()

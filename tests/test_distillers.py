@@ -541,7 +541,7 @@ def test_a_frozen_teacher_gives_what_its_distiller_reads(model: str, method: str
     distiller = build_distiller(Distill(method=method), student.trial_output(), teacher.trial_output())
     objective = StudentObjective(student, teacher, Combined([distiller])).train()
     image = torch.randn(2, 3, 64, 64)
-    output = objective.teach(image, torch.zeros(2, 64, 64, dtype=torch.int64), {})
+    output = objective.teacher_output({"image": image})
     assert len(output.aux) == (len(student.train()(image).aux) if reads else 0)
     assert output.boundary is None
 

@@ -20,7 +20,7 @@ def generator(seed: int = 1) -> torch.Generator:
 @pytest.mark.parametrize("alpha", [0.0, 0.01, 1.0])
 def test_equals_the_one_hot_formula(alpha: float) -> None:
     label = make_label()
-    noised = LabelNoise(5, alpha=alpha, scale=1.7)(label, generator())
+    noised = LabelNoise(5, alpha=alpha, scale=1.7, class_weights="random")(label, generator())
     source = generator()
     weights = torch.randn(3, 6, generator=source)
     noise = torch.randn(3, 17, 23, generator=source) if alpha else torch.zeros(3, 17, 23)
@@ -43,7 +43,7 @@ def test_alpha_zero_gives_one_value_a_class_and_image(class_weights: str) -> Non
 
 def test_images_and_calls_draw_their_own_weights() -> None:
     label = make_label()[:1].expand(2, -1, -1).contiguous()
-    noise, source = LabelNoise(5, alpha=0.0), generator()
+    noise, source = LabelNoise(5, alpha=0.0, class_weights="random"), generator()
     first, second = noise(label, source), noise(label, source)
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first, second)
@@ -53,8 +53,8 @@ def test_images_and_calls_draw_their_own_weights() -> None:
 def test_permuting_class_ids_only_permutes_the_weights() -> None:
     label = torch.arange(5).repeat(2, 4, 3)
     order = torch.tensor([3, 1, 4, 0, 2])
-    plain = LabelNoise(5, alpha=0.0)(label, generator())
-    permuted = LabelNoise(5, alpha=0.0)(order[label], generator())
+    plain = LabelNoise(5, alpha=0.0, class_weights="random")(label, generator())
+    permuted = LabelNoise(5, alpha=0.0, class_weights="random")(order[label], generator())
     for n in range(2):
         weights = torch.stack([plain[n, 0][label[n] == c][0] for c in range(5)])
         assert torch.equal(permuted[n, 0], weights[order[label[n]]])
@@ -62,7 +62,7 @@ def test_permuting_class_ids_only_permutes_the_weights() -> None:
 
 def test_weights_and_pixel_noise_are_standard_gaussian() -> None:
     label = torch.arange(1000).view(1, 1, 1000).expand(64, 1, 1000).contiguous()
-    draw = LabelNoise(1000, alpha=0.0, ignore_index=-1)(label, generator())
+    draw = LabelNoise(1000, alpha=0.0, ignore_index=-1, class_weights="random")(label, generator())
     assert abs(float(draw.mean())) < 0.02
     assert abs(float(draw.std()) - 1) < 0.02
     flat = torch.zeros(4, 200, 200, dtype=torch.int64)
@@ -96,7 +96,7 @@ def test_clean_label_is_standardised_over_the_ids(classes: int) -> None:
 
 
 def test_a_generator_an_image_makes_the_draw_independent_of_the_batch() -> None:
-    label, noise = make_label(), LabelNoise(5, alpha=0.1)
+    label, noise = make_label(), LabelNoise(5, alpha=0.1, class_weights="random")
     together = noise(label, [generator(seed) for seed in (7, 8, 9)])
     for n, seed in enumerate((7, 8, 9)):
         assert torch.equal(together[n : n + 1], noise(label[n : n + 1], [generator(seed)]))

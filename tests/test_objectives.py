@@ -1,13 +1,22 @@
 """Eq. 7 and Eq. 8 against their float64 forms, and what must hold around them."""
 
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from ladseg import LabelAssisted, Plain, SegmentationOutput, StudentObjective, TeacherObjective, widen_input
-from ladseg.distillers import CWD
+import ladseg
+from ladseg import LabelAssisted, LabelNoise, Plain, SegmentationOutput, StudentObjective, TeacherObjective, widen_input
+from ladseg.distillers import CWD, Distiller
 from ladseg.losses.cross_entropy import cross_entropy
-from ladseg.objectives.noise_draws import noise_generators
+from ladseg.models import build_model
+from ladseg.objectives import noise_generators
+from ladseg.recipe import Distill, Schedule, StudentSettings, TeacherSettings
+from ladseg.training import poly_lr, to_device
 from tests.reference import equations
 
 
@@ -76,7 +85,8 @@ def test_plain_is_cross_entropy_plus_weighted_aux() -> None:
 @pytest.mark.parametrize("form", ["one-way", "symmetric"])
 def test_teacher_loss_is_equation_7(form: str) -> None:
     data = batch()
-    teacher = LabelAssisted(tiny(), num_classes=3, generator=torch.Generator().manual_seed(3))
+    source = torch.Generator().manual_seed(3)
+    teacher = LabelAssisted(tiny(), num_classes=3, class_weights="random", generator=source)
     objective = TeacherObjective(teacher, consistency=2.0, consistency_form=form, aux_weight=0.4)  # type: ignore[arg-type]
     terms = objective(data)
     total, logits = 0.0, []
@@ -152,8 +162,8 @@ def test_the_teacher_stays_frozen_and_in_eval_mode() -> None:
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     objective = StudentObjective(tiny(), teacher, CWD()).train()
     objective(data)["loss"].backward()
-    assert not teacher.training
-    assert all(p.grad is None for p in teacher.parameters())
+    assert not any(part.training for part in objective.teacher.modules())
+    assert all(p.grad is None and not p.requires_grad for p in objective.teacher.parameters())
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert all(p.grad is not None for p in objective.student.parameters())
 
@@ -161,7 +171,7 @@ def test_the_teacher_stays_frozen_and_in_eval_mode() -> None:
 def test_a_classic_teacher_gets_the_image_in_its_own_normalisation() -> None:
     data, teacher = batch(), tiny(seed=1)
     seen: list[torch.Tensor] = []
-    teacher.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    teacher.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))  # the view has it too
     scale, offset = torch.tensor([2.0, 1.0, 0.5]), torch.tensor([0.0, 1.0, -1.0])
     StudentObjective(tiny(), teacher, CWD(), teacher_input=(scale, offset))(data)
     torch.testing.assert_close(seen[0], data["image"] * scale.view(3, 1, 1) + offset.view(3, 1, 1))
@@ -213,3 +223,98 @@ def test_without_label_is_the_network_with_a_zero_channel() -> None:
     data, teacher = batch(), LabelAssisted(tiny(), num_classes=3).eval()
     joined = torch.cat([data["image"], torch.zeros(2, 1, 9, 11)], 1)
     assert torch.equal(teacher.without_label(data["image"]).logits, teacher.network(joined).logits)
+
+
+def test_a_teacher_that_distils_stays_as_it_was_trained() -> None:
+    """Its modes, its noise and its need of gradients; the objective's view shares its weights and nothing else."""
+    teacher = LabelAssisted(build_model("pspnet@test_resnet", 3), 3, alpha=0.01).train()
+    distiller = CWD()
+    distiller.reads_aux = True
+    objective = StudentObjective(tiny(), teacher, distiller)
+    view = objective.teacher
+    assert isinstance(view, LabelAssisted)
+    view.noise.alpha, view.noise.class_weights = 0.5, "none"
+    assert (teacher.noise.alpha, teacher.noise.class_weights) == (0.01, "fixed")
+    assert view.network.aux_in_eval
+    assert not teacher.network.aux_in_eval
+    assert all(part.training for part in teacher.modules())
+    assert all(weight.requires_grad for weight in teacher.parameters())
+    assert not any(weight.requires_grad for weight in view.parameters())
+    for (name, ours), (other, theirs) in zip(view.state_dict().items(), teacher.state_dict().items(), strict=True):
+        assert (name, ours.data_ptr()) == (other, theirs.data_ptr())
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, None])
+def test_a_weight_is_that_of_the_first_term(weight: float | None) -> None:
+    """As ``distill.weight`` in a recipe has it: the library's argument and the recipe's key give one loss."""
+
+    class Two(Distiller):
+        def __init__(self) -> None:
+            super().__init__({"first": 2.0, "second": 7.0})
+
+        def forward(self, student: Any, teacher: Any, label: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"second": torch.tensor(10.0), "first": torch.tensor(100.0)}
+
+    distiller = Two()
+    terms = StudentObjective(tiny().eval(), tiny(), distiller, weight=weight)(batch())
+    expected = 100.0 * (2.0 if weight is None else weight) + 7.0 * 10.0
+    assert (terms["loss"] - terms["seg"]).item() == pytest.approx(expected)
+    assert distiller.terms == {"first": 2.0, "second": 7.0}, "the distiller is the caller's"
+
+
+def test_the_label_assisted_network_has_one_ignore_index() -> None:
+    """Objectives, losses and distillers leave out 255; a label map of another value is to be mapped before."""
+    assert "ignore_index" not in inspect.signature(LabelAssisted).parameters
+    data = batch()
+    terms = TeacherObjective(LabelAssisted(tiny(), 3))(data)
+    assert (data["label"] == 255).any()
+    assert terms["loss"].isfinite()
+
+
+@pytest.mark.parametrize("network", [tiny(), nn.Identity()])
+def test_a_network_that_sees_no_labels_is_no_label_assisted_teacher(network: nn.Module) -> None:
+    with pytest.raises(TypeError, match=r"trains a LabelAssisted network, and got a \w+; pass LabelAssisted\("):
+        TeacherObjective(network)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("model", "weight"), [("pspnet@test_resnet", 0.4), ("stdc1", 1.0)])
+def test_training_only_heads_have_the_networks_own_weight(model: str, weight: float) -> None:
+    network = build_model(model, 3)
+    teacher = LabelAssisted(build_model(model, 3), 3)
+    objectives = [Plain(network), TeacherObjective(teacher), StudentObjective(network, teacher, CWD())]
+    assert [objective.aux_weight for objective in objectives] == [weight] * 3
+    assert Plain(network, aux_weight=0.0).aux_weight == 0.0
+
+
+# What the library offers by itself, and the section of a recipe that sets the same.
+KNOBS: list[tuple[Callable[..., Any], type]] = [
+    (LabelNoise, TeacherSettings),
+    (LabelAssisted, TeacherSettings),
+    (widen_input, TeacherSettings),
+    (TeacherObjective, TeacherSettings),
+    (Plain, StudentSettings),
+    (StudentObjective, StudentSettings),
+    (StudentObjective, Distill),
+    (poly_lr, Schedule),
+    *((part, Distill) for part in vars(ladseg.distillers).values() if inspect.isclass(part)),
+]
+
+
+def test_a_knob_has_one_default() -> None:
+    """In the library and in recipes. None in a recipe takes what the library has, which differs between distillers."""
+    shared = set()
+    for function, section in KNOBS:
+        recipe = {field.name: field.default for field in dataclasses.fields(section)}
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name in recipe and parameter.default is not parameter.empty and recipe[name] is not None:
+                shared.add(name)
+                assert parameter.default == recipe[name], f"{function.__name__}({name}=) and {section.__name__}"
+    expected = {"alpha", "scale", "class_weights", "ignore", "slice_std", "consistency", "consistency_form", "layer"}
+    assert shared == expected | {"power", "warmup"}
+
+
+def test_labels_become_int64_where_they_reach_the_device() -> None:
+    moved = to_device(
+        {"image": torch.rand(1, 3, 4, 4), "label": torch.zeros(1, 4, 4, dtype=torch.uint8)}, torch.device("cpu")
+    )
+    assert moved["label"].dtype == torch.int64

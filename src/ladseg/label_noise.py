@@ -37,7 +37,7 @@ class LabelNoise(nn.Module):
         alpha: float = 0.01,
         ignore_index: int = 255,
         scale: float = 1.0,
-        class_weights: Literal["random", "fixed", "none"] = "random",
+        class_weights: Literal["random", "fixed", "none"] = "fixed",
         ignore: Literal["class", "zero"] = "class",
     ) -> None:
         super().__init__()

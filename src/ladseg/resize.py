@@ -63,20 +63,20 @@ def row_chunks(logits: Tensor, rows: int, size: tuple[int, int], align_corners: 
     chunks = []
     for begin in range(0, size[0], several):
         end = min(begin + several, size[0])
-        places = _source_rows(begin, end, rows, size[0], align_corners)
+        places = [_source_row(row, rows, size[0], align_corners) for row in range(begin, end)]
         source = slice(int(places[0]), min(int(places[-1]) + 2, rows))
-        weights = (1 - (places[:, None] - torch.arange(source.start, source.stop)).abs()).clamp(min=0)
+        distances = torch.tensor(places, dtype=torch.float64)[:, None] - torch.arange(source.start, source.stop)
+        weights = (1 - distances.abs()).clamp(min=0)
         weights = weights.to(logits.device, logits.dtype, non_blocking=True)
         chunks.append(RowChunk(slice(begin, end), source, weights))
     return chunks
 
 
-def _source_rows(begin: int, end: int, rows: int, height: int, align_corners: bool) -> Tensor:
-    """Return where rows ``begin`` to ``end`` of the result lie among the small map's, as torch's interpolation does."""
-    wanted = torch.arange(begin, end, dtype=torch.float64)
+def _source_row(row: int, rows: int, height: int, align_corners: bool) -> float:
+    """Return where a row of the result lies among those of the small map, as torch's interpolation has it."""
     if align_corners:
-        return wanted * ((rows - 1) / max(height - 1, 1))
-    return ((wanted + 0.5) * (rows / height) - 0.5).clamp(0, rows - 1)
+        return row * ((rows - 1) / max(height - 1, 1))
+    return min(max((row + 0.5) * (rows / height) - 0.5, 0.0), rows - 1.0)
 
 
 def resize_rows(band: Tensor, weights: Tensor, width: int, align_corners: bool = True) -> Tensor:

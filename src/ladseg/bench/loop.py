@@ -89,7 +89,7 @@ def _bare(objective: Plain, batch: Batch, steps: int, device: torch.device) -> f
     begin = time.perf_counter()
     for _ in range(steps):
         moved = to_device(batch, device)
-        label = moved["label"].long()
+        label = moved["label"]
         optimizer.zero_grad()
         with autocast("auto", device):
             output = SegmentationOutput.of(network(moved["image"]))

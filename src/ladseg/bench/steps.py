@@ -11,9 +11,8 @@ from ladseg.bench.setting import Setting
 from ladseg.distillers import cwd_loss
 from ladseg.measure.step_costs import Step, autocast, step_macs, step_memory
 from ladseg.measure.timing import in_turns, ratio
-from ladseg.objectives import LabelAssisted, Plain, StudentObjective, TeacherObjective
-from ladseg.objectives.noise_draws import noise_generators
-from ladseg.objectives.supervision import supervised_terms, weighted
+from ladseg.objectives import LabelAssisted, Plain, StudentObjective, TeacherObjective, noise_generators
+from ladseg.objectives.plain import supervised_terms, weighted
 from ladseg.outputs import SegmentationOutput
 
 Work = Callable[[], object]
@@ -61,7 +60,7 @@ def matrix_rate(setting: Setting) -> float:
 def _items(step: Step) -> dict[str, Work]:
     """Return the parts of a step, each to be run alone on the tensors of the step; losses with their gradients."""
     objective, batch = step.objective, step.batch
-    label = batch["label"].long()
+    label = batch["label"]
     update = {"update": step.optimizer.step}
     if isinstance(objective, TeacherObjective):
         return {**_teacher_items(step, objective, label), **update}
@@ -72,7 +71,7 @@ def _items(step: Step) -> dict[str, Work]:
         "cross-entropy": lambda: _loss(supervised_terms(own, label)),
     }
     if isinstance(objective, StudentObjective):
-        teacher = objective.teach(batch["image"], label, batch)
+        teacher = objective.teacher_output(batch)
         assert isinstance(objective.teacher, LabelAssisted)
         items["teacher's network"] = _forward(step, objective.teacher, label)
         items["noise"] = _noise(objective.teacher, batch, label, paths=1)

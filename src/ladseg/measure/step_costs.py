@@ -116,7 +116,7 @@ def sample_batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[st
     coarse = torch.randint(num_classes, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
     return {
         "image": torch.randn(count, 3, *crop, generator=generator),
-        "label": F.interpolate(coarse, size=crop, mode="nearest")[:, 0],
+        "label": F.interpolate(coarse, size=crop, mode="nearest")[:, 0].long(),
         "seed": torch.arange(count),
     }
 

@@ -1,13 +1,14 @@
-"""Objectives: a batch in, ``{"loss": ..., name: term, ...}`` out."""
+"""Objectives: each takes a batch and returns ``{"loss": ..., name: term, ...}``."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .first_stage import FirstStageObjective as FirstStageObjective
     from .label_assisted import LabelAssisted as LabelAssisted
     from .label_assisted import Network as Network
+    from .label_assisted import noise_generators as noise_generators
     from .label_assisted import segmenter as segmenter
     from .plain import Plain as Plain
+    from .student import FirstStageObjective as FirstStageObjective
     from .student import StudentObjective as StudentObjective
     from .teacher import TeacherObjective as TeacherObjective
 else:

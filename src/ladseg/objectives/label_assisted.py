@@ -1,4 +1,7 @@
-"""The label-assisted network: any segmentation network that sees the noised label as a fourth channel."""
+"""The label-assisted network: any segmentation network that sees the noised label as a fourth channel.
+
+Source: paper section 3.2.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,19 +12,19 @@ from torch import Generator, Tensor, nn
 from ladseg.label_noise import Generators, LabelNoise
 from ladseg.models import Segmenter, widen_input
 from ladseg.outputs import SegmentationOutput
+from ladseg.seeds import generator_for
 
 
 class LabelAssisted(nn.Module):
-    """A four-input teacher (paper section 3.2).
+    """A teacher of four input channels: image and noised label.
 
     Args:
         network: Any segmentation network of three channels; it is widened in place, its RGB weights kept.
-        num_classes: Number of classes C of the labels.
-        alpha: Strength of the pixel noise; this and the next four as in :class:`ladseg.LabelNoise`.
+        num_classes: Number of classes C; labels hold 0..C-1, and 255 for pixels that don't count.
+        alpha: Strength of the pixel noise; this and the next three as in :class:`ladseg.LabelNoise`.
         scale: Factor on the noised label.
         class_weights: ``"random"``, ``"fixed"`` or ``"none"``.
         ignore: ``"class"`` or ``"zero"``.
-        ignore_index: The label of pixels that don't count.
         slice_std: Standard deviation of the new input weights, or ``"match"``; see :func:`ladseg.widen_input`.
         input_layer: Path of the layer to widen, several, or ``"stem"``; see :func:`ladseg.widen_input`.
         generator: Source of the new input weights; None is torch's global one.
@@ -33,29 +36,34 @@ class LabelAssisted(nn.Module):
         num_classes: int,
         alpha: float = 0.01,
         scale: float = 1.0,
-        class_weights: Literal["random", "fixed", "none"] = "random",
+        class_weights: Literal["random", "fixed", "none"] = "fixed",
         ignore: Literal["class", "zero"] = "class",
-        ignore_index: int = 255,
         slice_std: float | Literal["match"] = 0.1,
         input_layer: str | Sequence[str] | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
         self.network = widen_input(network, 1, slice_std=slice_std, input_layer=input_layer, generator=generator)
-        self.noise = LabelNoise(num_classes, alpha, ignore_index, scale, class_weights, ignore)
+        self.noise = LabelNoise(num_classes, alpha, scale=scale, class_weights=class_weights, ignore=ignore)
 
     def forward(self, image: Tensor, label: Tensor, generator: Generators = None) -> SegmentationOutput:
-        """One path: image ``(N, 3, H, W)`` and label ``(N, H, W)`` int64 to logits; see LabelNoise for generators."""
+        """Run one path.
+
+        Args:
+            image: ``(N, 3, H, W)``.
+            label: ``(N, H, W)`` int64.
+            generator: Of the noise, as for :meth:`ladseg.LabelNoise.forward`.
+        """
         return SegmentationOutput.of(self.network(self.joined(image, label, generator)))
 
     def without_label(self, image: Tensor) -> SegmentationOutput:
-        """The same with zeros for the noised label: what the network makes of the image alone."""
+        """Run the network on images ``(N, 3, H, W)`` with zeros in place of the noised label."""
         return SegmentationOutput.of(self.network(torch.cat([image, torch.zeros_like(image[:, :1])], dim=1)))
 
     def two_paths(
         self, image: Tensor, label: Tensor, first: Generators = None, second: Generators = None
     ) -> tuple[SegmentationOutput, SegmentationOutput]:
-        """O1 and O2 of Eq. 6: the same images under two independent noise draws, as one batch of 2N.
+        """Return O1 and O2 of Eq. 6: the same images under two independent noise draws, as one batch of 2N.
 
         Batch norm in training mode sees both paths at once. Compared with two passes over one set of weights, the
         mean and variance are taken over twice as many samples, so they fluctuate a little less; both paths are
@@ -68,7 +76,7 @@ class LabelAssisted(nn.Module):
         return one, two
 
     def joined(self, image: Tensor, label: Tensor, generator: Generators = None) -> Tensor:
-        """The network's input ``(N, 4, H, W)`` of one path."""
+        """Return the network's input ``(N, 4, H, W)`` of one path."""
         return torch.cat([image, self.noise(label, generator).to(image.dtype)], dim=1)
 
 
@@ -84,7 +92,16 @@ def run_network(network: nn.Module, image: Tensor) -> SegmentationOutput:
 
 
 def segmenter(network: Network) -> Segmenter:
-    """The segmentation network inside a label-assisted one, or the network itself."""
+    """Return the segmentation network inside a label-assisted one, or the network itself."""
     inner = network.network if isinstance(network, LabelAssisted) else network
     assert isinstance(inner, Segmenter)
     return inner
+
+
+def noise_generators(batch: dict[str, Tensor], path: int) -> list[Generator]:
+    """Return one generator for each image, which its seed and the path determine, on the device of the labels.
+
+    An image's noise then depends neither on its batch nor on the number of processes.
+    """
+    device = batch["label"].device
+    return [generator_for(seed, "label noise", path, device=device) for seed in batch["seed"].tolist()]

@@ -1,24 +1,67 @@
-"""The control: a network trained on its labels, without help."""
+"""Supervision by the label alone: the control's objective, and the terms that every objective has."""
 
 from torch import Tensor, nn
 
+from ladseg.losses import boundary_loss
+from ladseg.losses.cross_entropy import cross_entropy
+from ladseg.models import Segmenter
 from ladseg.objectives.label_assisted import run_network
-from ladseg.objectives.supervision import supervised_terms, weighted
+from ladseg.outputs import SegmentationOutput
+
+# For a network that does not say what its reference recipe has.
+AUX_WEIGHT = 0.4
 
 
 class Plain(nn.Module):
-    """``L = L_seg(O, Y) + aux_weight * L_aux``.
+    """Train a network on its labels: ``L = L_seg(O, Y) + aux_weight * L_aux``.
 
     Args:
         network: Any segmentation network.
-        aux_weight: Weight of the training-only heads.
+        aux_weight: Weight of the training-only heads; None takes the network's own (0.4, STDC 1).
     """
 
-    def __init__(self, network: nn.Module, aux_weight: float = 0.4) -> None:
+    def __init__(self, network: nn.Module, aux_weight: float | None = None) -> None:
         super().__init__()
         self.network = network
-        self.aux_weight = aux_weight
+        self.aux_weight = aux_weight_of(network) if aux_weight is None else aux_weight
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         output = run_network(self.network, batch["image"])
-        return weighted(supervised_terms(output, batch["label"].long()), {"aux": self.aux_weight})
+        return weighted(supervised_terms(output, batch["label"]), {"aux": self.aux_weight})
+
+
+def aux_weight_of(network: nn.Module) -> float:
+    """Return the weight of the training-only heads' loss in the network's reference recipe."""
+    return network.aux_weight if isinstance(network, Segmenter) else AUX_WEIGHT
+
+
+def supervised_terms(output: SegmentationOutput, label: Tensor, suffix: str = "") -> dict[str, Tensor]:
+    """Compute the losses of one output against the label.
+
+    Args:
+        output: Of the network.
+        label: ``(N, H, W)`` int64.
+        suffix: Added to the name of each term.
+
+    Returns:
+        ``seg``: cross-entropy of the main head. ``aux``: the sum of that of the training-only heads, if there are any.
+        ``boundary``: loss of the boundary head, if there is one.
+    """
+    terms = {f"seg{suffix}": cross_entropy(output.logits, label, align_corners=output.align_corners)}
+    if output.aux:
+        losses = [cross_entropy(logits, label, align_corners=output.aux_align_corners) for logits in output.aux]
+        terms[f"aux{suffix}"] = sum(losses[1:], losses[0])
+    if output.boundary is not None:
+        terms[f"boundary{suffix}"] = boundary_loss(output.boundary, label, align_corners=output.align_corners)
+    return terms
+
+
+def weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> dict[str, Tensor]:
+    """Return the weighted sum of the terms as ``loss``, and the terms themselves, unweighted and detached.
+
+    Args:
+        terms: Scalars by name.
+        weights: Weight of each term; a term that is not in it has weight 1.
+    """
+    parts = [weights.get(name, 1.0) * value for name, value in terms.items()]
+    return {"loss": sum(parts[1:], parts[0]), **{name: value.detach() for name, value in terms.items()}}

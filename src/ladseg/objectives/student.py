@@ -1,24 +1,75 @@
-"""Training the student from a frozen teacher, Eq. 8."""
+"""Train a student from a frozen teacher: Eq. 8, and what some distillers learn of the teacher before."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from ladseg.distillers import Distiller
 from ladseg.models import Segmenter
-from ladseg.objectives.label_assisted import run_network
-from ladseg.objectives.supervision import supervised_terms, weighted
-from ladseg.objectives.teaching import FrozenTeacherObjective
+from ladseg.objectives.label_assisted import LabelAssisted, noise_generators, run_network
+from ladseg.objectives.plain import aux_weight_of, supervised_terms, weighted
+from ladseg.outputs import SegmentationOutput
+
+
+def frozen_view(network: nn.Module) -> nn.Module:
+    """Return modules of their own in eval mode that share the network's weights and need no gradient.
+
+    Whatever is set on the view, such as a mode or the strength of a noise, leaves the network as it is.
+    """
+    shared: dict[int, Tensor] = {id(buffer): buffer for buffer in network.buffers()}
+    shared |= {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in network.parameters()}
+    return copy.deepcopy(network, shared).eval()
+
+
+class FrozenTeacherObjective(nn.Module):
+    """An objective with a teacher that it does not train.
+
+    Args:
+        teacher: A label-assisted or a classic network. It is not changed: the objective holds a frozen view of it.
+        teacher_input: Scale and offset ``(3,)`` that turn an image normalised for the student into one normalised for
+            the teacher; None where both are the same.
+    """
+
+    # The loop keeps these children out of checkpoints.
+    frozen = ("teacher",)
+
+    def __init__(self, teacher: nn.Module, teacher_input: tuple[Tensor, Tensor] | None) -> None:
+        super().__init__()
+        self.teacher = frozen_view(teacher)
+        self.teacher_input = teacher_input
+
+    def train(self, mode: bool = True) -> "FrozenTeacherObjective":
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    @torch.no_grad()
+    def teacher_output(self, batch: dict[str, Tensor]) -> SegmentationOutput:
+        """Return the teacher's output for a batch of images, labels and seeds, in float32."""
+        image = batch["image"]
+        if self.teacher_input is not None:
+            scale, offset = (value.to(image).view(1, 3, 1, 1) for value in self.teacher_input)
+            image = image * scale + offset
+        if isinstance(self.teacher, LabelAssisted):
+            output = self.teacher(image, batch["label"], noise_generators(batch, 1))
+        else:
+            output = run_network(self.teacher, image)
+        return output.map(Tensor.float)
 
 
 class StudentObjective(FrozenTeacherObjective):
-    """``L_S = L_seg(O_S, Y) + beta * L_kd(O_S, O_T)``.
+    """``L_S = L_seg(O_S, Y) + beta * L_kd(O_S, O_T)`` (Eq. 8).
 
     Args:
-        student: The three-channel network to make better.
+        student: The three-channel network to make more accurate.
         teacher: A label-assisted or a classic network.
         distiller: From :mod:`ladseg.distillers`.
-        weight: Beta, the factor on every term of the distiller; None takes each one's own from ``distiller.terms``.
-        aux_weight: Weight of the student's training-only heads.
+        weight: Beta, the weight of the distiller's first term, as ``distill.weight`` of a recipe; None takes the
+            distiller's own. Its other terms have the weights of ``distiller.terms``.
+        aux_weight: Weight of the student's training-only heads; None takes the student's own (0.4, STDC 1).
         teacher_input: As for :class:`FrozenTeacherObjective`.
     """
 
@@ -28,27 +79,76 @@ class StudentObjective(FrozenTeacherObjective):
         teacher: nn.Module,
         distiller: Distiller,
         weight: float | None = None,
-        aux_weight: float = 0.4,
+        aux_weight: float | None = None,
         teacher_input: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__(teacher, teacher_input)
-        for part in teacher.modules():
+        for part in self.teacher.modules():
             if isinstance(part, Segmenter):
                 part.aux_in_eval = distiller.reads_aux
         self.student = student
         self.distiller = distiller
         self.weight = weight
-        self.aux_weight = aux_weight
+        self.aux_weight = aux_weight_of(student) if aux_weight is None else aux_weight
         # A distillation loss that is silently not applied is the worst kind of failure.
         self.expected_terms = {"seg"} | set(distiller.terms)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         student = run_network(self.student, batch["image"])
-        label = batch["label"].long()
-        terms = supervised_terms(student, label)
-        teacher = self.teach(batch["image"], label, batch)
-        # Distillation is computed in float32 whatever the networks run in: matrix products would be cast down again.
+        teacher, label = self.teacher_output(batch), batch["label"]
+        # Distillation runs in float32 whatever the networks run in: autocast would cast its matrix products down again.
         with torch.autocast(label.device.type, enabled=False):
             distilled = self.distiller(student.map(Tensor.float), teacher, label)
-        weights = self.distiller.terms if self.weight is None else dict.fromkeys(distilled, self.weight)
-        return weighted(terms | distilled, {"aux": self.aux_weight} | weights)
+        terms = supervised_terms(student, label) | distilled
+        return weighted(terms, {"aux": self.aux_weight} | self._distiller_weights())
+
+    def _distiller_weights(self) -> dict[str, float]:
+        weights = dict(self.distiller.terms)
+        if self.weight is not None and weights:
+            weights[next(iter(weights))] = self.weight
+        return weights
+
+
+class FirstStageObjective(FrozenTeacherObjective):
+    """Train what a distiller learns of the frozen teacher before the student's training.
+
+    The loss is the label's supervision of what the part makes of the teacher's output, plus the part's own terms.
+
+    Args:
+        teacher: The trained teacher.
+        part: A distiller's ``first_stage``: takes the teacher's output, and gives an output to be supervised by the
+            label and the terms that its ``terms`` names. Its ``train_mode`` says whether the teacher is in train mode
+            meanwhile.
+        teacher_input: As for :class:`FrozenTeacherObjective`.
+    """
+
+    def __init__(self, teacher: nn.Module, part: nn.Module, teacher_input: tuple[Tensor, Tensor] | None = None) -> None:
+        super().__init__(teacher, teacher_input)
+        self.part = part.requires_grad_(True)
+        self.expected_terms = {"seg"} | set(part.terms)  # type: ignore[arg-type]
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        label = batch["label"]
+        with train_mode(self.teacher) if self.part.train_mode else nullcontext():
+            teacher = self.teacher_output(batch)
+        with torch.autocast(label.device.type, enabled=False):
+            output, terms = self.part(teacher)
+        return weighted(supervised_terms(output, label) | terms, {})
+
+
+@contextmanager
+def train_mode(network: nn.Module) -> Iterator[None]:
+    """Put a frozen network in train mode: dropout is active, batch norm uses the batch's own statistics.
+
+    Its running statistics stay as they are, so that it predicts afterwards what it predicted before.
+    """
+    norms = [module for module in network.modules() if getattr(module, "track_running_stats", False)]
+    network.train()
+    for norm in norms:
+        norm.track_running_stats = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        network.eval()
+        for norm in norms:
+            norm.track_running_stats = True  # type: ignore[assignment]

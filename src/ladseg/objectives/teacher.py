@@ -1,25 +1,27 @@
-"""Training the label-assisted teacher, Eq. 7."""
+"""Train the label-assisted teacher, Eq. 7."""
 
 from typing import Literal
 
 from torch import Tensor, nn
 
 from ladseg.distillers import cwd_loss
-from ladseg.objectives.label_assisted import LabelAssisted
-from ladseg.objectives.noise_draws import noise_generators
-from ladseg.objectives.supervision import supervised_terms, weighted
+from ladseg.objectives.label_assisted import LabelAssisted, noise_generators
+from ladseg.objectives.plain import aux_weight_of, supervised_terms, weighted
 
 
 class TeacherObjective(nn.Module):
-    """``L_T = L_seg(O1, Y) + L_seg(O2, Y) + lambda * D(O1, O2)``, with D = CWD on the logits.
+    """``L_T = L_seg(O1, Y) + L_seg(O2, Y) + lambda * D(O1, O2)`` (Eq. 7), with D = CWD on the logits.
 
     Args:
         teacher: The label-assisted network.
         consistency: Lambda; 0 still trains both paths.
         consistency_form: ``"one-way"``: D(O1, O2), gradients into both, as Eq. 7 is written. ``"symmetric"``:
             D(O1, sg O2) + D(O2, sg O1), as the released code has it.
-        aux_weight: Weight of the training-only heads.
+        aux_weight: Weight of the training-only heads; None takes the network's own (0.4, STDC 1).
         tau: Temperature of D.
+
+    Raises:
+        TypeError: The teacher is not a :class:`LabelAssisted`.
     """
 
     expected_terms = frozenset({"seg_1", "seg_2", "consistency"})
@@ -29,19 +31,24 @@ class TeacherObjective(nn.Module):
         teacher: LabelAssisted,
         consistency: float = 1.0,
         consistency_form: Literal["one-way", "symmetric"] = "one-way",
-        aux_weight: float = 0.4,
+        aux_weight: float | None = None,
         tau: float = 4.0,
     ) -> None:
         super().__init__()
+        if not isinstance(teacher, LabelAssisted):
+            raise TypeError(
+                f"TeacherObjective trains a LabelAssisted network, and got a {type(teacher).__name__}; pass "
+                "LabelAssisted(network, num_classes), or train a network that does not see labels by Plain"
+            )
         self.teacher = teacher
         self.consistency = consistency
         self.consistency_form = consistency_form
-        self.aux_weight = aux_weight
+        self.aux_weight = aux_weight_of(teacher.network) if aux_weight is None else aux_weight
         self.tau = tau
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        label = batch["label"].long()
-        one, two = self.teacher.two_paths(batch["image"], label, noise_generators(batch, 1), noise_generators(batch, 2))
+        image, label = batch["image"], batch["label"]
+        one, two = self.teacher.two_paths(image, label, noise_generators(batch, 1), noise_generators(batch, 2))
         terms = supervised_terms(one, label, "_1") | supervised_terms(two, label, "_2")
         terms["consistency"] = self._distance(one.logits, two.logits)
         return weighted(terms, {"aux_1": self.aux_weight, "aux_2": self.aux_weight, "consistency": self.consistency})

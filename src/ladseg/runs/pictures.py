@@ -13,8 +13,7 @@ from torch import Tensor
 from ladseg.data import SegmentationDataset, eval_loader
 from ladseg.evaluation import Evaluation, iou_of
 from ladseg.files import write_atomically
-from ladseg.objectives import LabelAssisted, Network, segmenter
-from ladseg.objectives.noise_draws import noise_generators
+from ladseg.objectives import LabelAssisted, Network, noise_generators, segmenter
 from ladseg.report.picture import Panel, color_table, save_picture
 from ladseg.report.run_tables import role
 from ladseg.results import RunResults, Sample, write_json

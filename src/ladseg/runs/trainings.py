@@ -45,7 +45,7 @@ class Training:
 def baseline_training(recipe: Recipe, num_classes: int) -> Training:
     """Return the training of the student alone, without distillation."""
     network = build_student(recipe, num_classes)
-    objective = Plain(network, _aux_weight(recipe.student.aux_weight, network))
+    objective = Plain(network, recipe.student.aux_weight)
     return Training("baseline", objective, network, network, recipe.schedule, _sections(recipe, "student"))
 
 
@@ -60,12 +60,11 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
     settings = recipe.teacher
     start = baseline.state_dict() if recipe.teacher_starts_warm and baseline is not None else None
     teacher = build_teacher(recipe, num_classes, start)
-    aux_weight = _aux_weight(settings.aux_weight, segmenter(teacher))
     objective: nn.Module
     if isinstance(teacher, LabelAssisted):
-        objective = TeacherObjective(teacher, settings.consistency, settings.consistency_form, aux_weight)
+        objective = TeacherObjective(teacher, settings.consistency, settings.consistency_form, settings.aux_weight)
     else:
-        objective = Plain(teacher, aux_weight)
+        objective = Plain(teacher, settings.aux_weight)
     schedule = dataclasses.replace(
         recipe.schedule,
         iterations=settings.iterations or recipe.schedule.iterations,
@@ -88,18 +87,17 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
     student = build_student(recipe, num_classes)
     if distill.warm_start and baseline is not None:
         student.load_state_dict(baseline.state_dict())
-    if isinstance(teacher, LabelAssisted):
-        teacher.noise.alpha = teacher.noise.alpha if distill.alpha is None else distill.alpha
-        teacher.noise.class_weights = distill.class_weights or teacher.noise.class_weights
     objective = StudentObjective(
         student,
         teacher,
         make_distiller(recipe, student, teacher),
-        aux_weight=_aux_weight(
-            recipe.student.aux_weight if distill.aux_weight is None else distill.aux_weight, student
-        ),
+        aux_weight=recipe.student.aux_weight if distill.aux_weight is None else distill.aux_weight,
         teacher_input=_teacher_input(student, segmenter(teacher)),
     )
+    if isinstance(objective.teacher, LabelAssisted):  # a view: the trained teacher keeps its own noise
+        noise = objective.teacher.noise
+        noise.alpha = noise.alpha if distill.alpha is None else distill.alpha
+        noise.class_weights = distill.class_weights or noise.class_weights
     schedule = dataclasses.replace(recipe.schedule, lr=distill.lr or recipe.schedule.lr)
     return Training(
         "student", objective, student, student, schedule, _sections(recipe, "student", "teacher", "distill")
@@ -138,11 +136,6 @@ def first_stage_steps(recipe: Recipe) -> int:
 
 def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
     return {name: dataclasses.asdict(getattr(recipe, name)) for name in names}
-
-
-def _aux_weight(asked: float | None, network: Segmenter) -> float:
-    """Return the weight of the training-only heads: the recipe's, else the network's own."""
-    return network.aux_weight if asked is None else asked
 
 
 def _teacher_input(student: Segmenter, teacher: Segmenter) -> tuple[Tensor, Tensor] | None:

@@ -13,8 +13,7 @@ from ladseg.evaluation import Evaluation, Predictor, by_argmax, mean_pairwise_kl
 from ladseg.evaluation.evaluate import evaluate
 from ladseg.files import write_atomically
 from ladseg.measure.step_costs import prediction_macs
-from ladseg.objectives import LabelAssisted, Network, segmenter
-from ladseg.objectives.noise_draws import noise_generators
+from ladseg.objectives import LabelAssisted, Network, noise_generators, segmenter
 from ladseg.outputs import SegmentationOutput
 from ladseg.results import MeasuredRow, NetworkRow, read_if_complete, write_json
 from ladseg.training import FitResult

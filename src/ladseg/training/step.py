@@ -40,7 +40,7 @@ def seed_dropout(seed: int, device: torch.device) -> None:
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Images and label maps on the device, images in channels_last.
+    """Move images and labels to the device, images in channels_last; labels, bytes so far, become int64 there.
 
     Tensors of one dimension (seeds) stay: objectives read them on the host, without waiting for the device.
     """
@@ -48,4 +48,6 @@ def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tenso
     for name, value in batch.items():
         layout = torch.channels_last if value.ndim == 4 else torch.preserve_format
         moved[name] = value.to(device, non_blocking=True, memory_format=layout) if value.ndim > 1 else value
+    if "label" in moved:
+        moved["label"] = moved["label"].long()
     return moved
