@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from ladseg.training.step import to_device
+
 
 def parameters_without_gradient(objective: nn.Module, batch: dict[str, Tensor], device: torch.device) -> list[str]:
     """Find the trainable parameters that get no gradient, by one backward pass of a copy of the objective.
@@ -21,5 +23,5 @@ def parameters_without_gradient(objective: nn.Module, batch: dict[str, Tensor], 
         Their names.
     """
     trial = copy.deepcopy(objective).to(device).train()
-    trial({key: value.to(device) for key, value in batch.items()})["loss"].backward()
+    trial(to_device(batch, device))["loss"].backward()
     return [name for name, value in trial.named_parameters() if value.requires_grad and value.grad is None]
