@@ -380,7 +380,7 @@ def test_a_name_that_leads_nowhere_is_one_line(name: str, args: Any, classes: in
 
 
 def test_args_of_a_network_of_ours_are_refused() -> None:
-    with pytest.raises(ModelError, match="'pspnet_r18' takes no args"):
+    with pytest.raises(ModelError, match="'pspnet_r18' has no argument 'width'"):
         build_model("pspnet_r18", 3, args={"width": 2})
     with pytest.raises(ModelError, match="weights: timm has no meaning"):
         build_model("torch.nn:Conv2d", 3, weights="timm")

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ladseg.models.heads import AuxHead, DeepLabV3Head, FCNHead, PSPNetHead
+from ladseg.models.heads import ASPPHead, AuxHead, DeepLabV3Head, FCNHead, PSPNetHead
 from ladseg.models.heads.base import pooled_context
 
 
@@ -77,19 +77,19 @@ def test_the_auxiliary_head_has_a_quarter_of_the_channels() -> None:
     torch.testing.assert_close(head(x)[0], conv_bn_relu(head.features, x))
 
 
-@pytest.mark.parametrize("build", [PSPNetHead, DeepLabV3Head, FCNHead])
+@pytest.mark.parametrize("build", [PSPNetHead, DeepLabV3Head, FCNHead, ASPPHead])
 def test_the_features_are_those_before_dropout(build: type) -> None:
     head = build(8, 4, 3).train()
-    assert [module.p for module in head.modules() if isinstance(module, nn.Dropout)][-1] == 0.1
+    assert [module.p for module in head.modules() if isinstance(module, nn.Dropout | nn.Dropout2d)][-1] == 0.1
     for module in head.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 1.0 if module is head.dropout else 0.0
     features, logits = head(torch.randn(2, 8, 6, 6))
     assert features.abs().sum() > 0
     assert torch.equal(logits, head.classifier.bias.view(1, -1, 1, 1).expand_as(logits)), "all was dropped"
 
 
-@pytest.mark.parametrize("build", [PSPNetHead, DeepLabV3Head, FCNHead])
+@pytest.mark.parametrize("build", [PSPNetHead, DeepLabV3Head, FCNHead, ASPPHead])
 def test_convolutions_before_batch_norm_have_no_bias(build: type) -> None:
     head = build(8, 4, 3)
     biased = [name for name, m in head.named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None]

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ladseg import SegmentationOutput, build_model, list_models
 from ladseg.errors import ModelError
 from ladseg.models.describe import describe_model
+from ladseg.models.heads.pspnet import PyramidPooling
 from ladseg.models.zoo import HEADS
 
 # With and without what only trains, 19 classes. CIRKD's, STDC's and OCRNet's counts are published or were taken from
@@ -22,6 +23,12 @@ COUNTS = {
     "deeplabv3_r101": (61_118_950, 58_754_259),
     "stdc1": (8_572_896, 8_275_104),
     "stdc2": (12_603_360, 12_305_568),
+    "stdc1_mmseg": (8_573_019, 8_275_123),
+    "stdc2_mmseg": (12_603_483, 12_305_587),
+    "pspnet_r101_mmseg": (67_967_622, 65_602_931),
+    # Published at 150 classes; each class takes 513 and 257 parameters.
+    "pspnet_r50_mmseg": (49_076_364 - 131 * 770, 49_076_364 - 131 * 770 - 2_364_691),
+    "deeplabv3_r50_mmseg": (68_213_900 - 131 * 770, 68_213_900 - 131 * 770 - 2_364_691),
     "ocrnet_w18s": (6_378_496, 6_378_496),
     "ocrnet_w18": (12_080_036, 12_080_036),
     "ocrnet_w48": (70_371_446, 70_371_446),
@@ -33,9 +40,9 @@ for name, backbone, channels, width in (("fcn_r18", 11_176_512, 512, 128), ("fcn
     aux_width = channels // 8
     aux = 9 * (channels // 2) * aux_width + 2 * aux_width + 19 * (aux_width + 1)
     COUNTS[name] = (backbone + head + aux, backbone + head)
-# timm's vision transformer less its last norm, in which features_only has no part; batch norm and a classifier on four
-# blocks' maps; LoRA of rank 16 on the fused qkv (d to 3d) and the projection (d to d) of twelve blocks.
-for name, backbone, width in (("dinov2_s14", 22_055_424, 384), ("dinov2_b14", 86_578_176, 768)):
+# timm's vision transformer; batch norm and a classifier on the maps of four blocks; LoRA of rank 16 on the fused qkv (d
+# to 3d) and the projection (d to d) of twelve blocks.
+for name, backbone, width in (("dinov2_s14", 22_056_192, 384), ("dinov2_b14", 86_579_712, 768)):
     head = 2 * 4 * width + 19 * (4 * width + 1)
     COUNTS[name] = (backbone + head + 12 * 16 * (width + 3 * width + width + width), backbone + head)
 # SegFormer's table 6: kernel, width, depth and reduction of each stage, and a linear layer from each to the decoder.
@@ -61,6 +68,11 @@ A_CLASS = {
     "deeplabv3_r101": (257 + 257, 257),
     "stdc1": (256 + 64 + 64, 256),
     "stdc2": (256 + 64 + 64, 256),
+    "stdc1_mmseg": (257 + 65 + 65, 257),
+    "stdc2_mmseg": (257 + 65 + 65, 257),
+    "pspnet_r50_mmseg": (513 + 257, 513),
+    "pspnet_r101_mmseg": (513 + 257, 513),
+    "deeplabv3_r50_mmseg": (513 + 257, 513),
     "ocrnet_w18s": (513 + 271,) * 2,
     "ocrnet_w18": (513 + 271,) * 2,
     "ocrnet_w48": (513 + 721,) * 2,
@@ -72,7 +84,8 @@ A_CLASS = {
     "segformer_b2": (769,) * 2,
 }
 # Weights of the fourth channel in the first layer: its outputs times its kernel.
-FOURTH = {"pspnet": 64 * 9, "deeplabv3": 64 * 9, "fcn": 64 * 49, "stdc": 32 * 9, "ocrnet": 64 * 9}
+FOURTH = {"pspnet_r50_mmseg": 32 * 9, "pspnet_r101_mmseg": 32 * 9, "deeplabv3_r50_mmseg": 32 * 9}
+FOURTH |= {"pspnet": 64 * 9, "deeplabv3": 64 * 9, "fcn": 64 * 49, "stdc": 32 * 9, "ocrnet": 64 * 9}
 FOURTH |= {"dinov2_s14": 384 * 196, "dinov2_b14": 768 * 196, "segformer_b0": 32 * 49, "segformer_b2": 64 * 49}
 # At 1024x2048 in training, with and without the auxiliary head.
 GIGA_MACS = {
@@ -95,7 +108,7 @@ SMALL = [
 ]
 
 
-HEAVY = {"pspnet_r101", "deeplabv3_r101", "ocrnet_w48", "dinov2_b14"}
+HEAVY = {"pspnet_r101", "pspnet_r101_mmseg", "deeplabv3_r101", "ocrnet_w48", "dinov2_b14"}
 
 
 def parameters(network: nn.Module) -> int:
@@ -124,7 +137,94 @@ def test_what_only_trains_is_told_apart(name: str) -> None:
         assert build_model(name, 19).deployed_parameters() == COUNTS[name][1]
 
 
-@pytest.mark.parametrize(("name", "giga_macs"), [("stdc1", 16.86), ("stdc2", 23.46)])
+@pytest.mark.parametrize(
+    ("name", "classes", "training", "predicting"),
+    [
+        ("fcn_r18", 19, 12_803_110, 12_654_291),
+        ("fcn_r50", 19, 49_478_502, 47_113_811),
+        ("pspnet_r50_mmseg", 150, 49_076_364, None),
+        ("pspnet_r50_mmseg", 21, 48_977_034, None),
+        ("pspnet_r50_mmseg", 171, 49_092_534, None),
+        ("deeplabv3_r50_mmseg", 150, 68_213_900, None),
+        ("deeplabv3_r50_mmseg", 21, 68_114_570, None),
+        ("deeplabv3_r50_mmseg", 171, 68_230_070, None),
+        ("deeplabv3_r18", 11, 13_606_422, None),
+        ("pspnet_r18", 11, 12_917_782, None),
+        ("deeplabv3_r101", 11, 61_114_838, None),
+    ],
+)
+def test_counts_as_published(name: str, classes: int, training: int, predicting: int | None) -> None:
+    with torch.device("meta"):
+        network = build_model(name, classes)
+    assert parameters(network) == training
+    assert predicting is None or network.deployed_parameters() == predicting
+
+
+# As published: None of a network's heads is told by its number of parameters.
+ALIGNED = {"fcn_r18", "fcn_r50", "stdc1", "stdc2", "stdc1_mmseg", "stdc2_mmseg"}
+ALIGNED |= {f"{head}_{backbone}" for head in ("pspnet", "deeplabv3") for backbone in ("r18", "r50", "r101")}
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_how_logits_are_upsampled(name: str) -> None:
+    with torch.device("meta"):
+        network = build_model(name, 19)
+        output = network.trial_output()
+    assert network.align_corners is output.align_corners is (name in ALIGNED)
+    mmsegs_stdc = name in ("stdc1_mmseg", "stdc2_mmseg")
+    assert output.aux_align_corners is (name in ALIGNED and not mmsegs_stdc)
+    pyramids = [module.align_corners for module in network.modules() if isinstance(module, PyramidPooling)]
+    assert pyramids == [network.align_corners] * name.startswith("pspnet")
+
+
+def dropouts(network: nn.Module) -> list[tuple[type, float]]:
+    return [(type(m), m.p) for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d) and m.p]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("deeplabv3_r18", [(nn.Dropout, 0.5), (nn.Dropout, 0.1), (nn.Dropout, 0.1)]),
+        ("pspnet_r18", [(nn.Dropout, 0.1)] * 2),
+        ("fcn_r18", [(nn.Dropout2d, 0.1)] * 2),
+        ("pspnet_r50_mmseg", [(nn.Dropout2d, 0.1)] * 2),
+        ("deeplabv3_r50_mmseg", [(nn.Dropout2d, 0.1)] * 2),
+        ("stdc1", []),
+        ("stdc1_mmseg", [(nn.Dropout2d, 0.1)] * 4),
+        ("ocrnet_w18s", []),
+    ],
+)
+def test_dropout_is_where_it_is_published(name: str, expected: list[tuple[type, float]]) -> None:
+    with torch.device("meta"):
+        assert dropouts(build_model(name, 19)) == expected
+
+
+def test_dropout_and_align_corners_are_arguments() -> None:
+    with torch.device("meta"):
+        network = build_model("deeplabv3_r18", 19, args={"dropout": 0.01})
+        assert dropouts(network) == [(nn.Dropout, 0.01)] * 3
+        assert network.origin["args"] == {"dropout": 0.01}
+        other = build_model("pspnet_r18", 19, args={"align_corners": False})
+        assert not other.align_corners
+        assert not other.trial_output().align_corners
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("pspnet_r18", {"width": 2}, "'pspnet_r18' has no argument 'width'; named networks have dropout and align_"),
+        ("pspnet_r18", {"dropout": 1.0}, "dropout is 1.0; expected a number from 0 to below 1"),
+        ("pspnet_r18", {"dropout": True}, "dropout is True"),
+        ("ocrnet_w18s", {"dropout": 0.1}, "'ocrnet_w18s' has no dropout"),
+        ("pspnet_r18", {"align_corners": "no"}, "align_corners is 'no'; expected true or false"),
+    ],
+)
+def test_other_arguments_are_refused(name: str, args: dict, message: str) -> None:
+    with torch.device("meta"), pytest.raises(ModelError, match=message):
+        build_model(name, 3, args=args)
+
+
+@pytest.mark.parametrize(("name", "giga_macs"), [("stdc1", 16.86), ("stdc2", 23.46), ("stdc1_mmseg", 16.86)])
 def test_macs_of_stdc_as_published(name: str, giga_macs: float) -> None:
     assert describe_model(name, 19, (512, 1024)).macs / 1e9 == pytest.approx(giga_macs, rel=1e-3)
 

@@ -87,21 +87,6 @@ def test_segformer_is_transformers_own(name: str) -> None:
     close(output.logits, classified)
 
 
-@pytest.mark.parametrize("name", ["ocrnet_w18s", "ocrnet_w18"])
-def test_hrnets_maps_are_timms(name: str) -> None:
-    torch.manual_seed(0)
-    ours = build_model(name, 3).eval()
-    theirs = timm.create_model(
-        {"ocrnet_w18s": "hrnet_w18_small_v2", "ocrnet_w18": "hrnet_w18"}[name], features_only=True, feature_location=""
-    ).eval()
-    theirs.load_state_dict(ours.backbone.state_dict())
-    image = torch.randn(1, 3, 64, 96)
-    with torch.no_grad():
-        maps = theirs(image)[1:]
-        joined = [maps[0], *(F.interpolate(m, size=(16, 24), mode="bilinear") for m in maps[1:])]
-        close(ours(image).features["backbone"], torch.cat(joined, 1))
-
-
 def block(module: nn.Sequential, x: Tensor) -> Tensor:
     """Convolution, batch norm by its definition, ReLU."""
     conv, norm = module[0], module[1]
@@ -191,15 +176,17 @@ def test_stdcs_context_flows_from_coarse_to_fine() -> None:
     close(context8, fine)
 
 
-def test_dinov2_is_timms_last_blocks_and_adapters_start_as_nothing() -> None:
+def test_dinov2_is_timms_last_blocks_through_the_final_norm_and_adapters_start_as_nothing() -> None:
     torch.manual_seed(0)
     network = build_model("dinov2_s14", 3).eval()
+    for part in (network.backbone.model.norm.weight, network.backbone.model.norm.bias):
+        nn.init.normal_(part)
     plain = timm.create_model("vit_small_patch14_dinov2", num_classes=0, dynamic_img_size=True).eval()
     state = {k.replace(".base_layer", ""): v for k, v in network.backbone.state_dict().items() if "lora_" not in k}
     plain.load_state_dict({k.removeprefix("model."): v for k, v in state.items()}, strict=False)
     image = torch.randn(1, 3, 56, 70)
     with torch.no_grad():
-        maps = plain.get_intermediate_layers(image, n=4, reshape=True)
+        maps = plain.get_intermediate_layers(image, n=4, reshape=True, norm=True)
         close(network(image).features["backbone"], torch.cat(list(maps), 1))
 
 

@@ -1,5 +1,6 @@
 """Pretrained backbones: loaded bit for bit, or refused in one line."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +9,17 @@ import pytest
 import timm
 import torch
 import torchvision
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from ladseg import build_model
-from ladseg.deploy.student_file import save_student
+from ladseg.deploy.student_file import load_student, save_student
 from ladseg.errors import ModelError
 from ladseg.models.renames import renamed
 from ladseg.models.stdc import STDCBackbone
 
+NAMES = {"class_names": list("abc")}
 PRETRAINED = Path(__file__).parents[3] / "shared/pretrained/tf_efficientnet_lite0.safetensors"
 
 
@@ -297,3 +301,99 @@ def test_every_kind_of_feature_extractor_gets_its_file(tmp_path: Path, name: str
     loaded = {plain(key): value for key, value in network.backbone.state_dict().items() if "lora_" not in key}
     assert len(loaded) > 50
     assert all(torch.equal(value, by_name[key]) for key, value in loaded.items())
+
+
+def to_cirkd(key: str) -> str:
+    """CIRKD's names by its code (models/segbase.py, deeplabv3.py, pspnet.py), from ours."""
+    stem = {
+        "conv1.0": "conv1",
+        "conv1.1": "bn1",
+        "conv1.3": "conv2",
+        "conv1.4": "bn2",
+        "conv1.6": "conv3",
+        "bn1": "bn3",
+    }
+    for ours, theirs in stem.items():
+        if key.startswith(f"backbone.{ours}."):
+            return key.replace(f"backbone.{ours}.", f"pretrained.{theirs}.")
+    names = {
+        r"^backbone\.": "pretrained.",
+        r"^head\.features\.0\.point\.": "head.aspp.b0.",
+        r"^head\.features\.0\.image\.0\.": "head.aspp.b4.gap.1.",
+        r"^head\.features\.0\.image\.1\.": "head.aspp.b4.gap.2.",
+        r"^head\.features\.0\.project\.0\.": "head.aspp.project.",
+        r"^head\.features\.1\.": "head.block.",
+        r"^aux_head\.features\.": "auxlayer.block.",
+        r"^aux_head\.classifier\.": "auxlayer.block.4.",
+    }
+    for i in range(3):
+        names[rf"^head\.features\.0\.dilated\.{i}\."] = f"head.aspp.b{i + 1}.block."
+    for i in range(4):
+        names[rf"^head\.features\.0\.branches\.{i}\."] = f"head.psp.conv{i + 1}."
+    for ours, theirs in names.items():
+        key = re.sub(ours, theirs, key)
+    return key
+
+
+def cirkd_state(network: nn.Module, head: str) -> dict[str, Tensor]:
+    classifier = "head.block.4." if head == "deeplabv3" else "head.classifier."
+    return {to_cirkd(key).replace("head.classifier.", classifier): v for key, v in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_r18", "pspnet_r18", "deeplabv3_r101"])
+def test_cirkds_networks_load_and_see_bgr_less_its_mean(name: str, tmp_path: Path) -> None:
+    """Fed BGR of 0..255 less the mean, the network of the file gives what ours gives for RGB of 0..1."""
+    torch.manual_seed(0)
+    theirs = build_model(name, 5).eval()
+    file = cirkd_state(theirs, name.partition("_")[0])
+    assert {"pretrained.conv1.weight", "pretrained.bn3.running_mean", "pretrained.layer4.1.conv2.weight",
+            "head.block.0.weight", "auxlayer.block.4.bias"} <= set(file)  # fmt: skip
+    torch.save(file, tmp_path / "cirkd.pth")
+    ours = build_model(name, 5, weights=str(tmp_path / "cirkd.pth")).eval()
+    assert ours.align_corners
+    image = torch.rand(1, 3, 33, 41)
+    mean = torch.tensor([104.00698793, 116.66876762, 122.67891434]).view(3, 1, 1)
+    normal = (image - torch.tensor(ours.input_mean).view(3, 1, 1)) / torch.tensor(ours.input_std).view(3, 1, 1)
+    with torch.no_grad():
+        expected = theirs(255 * image.flip(1) - mean).logits
+        torch.testing.assert_close(ours(normal).logits, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    loaded = ours.state_dict()
+    assert all(torch.equal(v, loaded[k]) for k, v in theirs.state_dict().items() if k != "backbone.conv1.0.weight")
+
+
+def test_what_cirkds_checkpoint_starts_is_delivered_with_its_input(tmp_path: Path) -> None:
+    torch.save(cirkd_state(build_model("pspnet_r18", 3), "pspnet"), tmp_path / "cirkd.pth")
+    started = build_model("pspnet_r18", 3, weights=str(tmp_path / "cirkd.pth"))
+    save_student(tmp_path / "s.safetensors", started, NAMES)
+    delivered, header = load_student(tmp_path / "s.safetensors")
+    assert delivered.input_std == pytest.approx((1 / 255,) * 3)
+    assert list(header.mean) == pytest.approx(list(delivered.input_mean))
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_a_delivered_network_brings_its_way_of_upsampling(align_corners: bool, tmp_path: Path) -> None:
+    source = build_model("pspnet@test_resnet", 3).upsample_with(align_corners)
+    save_student(tmp_path / "s.safetensors", source, NAMES)
+    assert build_model("pspnet@test_resnet", 3, weights=str(tmp_path / "s.safetensors")).align_corners is align_corners
+    delivered, _ = load_student(tmp_path / "s.safetensors")
+    assert delivered.head.features[0].align_corners is align_corners
+
+
+def test_files_of_networks_that_have_changed_since_are_refused(tmp_path: Path) -> None:
+    save_student(tmp_path / "s.safetensors", build_model("fcn_r18", 3), NAMES)
+    with safe_open(tmp_path / "s.safetensors", "pt") as file:
+        header = json.loads(file.metadata()["ladseg"])
+    del header["align_corners"]
+    metadata = {"format": "ladseg-student-1", "ladseg": json.dumps(header)}
+    save_file(load_file(tmp_path / "s.safetensors"), tmp_path / "old.safetensors", metadata)
+    with pytest.raises(ModelError, match="delivered by an older ladseg, whose 'fcn_r18' was not quite the published"):
+        load_student(tmp_path / "old.safetensors")
+
+
+def test_a_network_of_other_code_keeps_its_names(tmp_path: Path) -> None:
+    """torchvision's own DeepLabV3 has the names that ours is given in exchange."""
+    name, args = "torchvision.models.segmentation:deeplabv3_mobilenet_v3_large", {"weights_backbone": None}
+    source = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(num_classes=3, **args)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    loaded = build_model(name, 3, args=args, weights=str(tmp_path / "w.pth")).core.state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in source.state_dict().items())

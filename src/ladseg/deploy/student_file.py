@@ -82,7 +82,8 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
         network = _delivered(header)
     except ModelError as error:
         raise ModelError(f"{path}: its network can't be built: {error}") from None
-    network.align_corners = header.align_corners
+    network.upsample_with(header.align_corners)
+    network.input_mean, network.input_std = header.mean, header.std
     wanted = network.core.state_dict()
     for name, value in state.items():
         # load_state_dict would round or cast without a word.

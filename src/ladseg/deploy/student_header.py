@@ -18,6 +18,11 @@ Color = tuple[int, int, int]
 T = TypeVar("T")
 
 
+# Files of these that don't say how logits are upsampled are from before they became the published networks, with equal
+# parameters.
+REBUILT = ("fcn_r18", "ocrnet_w18s", "ocrnet_w18", "ocrnet_w48")
+
+
 @dataclass(frozen=True)
 class TrainedOn:
     """The data set that a network was trained on.
@@ -52,7 +57,7 @@ class StudentHeader:
         align_corners: How its logits are brought to the image's size; files that say nothing are of networks that were
             trained with aligned corners.
         output_stride: As asked of :func:`ladseg.build_model`; None is the network's own.
-        args: Arguments of a network of the user's own.
+        args: As given to :func:`ladseg.build_model`.
     """
 
     model: str
@@ -89,7 +94,13 @@ def parse_header(path: Path, metadata: Mapping[str, str]) -> StudentHeader:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else "no JSON"
         raise ModelError(f"{path}: its metadata can't be read ({reason}); {REMEDY}") from None
-    return make_header(path, values)
+    header = make_header(path, values)
+    if header.model in REBUILT and "align_corners" not in values:
+        raise ModelError(
+            f"{path}: delivered by an older ladseg, whose '{header.model}' was not quite the published network; "
+            "predict with that version, or train it again"
+        )
+    return header
 
 
 def make_header(path: Path, values: Any) -> StudentHeader:

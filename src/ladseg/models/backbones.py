@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError, first_words
@@ -82,6 +83,13 @@ def build_backbone(
     # timm keeps the overlay, and with it a second copy of every weight that would travel with the network.
     backbone.pretrained_cfg.pop("state_dict", None)
     return ChannelsFirst(backbone) if _channels_last(backbone) else backbone
+
+
+def dilate_first_convolutions_only(backbone: nn.Module) -> None:
+    """Undo the dilation of the second convolution of basic blocks, in place: mmsegmentation's R-18b has none there."""
+    for block in backbone.modules():
+        if isinstance(block, BasicBlock):
+            block.conv2.dilation = block.conv2.padding = (1, 1)
 
 
 def _refuse_other_backbone(

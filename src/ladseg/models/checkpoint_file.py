@@ -2,13 +2,16 @@
 
 import argparse
 import collections
+import json
 import pathlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -36,6 +39,31 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged pickle fails in any way it likes
         raise ModelError(f"{path}: can't be read as weights ({first_words(error)})") from None
     return _of_the_network(_state_dict(path, content, DEPTH))
+
+
+def told_align_corners(path: Path) -> bool | None:
+    """Return how the logits of a file's network are upsampled, where it says so beside the tensors; else None.
+
+    ladseg's own files say it in their metadata, mmsegmentation's in the configuration, a Python text, under ``meta``.
+
+    Args:
+        path: A file that :func:`read_state` has read.
+    """
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("ladseg", "{}")
+        try:
+            header = json.loads(text)
+        except (ValueError, RecursionError):  # of anyone's file; only its tensors are needed
+            return None
+        told = header.get("align_corners") if isinstance(header, dict) else None
+        return told if isinstance(told, bool) else None
+    content = _load_pickle(path)
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    config = meta.get("config") if isinstance(meta, Mapping) else None
+    heads = config.partition("decode_head")[2].partition("auxiliary_head")[0] if isinstance(config, str) else ""
+    values = re.findall(r"align_corners=(True|False)", heads)
+    return values[-1] == "True" if values else None
 
 
 def _load_pickle(path: Path) -> Any:

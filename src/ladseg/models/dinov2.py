@@ -1,14 +1,16 @@
 """DINOv2 with LoRA: the paper's large student (section 4, "large foundational models").
 
 Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2023; Hu et al., "LoRA: Low-Rank Adaptation
-of Large Language Models", 2021. The paper names neither head nor rank: the head is DINOv2's own linear one on its last
-four blocks, the rank what peft's examples for vision transformers take.
+of Large Language Models", 2021. The paper names neither head nor rank: the head is DINOv2's own linear one on the
+maps of its last four blocks, each through the transformer's final LayerNorm; the rank is what peft's examples for
+vision transformers take.
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
@@ -21,6 +23,13 @@ LAST_BLOCKS = 4
 RANK = 16
 # Fused queries, keys and values, and the projection after attention, in timm's names.
 ADAPTED_LAYERS = r".*\.attn\.(qkv|proj)"
+
+
+class NormedMaps(FeatureGetterNet):
+    """Maps of blocks of a transformer of timm, each through its final LayerNorm."""
+
+    def __init__(self, model: nn.Module, **options: Any) -> None:
+        super().__init__(model, norm=True, **options)
 
 
 class LinearHead(Head):
@@ -37,12 +46,14 @@ class DINOv2(Segmenter):
     the image by up to a patch.
 
     Args:
-        backbone: Image to the maps of the last blocks, as timm gives them.
+        backbone: Image to the maps of the last blocks, as :class:`NormedMaps` gives them.
         channels: Their channels.
         num_classes: Number of classes C.
         input_mean: See :class:`Segmenter`.
         input_std: See there.
     """
+
+    align_corners = False
 
     def __init__(
         self,
@@ -90,7 +101,7 @@ class DINOv2(Segmenter):
         # Where 14 divides the sides this gives the image itself, to the bit; a branch would bind an exported network
         # to one of the two cases.
         height, width = ((side + PATCH - 1) // PATCH * PATCH for side in image.shape[-2:])
-        image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=True)
+        image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=self.align_corners)
         maps = torch.cat(self.backbone(image), dim=1)
         features, logits = self.head(maps)
         return SegmentationOutput(logits, {"backbone": maps, "head": features})

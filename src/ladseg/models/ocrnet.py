@@ -1,31 +1,30 @@
-"""OCRNet on HRNet: high-resolution maps of four strides, joined, and two heads.
-
-HRNet: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020.
-"""
+"""OCRNet on HRNet as mmsegmentation has it: high-resolution maps of four strides, joined, and two heads."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ladseg.models.heads.base import init_as_mmsegmentation
 from ladseg.models.heads.ocr import OCRHead, PointHead
+from ladseg.models.hrnet import fuse_bilinearly
 from ladseg.models.segmenter import Segmenter
 from ladseg.outputs import SegmentationOutput
 
-# timm's HRNet adds maps of neighbouring strides by whole factors up to 32.
-SIZE_DIVISOR = 32
-
 
 class OCRNet(Segmenter):
-    """The joined maps at stride 4 through a first guess and the head that refines it; both train, both predict.
+    """Joined maps at stride 4, a first guess on them, and the head that refines it; both train, both predict.
 
     Args:
-        backbone: Image to maps at strides 2, 4, 8, 16, 32, as timm's HRNet gives them; the first is not used.
+        backbone: timm's HRNet, image to maps at strides 2, 4, 8, 16, 32, of which the first is not used; it is changed
+            in place to fuse bilinearly.
         channels: Their channels.
         num_classes: Number of classes C.
         aux: Whether the first guess is supervised too.
         input_mean: See :class:`Segmenter`.
         input_std: See there.
     """
+
+    align_corners = False
 
     def __init__(
         self,
@@ -36,12 +35,14 @@ class OCRNet(Segmenter):
         input_mean: tuple[float, ...],
         input_std: tuple[float, ...],
     ) -> None:
-        super().__init__(num_classes, input_mean, input_std, SIZE_DIVISOR)
+        super().__init__(num_classes, input_mean, input_std)
         joined = sum(channels[1:])
-        self.backbone = backbone
+        self.backbone = fuse_bilinearly(backbone)
         self.guess = PointHead(joined, num_classes)
         self.head = OCRHead(joined, num_classes)
         self.aux = aux
+        init_as_mmsegmentation(self.guess)
+        init_as_mmsegmentation(self.head)
 
     def segment(self, image: Tensor) -> SegmentationOutput:
         _, first, *rest = self.backbone(image)

@@ -1,7 +1,8 @@
-"""Key names of published checkpoints, turned into timm's and ours.
+"""Key names of published checkpoints, translated into timm's and ours.
 
 A table applies to a file that holds its sign; its rules then run over every key, one after the other. Keys may stand
-below ``backbone.``, as in whole networks, or not.
+below ``backbone.``, as in whole networks, or not. Several tables may apply, such as one of the backbone's and one of
+the heads' names.
 """
 
 import re
@@ -9,24 +10,52 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+Triple = tuple[float, float, float]
 # What wraps all keys of a file: DataParallel, a training framework, torch.compile.
 WRAPPERS = ("module.", "model.", "net.", "network.", "_orig_mod.")
 BACKBONE = r"^(backbone\.)?"
+# CIRKD subtracts this mean of BGR in 0..255 and divides by nothing.
+CIRKD_BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
+CIRKD_NORMALIZATION: tuple[Triple, Triple] = (
+    (CIRKD_BGR_MEAN[2] / 255, CIRKD_BGR_MEAN[1] / 255, CIRKD_BGR_MEAN[0] / 255),
+    (1 / 255, 1 / 255, 1 / 255),
+)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Where files with these names come from, a key that shows it, and (pattern, replacement) rules."""
+    """The names of one source.
+
+    Attributes:
+        source: Where files with these names come from.
+        sign: A pattern of a key that shows it.
+        rules: (pattern, replacement) of keys.
+        align_corners: How the network was trained to upsample its logits; None where the names don't tell.
+        bgr_layer: The weights, under their new name, of a first convolution that was trained on BGR; its input channels
+            are reversed, so that the network takes RGB. None where it takes RGB.
+        normalization: Mean and standard deviation, of RGB in 0..1, that the network was trained with; None for the
+            usual ones.
+    """
 
     source: str
     sign: str
     rules: tuple[tuple[str, str], ...]
+    align_corners: bool | None = None
+    bgr_layer: str | None = None
+    normalization: tuple[Triple, Triple] | None = None
+
+    def applies(self, state: dict[str, Tensor]) -> bool:
+        """Return whether the sign is there."""
+        return any(re.search(self.sign, key) for key in state)
 
     def apply(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The same tensors under the new names, if the sign is there."""
-        if not any(re.search(self.sign, key) for key in state):
+        """Return the tensors under the new names; unchanged where the sign is not there."""
+        if not self.applies(state):
             return state
-        return {self._renamed(key): value for key, value in state.items()}
+        renamed = {self._renamed(key): value for key, value in state.items()}
+        if self.bgr_layer in renamed:
+            renamed[self.bgr_layer] = renamed[self.bgr_layer].flip(1)
+        return renamed
 
     def _renamed(self, key: str) -> str:
         for pattern, replacement in self.rules:
@@ -35,6 +64,32 @@ class Table:
 
 
 TABLES = (
+    # Before the deep-stem names, which its backbone has too.
+    Table(
+        "CIRKD's DeepLabV3 and PSPNet",
+        r"^pretrained\.conv1\.weight$",
+        (
+            (r"^pretrained\.", "backbone."),
+            (r"^head\.aspp\.b0\.", "head.features.0.point."),
+            (r"^head\.aspp\.b1\.block\.", "head.features.0.dilated.0."),
+            (r"^head\.aspp\.b2\.block\.", "head.features.0.dilated.1."),
+            (r"^head\.aspp\.b3\.block\.", "head.features.0.dilated.2."),
+            (r"^head\.aspp\.b4\.gap\.1\.", "head.features.0.image.0."),
+            (r"^head\.aspp\.b4\.gap\.2\.", "head.features.0.image.1."),
+            (r"^head\.aspp\.project\.", "head.features.0.project.0."),
+            (r"^head\.psp\.conv1\.", "head.features.0.branches.0."),
+            (r"^head\.psp\.conv2\.", "head.features.0.branches.1."),
+            (r"^head\.psp\.conv3\.", "head.features.0.branches.2."),
+            (r"^head\.psp\.conv4\.", "head.features.0.branches.3."),
+            (r"^head\.block\.([01])\.", r"head.features.1.\1."),
+            (r"^head\.block\.4\.", "head.classifier."),
+            (r"^auxlayer\.block\.([01])\.", r"aux_head.features.\1."),
+            (r"^auxlayer\.block\.4\.", "aux_head.classifier."),
+        ),
+        align_corners=True,
+        bgr_layer="backbone.conv1.weight",
+        normalization=CIRKD_NORMALIZATION,
+    ),
     Table(
         "deep-stem ResNets of MIT CSAIL",
         BACKBONE + r"conv3\.weight$",
@@ -82,9 +137,41 @@ TABLES = (
             (r"^aux_classifier\.([01])\.", r"aux_head.features.\1."),
             (r"^aux_classifier\.4\.", "aux_head.classifier."),
         ),
+        align_corners=False,
     ),
     Table(
-        "mmsegmentation's FCN, PSPNet and OCRNet",
+        "mmsegmentation's STDC",
+        r"^backbone\.backbone\.stages\.",
+        (
+            (r"^backbone\.arms\.0\.conv_layer\.", "refine32.conv."),
+            (r"^backbone\.arms\.1\.conv_layer\.", "refine16.conv."),
+            (r"^backbone\.arms\.0\.atten_conv_layer\.1\.", "refine32.gate."),
+            (r"^backbone\.arms\.1\.atten_conv_layer\.1\.", "refine16.gate."),
+            (r"^backbone\.convs\.0\.", "smooth32."),
+            (r"^backbone\.convs\.1\.", "smooth16."),
+            (r"^backbone\.conv_avg\.", "global_context."),
+            (r"^backbone\.ffm\.conv0\.", "fuse.mix."),
+            (r"^backbone\.ffm\.attention\.1\.conv\.", "fuse.gate.0."),
+            (r"^backbone\.ffm\.attention\.2\.conv\.", "fuse.gate.2."),
+            (r"^decode_head\.convs\.0\.", "head.features."),
+            (r"^decode_head\.conv_seg\.", "head.classifier."),
+            (r"^auxiliary_head\.([01])\.convs\.0\.", r"context_heads.\1.features."),
+            (r"^auxiliary_head\.([01])\.conv_seg\.", r"context_heads.\1.classifier."),
+            (r"^auxiliary_head\.2\.convs\.0\.", "boundary_head.features."),
+            (r"^auxiliary_head\.2\.conv_seg\.", "boundary_head.classifier."),
+            (r"^backbone\.backbone\.(stages\..*)\.layers\.0\.", r"backbone.\1.point."),
+            (r"^backbone\.backbone\.(stages\..*)\.layers\.1\.", r"backbone.\1.convs.0."),
+            (r"^backbone\.backbone\.(stages\..*)\.layers\.2\.", r"backbone.\1.convs.1."),
+            (r"^backbone\.backbone\.(stages\..*)\.layers\.3\.", r"backbone.\1.convs.2."),
+            (r"^backbone\.backbone\.(stages\..*)\.downsample\.", r"backbone.\1.down."),
+            (r"^backbone\.backbone\.", "backbone."),
+            (r"\.conv\.(?=\w+$)", ".0."),
+            (r"\.bn\.(?=\w+$)", ".1."),
+        ),
+        align_corners=True,
+    ),
+    Table(
+        "mmsegmentation's FCN, PSPNet, DeepLabV3 and OCRNet",
         r"^decode_head\..*conv_seg\.weight$",
         (
             (r"^decode_head\.0\.convs\.0\.", "guess.features."),
@@ -93,6 +180,8 @@ TABLES = (
             (r"^decode_head\.1\.object_context_block\.bottleneck\.", "head.mix."),
             (r"^decode_head\.1\.object_context_block\.(query|key|value|out)_project\.", r"head.attention.\1."),
             (r"^decode_head\.psp_modules\.(\d)\.1\.", r"head.features.0.branches.\1."),
+            (r"^decode_head\.image_pool\.1\.", "head.features.0.image."),
+            (r"^decode_head\.aspp_modules\.(\d)\.", r"head.features.0.views.\1."),
             (r"^decode_head\.bottleneck\.", "head.features.1."),
             (r"^decode_head\.convs\.(\d)\.", r"head.features.convs.\1."),
             (r"^decode_head\.conv_cat\.", "head.features.fuse."),
@@ -130,10 +219,26 @@ SEGFORMER = Table(
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under timm's and our names, as far as the tables know them; other keys stay."""
+    """Return the tensors under timm's and our names, as far as the tables know them; other keys stay."""
+    state = unwrapped(state)
+    for table in TABLES:
+        state = table.apply(state)
+    return state
+
+
+def tables_of(state: dict[str, Tensor]) -> list[Table]:
+    """Return the tables that :func:`renamed` applies."""
+    state, applied = unwrapped(state), []
+    for table in TABLES:
+        if table.applies(state):
+            applied.append(table)
+            state = table.apply(state)
+    return applied
+
+
+def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors without what frameworks put before every name."""
     # They may be one within the other, in any order.
     while wrapper := next((w for w in WRAPPERS if state and all(key.startswith(w) for key in state)), None):
         state = {key[len(wrapper) :]: value for key, value in state.items()}
-    for table in TABLES:
-        state = table.apply(state)
     return state

@@ -32,6 +32,8 @@ class SegFormer(Adapted):
         ModelError: transformers is not installed.
     """
 
+    align_corners = False
+
     def __init__(self, variant: str, num_classes: int) -> None:
         try:
             import transformers

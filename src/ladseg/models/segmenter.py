@@ -1,4 +1,4 @@
-"""What all our networks have in common, and the most frequent shape of one: backbone, head, training-only head."""
+"""What all networks have in common, and their most frequent shape: backbone, head, training-only head."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ladseg.models.heads import Head
+from ladseg.models.heads.pspnet import PyramidPooling
 from ladseg.models.sizes import trial_run
 from ladseg.models.taps import Tap, deepest_map
 from ladseg.outputs import SegmentationOutput
@@ -92,6 +93,14 @@ class Segmenter(nn.Module):
     def deepest_map(self) -> str | None:
         """Return a path for :meth:`tap`: the module of :attr:`core` that gives the deepest feature map, if any does."""
         return deepest_map(self.core, self.trial_output)
+
+    def upsample_with(self, align_corners: bool) -> "Segmenter":
+        """Set how logits, and averages inside a head of ours, are upsampled; in place."""
+        self.align_corners = align_corners
+        for module in self.modules():
+            if isinstance(module, PyramidPooling):
+                module.align_corners = align_corners
+        return self
 
     def trial_output(self) -> SegmentationOutput:
         """What it gives for one empty image, in eval mode and where its weights are: for the shapes of it."""

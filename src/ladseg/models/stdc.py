@@ -1,5 +1,9 @@
-"""STDC: Fan et al., "Rethinking BiSeNet for Real-time Semantic Segmentation", CVPR 2021."""
+"""STDC: Fan et al., "Rethinking BiSeNet for Real-time Semantic Segmentation", CVPR 2021.
 
+Two definitions: the authors', and mmsegmentation's, which differs in its classifiers.
+"""
+
+import re
 from itertools import pairwise
 
 import torch
@@ -7,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ladseg.models.heads import Head
-from ladseg.models.heads.base import conv_bn_relu, refuse_single_value
+from ladseg.models.heads.base import conv_bn_relu, init_as_mmsegmentation, refuse_single_value
 from ladseg.models.segmenter import Segmenter
 from ladseg.outputs import SegmentationOutput
 
@@ -21,8 +25,8 @@ BLOCKS = {"stdc1": (2, 2, 2), "stdc2": (4, 5, 3)}
 class ConcatBlock(nn.Module):
     """Four convolutions of 1/2, 1/4, 1/8 and 1/8 of the channels, one after the other, their maps side by side.
 
-    With stride 2 the first map is halved twice over: by a depthwise convolution on the way to the second, by average
-    pooling on the way to the result.
+    With stride 2 the first map is halved in two ways: by a depthwise convolution before the second convolution, and by
+    average pooling in the result.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -49,7 +53,7 @@ class ConcatBlock(nn.Module):
 
 
 class STDCBackbone(nn.Module):
-    """Image to the maps at strides 8, 16 and 32.
+    """The backbone: an image to its maps at strides 8, 16 and 32.
 
     Args:
         blocks: Number of blocks of each of the three stages; the first of a stage has stride 2.
@@ -107,10 +111,15 @@ class FeatureFusion(nn.Module):
 
 
 class STDCHead(Head):
-    """3x3 convolution and a 1x1 classifier without bias or dropout."""
+    """3x3 convolution and a 1x1 classifier.
 
-    def __init__(self, inputs: int, width: int, num_classes: int) -> None:
-        super().__init__(conv_bn_relu(inputs, width, 3), width, num_classes, dropout=0.0, bias=False)
+    The authors' classifier has neither bias nor dropout; mmsegmentation's has a bias, and dropout of whole channels
+    before it.
+    """
+
+    def __init__(self, inputs: int, width: int, num_classes: int, mmsegmentation: bool = False) -> None:
+        features, dropout = conv_bn_relu(inputs, width, 3), 0.1 if mmsegmentation else 0.0
+        super().__init__(features, width, num_classes, dropout, bias=mmsegmentation, whole_channels=True)
 
 
 class STDC(Segmenter):
@@ -125,13 +134,21 @@ class STDC(Segmenter):
         aux: Whether to add the training-only heads.
         input_mean: See :class:`Segmenter`.
         input_std: See there.
+        mmsegmentation: Whether the definition is mmsegmentation's: a bias and dropout in every classifier, two channels
+            (no boundary, boundary) of the boundary head, class heads on the context upsampled without aligned corners.
     """
 
     aux_weight = 1.0
     training_only = ("context_heads", "boundary_head")
 
     def __init__(
-        self, variant: str, num_classes: int, aux: bool, input_mean: tuple[float, ...], input_std: tuple[float, ...]
+        self,
+        variant: str,
+        num_classes: int,
+        aux: bool,
+        input_mean: tuple[float, ...],
+        input_std: tuple[float, ...],
+        mmsegmentation: bool = False,
     ) -> None:
         super().__init__(num_classes, input_mean, input_std)
         self.backbone = STDCBackbone(BLOCKS[variant])
@@ -141,12 +158,28 @@ class STDC(Segmenter):
         self.smooth16 = conv_bn_relu(CONTEXT, CONTEXT, 3)
         self.smooth32 = conv_bn_relu(CONTEXT, CONTEXT, 3)
         self.fuse = FeatureFusion(WIDTHS[0] + CONTEXT, FUSED)
-        self.head = STDCHead(FUSED, FUSED, num_classes)
-        self.context_heads = nn.ModuleList(STDCHead(CONTEXT, 64, num_classes) for _ in range(2)) if aux else None
-        self.boundary_head = STDCHead(WIDTHS[0], 64, 1) if aux else None
+        self.head = STDCHead(FUSED, FUSED, num_classes, mmsegmentation)
+        context = [STDCHead(CONTEXT, 64, num_classes, mmsegmentation) for _ in range(2)]
+        self.context_heads = nn.ModuleList(context) if aux else None
+        self.boundary_head = STDCHead(WIDTHS[0], 64, 2 if mmsegmentation else 1, mmsegmentation) if aux else None
+        if mmsegmentation:
+            self.aux_align_corners = False
+            init_as_mmsegmentation(self)
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Number mmsegmentation's blocks, which it counts by stage, as the authors do: all of them in one row."""
+        starts = [0, 1, len(STEM), *(end + 1 for end in self.backbone.ends[:-1])]
+
+        def flat(match: re.Match[str]) -> str:
+            stage = int(match["stage"])
+            block, rest = ("0", match["rest"]) if stage < len(STEM) else match["rest"].split(".", 1)
+            return f"backbone.features.{starts[stage] + int(block)}.{rest}"
+
+        return {re.sub(r"^backbone\.stages\.(?P<stage>\d)\.(?P<rest>.*)$", flat, k): v for k, v in state.items()}
 
     def segment(self, image: Tensor) -> SegmentationOutput:
         maps = self.backbone(image)
@@ -160,7 +193,7 @@ class STDC(Segmenter):
         return SegmentationOutput(logits, named, aux, boundary)
 
     def _context(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """What strides 32 and 16 and the whole image tell, at the sizes of strides 8 and 16."""
+        """Return the context of the whole image and of strides 32 and 16, at the sizes of strides 8 and 16."""
         map8, map16, map32 = maps
         refuse_single_value(self.global_context, map32)
         context32 = self.refine32(map32) + resized(self.global_context(average(map32)), map32)
@@ -169,10 +202,10 @@ class STDC(Segmenter):
 
 
 def average(x: Tensor) -> Tensor:
-    """``(N, D, h, w)`` to its mean over positions ``(N, D, 1, 1)``."""
+    """Average ``(N, D, h, w)`` over positions: ``(N, D, 1, 1)``."""
     return F.adaptive_avg_pool2d(x, 1)
 
 
 def resized(x: Tensor, like: Tensor) -> Tensor:
-    """The map at the height and width of another, by nearest neighbours."""
+    """Resize a map to the height and width of another by nearest neighbours."""
     return F.interpolate(x, size=like.shape[-2:], mode="nearest")

@@ -1,8 +1,8 @@
 """Load pretrained weights from a local file, or refuse it and say what matched."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
-from ladseg.models.checkpoint_file import read_state
-from ladseg.models.renames import renamed
+from ladseg.models.checkpoint_file import read_state, told_align_corners
+from ladseg.models.renames import Triple, renamed, tables_of
+from ladseg.models.segmenter import Segmenter
 
 PREFIX = "backbone."
 logger = logging.getLogger("ladseg")
@@ -25,11 +26,21 @@ class Checkpoint:
         file: Its path.
         state: The tensors under timm's or our names.
         original: The tensors under the names in the file; empty where these are the same.
+        align_corners: How the network was trained to upsample its logits; None where the file does not tell.
+        normalization: Mean and standard deviation, of RGB in 0..1, that it was trained with; None for the usual ones.
+        translated: Whether the names in the file were another library's.
     """
 
     file: str
     state: dict[str, Tensor]
     original: dict[str, Tensor] = field(default_factory=dict)
+    align_corners: bool | None = None
+    normalization: tuple[Triple, Triple] | None = None
+    translated: bool = False
+
+    def renamed(self, own_names: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> "Checkpoint":
+        """Return the same under the names that a network gives its tensors; see :meth:`Segmenter.own_names`."""
+        return replace(self, state=own_names(self.state), original={})
 
     def of_backbone(self) -> "Checkpoint":
         """Return the tensors below ``backbone.`` without this prefix; all tensors where none has it."""
@@ -52,7 +63,38 @@ def read_checkpoint(file: str) -> Checkpoint:
         ModelError: No such file, or an unreadable one.
     """
     state = read_state(Path(file))
-    return Checkpoint(file, renamed(state), state)
+    tables = tables_of(state)
+    told = [told_align_corners(Path(file)), *(table.align_corners for table in tables)]
+    return Checkpoint(
+        file,
+        renamed(state),
+        state,
+        align_corners=next((value for value in told if value is not None), None),
+        normalization=next((table.normalization for table in tables if table.normalization), None),
+        translated=bool(tables),
+    )
+
+
+def adopt_training(network: Segmenter, checkpoint: Checkpoint, whole: bool) -> None:
+    """Let a network of ladseg's upsample and normalise as it did when a file was trained; in place.
+
+    Args:
+        network: Has the file's weights.
+        checkpoint: The file.
+        whole: Whether its head is the file's too; a backbone says nothing of how logits are upsampled.
+    """
+    if checkpoint.normalization is not None:
+        network.input_mean, network.input_std = checkpoint.normalization
+    if not whole:
+        return
+    if checkpoint.align_corners is not None:
+        network.upsample_with(checkpoint.align_corners)
+    elif checkpoint.translated:
+        value = str(network.align_corners).lower()
+        say_once(
+            f"{checkpoint.file}: does not tell how its logits are upsampled; align_corners is {value}, and "
+            "args: {align_corners: true or false} sets it"
+        )
 
 
 def is_whole(checkpoint: Checkpoint, module: nn.Module) -> bool:

@@ -1,13 +1,15 @@
 """Networks by name: a plain dict, each line what it is built from and where its definition stands.
 
 The ResNets of CIRKD's ``pspnet_*`` and ``deeplabv3_*`` ("v1s": a deep 64-64-128 stem, output stride 8) are timm's with
-``stem_width=64, stem_type="deep"``; mmsegmentation's ``fcn_*`` have the plain 7x7 stem. Counts are the paper's or
-those of the published configurations, to the parameter.
+``stem_width=64, stem_type="deep"``. mmsegmentation's ``fcn_*`` have the plain 7x7 stem, its ``pspnet_*_mmseg`` and
+``deeplabv3_*_mmseg`` a deep 32-32-64 one (ResNetV1c, timm's ``resnet50c``). Counts are the paper's or those of the
+published configurations, to the parameter.
 """
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,16 +18,18 @@ from torch import Generator
 
 from ladseg.errors import ModelError
 from ladseg.models.adapt import build_foreign
-from ladseg.models.backbones import build_backbone
-from ladseg.models.dinov2 import LAST_BLOCKS, DINOv2
-from ladseg.models.heads import AuxHead, DeepLabV3Head, FCNHead, Head, PSPNetHead
+from ladseg.models.args import apply_args
+from ladseg.models.backbones import build_backbone, dilate_first_convolutions_only
+from ladseg.models.dinov2 import LAST_BLOCKS, DINOv2, NormedMaps
+from ladseg.models.heads import ASPPHead, AuxHead, DeepLabV3Head, FCNHead, Head, PSPNetHead
+from ladseg.models.heads.base import init_as_mmsegmentation
 from ladseg.models.input_layer import input_normalization, widen_input
 from ladseg.models.ocrnet import OCRNet
 from ladseg.models.segformer import SegFormer
 from ladseg.models.segmenter import EncoderDecoder, Segmenter
 from ladseg.models.sizes import size_divisor
 from ladseg.models.stdc import STDC
-from ladseg.models.weights import Checkpoint, is_whole, load_whole, read_checkpoint
+from ladseg.models.weights import Checkpoint, adopt_training, is_whole, load_whole, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head and its two widths: over light backbones and over heavy ones."""
+    """A head's class and its two widths: over light backbones and over heavy ones."""
 
     build: Any
     narrow: int
@@ -88,6 +92,30 @@ class OnTimm:
         )
 
 
+@dataclass(frozen=True)
+class OnMMSegmentationResNet:
+    """A network of mmsegmentation: a head on the last map of a ResNet of stride 8, an auxiliary one on the third."""
+
+    head: Any
+    backbone: str
+    width: int
+    align_corners: bool
+
+    def __call__(self, wanted: Wanted) -> EncoderDecoder:
+        backbone = build_backbone(self.backbone, wanted.output_stride, wanted.weights)
+        dilate_first_convolutions_only(backbone)
+        channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
+        head = self.head(channels[-1], self.width, wanted.num_classes)
+        aux_head = AuxHead(channels[-2], wanted.num_classes, whole_channels=True) if wanted.aux else None
+        for part in (head, aux_head):
+            if part is not None:
+                init_as_mmsegmentation(part)
+        mean, std = input_normalization(backbone)
+        network = EncoderDecoder(backbone, head, aux_head, wanted.num_classes, mean, std)
+        network.upsample_with(self.align_corners)
+        return network
+
+
 HEADS: dict[str, HeadSpec] = {
     "fcn": HeadSpec(FCNHead, 128, 512),
     "pspnet": HeadSpec(PSPNetHead, 128, 512),
@@ -97,11 +125,12 @@ HEADS: dict[str, HeadSpec] = {
 NARROW_CHANNELS = 1024
 
 
-def _stdc(variant: str) -> Callable[[Wanted], Segmenter]:
+def _stdc(variant: str, mmsegmentation: bool = False) -> Callable[[Wanted], Segmenter]:
     def build(wanted: Wanted) -> Segmenter:
         _refuse_stride(variant, wanted, 8)
         _refuse_timm(variant, wanted)
-        network = STDC(variant, wanted.num_classes, wanted.aux, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        network = STDC(variant, wanted.num_classes, wanted.aux, mean, std, mmsegmentation)
         if isinstance(wanted.weights, Checkpoint):
             load_whole(network, wanted.weights.below_backbone(), wanted.num_classes)
         return network
@@ -123,7 +152,9 @@ def _ocrnet(backbone_name: str) -> Callable[[Wanted], Segmenter]:
 def _dinov2(backbone_name: str) -> Callable[[Wanted], Segmenter]:
     def build(wanted: Wanted) -> Segmenter:
         _refuse_stride(backbone_name, wanted, 14)
-        backbone = build_backbone(backbone_name, 14, wanted.weights, maps={"out_indices": LAST_BLOCKS})
+        backbone = build_backbone(
+            backbone_name, 14, wanted.weights, maps={"out_indices": LAST_BLOCKS, "feature_cls": NormedMaps}
+        )
         channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
         mean, std = input_normalization(backbone)
         return DINOv2(backbone, channels, wanted.num_classes, mean, std)
@@ -143,18 +174,26 @@ def _segformer(variant: str) -> Callable[[Wanted], Segmenter]:
 
 
 V1S = {"stem_width": 64, "stem_type": "deep"}
+MMSEG_FCN = partial(FCNHead, whole_channels=True)
+MMSEG_PSP = partial(PSPNetHead, whole_channels=True)
 AUX = "auxiliary head"
+STDC_HEADS = "two context heads, boundary head"
 MODELS: dict[str, ModelSpec] = {
-    "fcn_r18": ModelSpec(OnTimm("fcn", "resnet18"), "mmseg R-18b-D8", AUX),
-    "fcn_r50": ModelSpec(OnTimm("fcn", "resnet50"), "mmseg R-50b-D8", AUX),
+    "fcn_r18": ModelSpec(OnMMSegmentationResNet(MMSEG_FCN, "resnet18", 128, True), "mmseg R-18b-D8", AUX),
+    "fcn_r50": ModelSpec(OnMMSegmentationResNet(MMSEG_FCN, "resnet50", 512, True), "mmseg R-50b-D8", AUX),
     "pspnet_r18": ModelSpec(OnTimm("pspnet", "resnet18", V1S), "CIRKD", AUX),
     "pspnet_r50": ModelSpec(OnTimm("pspnet", "resnet50s"), "CIRKD", AUX),
     "pspnet_r101": ModelSpec(OnTimm("pspnet", "resnet101s"), "CIRKD", AUX),
     "deeplabv3_r18": ModelSpec(OnTimm("deeplabv3", "resnet18", V1S), "CIRKD", AUX),
     "deeplabv3_r50": ModelSpec(OnTimm("deeplabv3", "resnet50s"), "CIRKD", AUX),
     "deeplabv3_r101": ModelSpec(OnTimm("deeplabv3", "resnet101s"), "CIRKD", AUX),
-    "stdc1": ModelSpec(_stdc("stdc1"), "STDC authors", "two context heads, boundary head"),
-    "stdc2": ModelSpec(_stdc("stdc2"), "STDC authors", "two context heads, boundary head"),
+    "pspnet_r50_mmseg": ModelSpec(OnMMSegmentationResNet(MMSEG_PSP, "resnet50c", 512, False), "mmseg R-50-D8", AUX),
+    "pspnet_r101_mmseg": ModelSpec(OnMMSegmentationResNet(MMSEG_PSP, "resnet101c", 512, False), "mmseg R-101-D8", AUX),
+    "deeplabv3_r50_mmseg": ModelSpec(OnMMSegmentationResNet(ASPPHead, "resnet50c", 512, False), "mmseg R-50-D8", AUX),
+    "stdc1": ModelSpec(_stdc("stdc1"), "STDC authors", STDC_HEADS),
+    "stdc2": ModelSpec(_stdc("stdc2"), "STDC authors", STDC_HEADS),
+    "stdc1_mmseg": ModelSpec(_stdc("stdc1", mmsegmentation=True), "mmseg STDC1", STDC_HEADS),
+    "stdc2_mmseg": ModelSpec(_stdc("stdc2", mmsegmentation=True), "mmseg STDC2", STDC_HEADS),
     "ocrnet_w18s": ModelSpec(_ocrnet("hrnet_w18_small_v2"), "mmseg HR18s"),
     "ocrnet_w18": ModelSpec(_ocrnet("hrnet_w18"), "mmseg HR18"),
     "ocrnet_w48": ModelSpec(_ocrnet("hrnet_w48"), "mmseg HR48"),
@@ -194,7 +233,9 @@ def build_model(
             that loads with ``weights_only=True``): a backbone's in timm's key names, a whole network's in our own, or
             one of those that docs/models.md lists. A classifier of another class count is left out.
         output_stride: Stride of the logits; None takes 8 where the backbone can be dilated, else its own.
-        args: Arguments of a network of your own.
+        args: Arguments of a network of your own. A named network has two: ``dropout``, the share dropped wherever its
+            heads drop, and ``align_corners``, how its logits are upsampled (see :class:`ladseg.Segmenter`); without
+            them both are the published ones, or those of the checkpoint where it tells.
         merged: Without the LoRA adapters that ``dinov2_*`` trains through, as ``merge()`` leaves it.
         generator: Source of the weights of channels beyond three.
 
@@ -208,11 +249,12 @@ def build_model(
     if ":" in name:
         network = _build_foreign(name, num_classes, weights, checkpoint, output_stride, args)
     else:
-        if args:
-            raise ModelError(f"'{name}' takes no args; they are for networks named package.module:Class")
         wanted = Wanted(num_classes, aux, "timm" if weights == "timm" else None, output_stride)
         network = _build_named(name, wanted, checkpoint)
         network.origin = {"name": name, "output_stride": output_stride}
+        if args:
+            apply_args(network, name, args)
+            network.origin["args"] = args
     if not merged:
         network.prepare()
     if in_channels > 3:
@@ -226,11 +268,14 @@ def _build_named(name: str, wanted: Wanted, checkpoint: Checkpoint | None) -> Se
         return build(wanted)
     with torch.device("meta"):
         sketch = build(wanted)
-    checkpoint = Checkpoint(checkpoint.file, sketch.own_names(checkpoint.state))
-    if not is_whole(checkpoint, sketch.core):
-        return build(Wanted(wanted.num_classes, wanted.aux, checkpoint.of_backbone(), wanted.output_stride))
-    network = build(wanted)
-    load_whole(network.core, checkpoint, wanted.num_classes)
+    checkpoint = checkpoint.renamed(sketch.own_names)
+    whole = is_whole(checkpoint, sketch.core)
+    if whole:
+        network = build(wanted)
+        load_whole(network.core, checkpoint, wanted.num_classes)
+    else:
+        network = build(replace(wanted, weights=checkpoint.of_backbone()))
+    adopt_training(network, checkpoint, whole)
     return network
 
 

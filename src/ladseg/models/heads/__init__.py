@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .base import Head as Head
+    from .deeplabv3 import ASPPHead as ASPPHead
     from .deeplabv3 import DeepLabV3Head as DeepLabV3Head
     from .fcn import AuxHead as AuxHead
     from .fcn import FCNHead as FCNHead

@@ -15,26 +15,33 @@ class Head(nn.Module):
         features: Maps the backbone's feature map to ``(N, width, h, w)``.
         width: Its channels.
         num_classes: Number of classes C.
-        dropout: Share of channels-and-positions dropped before the classifier in training.
+        dropout: Share of values that is dropped before the classifier in training.
         bias: Whether the classifier has one.
+        whole_channels: Whether dropout drops whole channels, as mmsegmentation's does, or single values.
     """
 
     def __init__(
-        self, features: nn.Module, width: int, num_classes: int, dropout: float = 0.1, bias: bool = True
+        self,
+        features: nn.Module,
+        width: int,
+        num_classes: int,
+        dropout: float = 0.1,
+        bias: bool = True,
+        whole_channels: bool = False,
     ) -> None:
         super().__init__()
         self.features = features
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout) if whole_channels else nn.Dropout(dropout)
         self.classifier = nn.Conv2d(width, num_classes, 1, bias=bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, D, h, w)`` to the map before dropout ``(N, width, h, w)`` and logits ``(N, C, h, w)``."""
+        """Map ``(N, D, h, w)`` to the map before dropout ``(N, width, h, w)`` and logits ``(N, C, h, w)``."""
         features = self.features(x)
         return features, self.classifier(self.dropout(features))
 
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1, stride: int = 1) -> nn.Sequential:
-    """Convolution that keeps the size, or divides it by its stride; batch norm, ReLU."""
+    """Return a convolution that keeps the size, or divides it by its stride, with batch norm and ReLU."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False),
@@ -43,7 +50,19 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1, stri
     )
 
 
-def pooled_context(branch: nn.Module, x: Tensor, bins: int) -> Tensor:
+def init_as_mmsegmentation(module: nn.Module) -> None:
+    """Draw weights as mmsegmentation starts its heads, in place: Kaiming by fan-out, classifiers normal of 0.01."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+    for name, part in module.named_modules():
+        if name.split(".")[-1] == "classifier" and isinstance(part, nn.Conv2d):
+            nn.init.normal_(part.weight, std=0.01)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def pooled_context(branch: nn.Module, x: Tensor, bins: int, align_corners: bool = True) -> Tensor:
     """Average-pool to ``bins`` x ``bins``, apply the branch, upsample back to the size of ``x``.
 
     Raises:
@@ -52,11 +71,11 @@ def pooled_context(branch: nn.Module, x: Tensor, bins: int) -> Tensor:
     if bins == 1:
         refuse_single_value(branch, x)
     pooled = F.adaptive_avg_pool2d(x, bins)
-    return F.interpolate(branch(pooled), size=x.shape[-2:], mode="bilinear", align_corners=True)
+    return F.interpolate(branch(pooled), size=x.shape[-2:], mode="bilinear", align_corners=align_corners)
 
 
 def refuse_single_value(branch: nn.Module, x: Tensor) -> None:
-    """One line instead of a traceback where a branch with batch norm trains on the average of one image.
+    """Refuse, in one line, to train a branch with batch norm on the average of one image.
 
     Raises:
         ModelError: That is so.

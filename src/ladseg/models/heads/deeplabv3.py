@@ -9,7 +9,7 @@ DILATIONS = (12, 24, 36)
 
 
 class ASPP(nn.Module):
-    """One point, three dilated and one image-level view of the map, side by side, then mixed."""
+    """Views of the map (1x1, three dilated 3x3, image average) side by side, mixed by a 1x1 convolution: CIRKD's."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -24,7 +24,29 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3Head(Head):
-    """ASPP and a 3x3 convolution, ``width`` channels throughout."""
+    """CIRKD's and torchvision's: ASPP and a 3x3 convolution, ``width`` channels throughout."""
 
     def __init__(self, channels: int, width: int, num_classes: int) -> None:
         super().__init__(nn.Sequential(ASPP(channels, width), conv_bn_relu(width, width, 3)), width, num_classes)
+
+
+class ASPPViews(nn.Module):
+    """The views of :class:`ASPP` side by side, the image average first, as mmsegmentation's files have them."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.image = conv_bn_relu(channels, width, 1)
+        self.views = nn.ModuleList(
+            [conv_bn_relu(channels, width, 1), *(conv_bn_relu(channels, width, 3, d) for d in DILATIONS)]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([pooled_context(self.image, x, 1), *(view(x) for view in self.views)], dim=1)
+
+
+class ASPPHead(Head):
+    """mmsegmentation's DeepLabV3: the views, mixed by a 3x3 convolution that is followed by the classifier."""
+
+    def __init__(self, channels: int, width: int, num_classes: int) -> None:
+        mix = conv_bn_relu((2 + len(DILATIONS)) * width, width, 3)
+        super().__init__(nn.Sequential(ASPPViews(channels, width), mix), width, num_classes, whole_channels=True)

@@ -19,15 +19,15 @@ class ConcatConvs(nn.Module):
 
 
 class FCNHead(Head):
-    """As mmsegmentation has it: width 128 over 512 channels, 512 over 2048."""
+    """mmsegmentation's: width 128 over 512 channels, 512 over 2048."""
 
-    def __init__(self, channels: int, width: int, num_classes: int) -> None:
-        super().__init__(ConcatConvs(channels, width), width, num_classes)
+    def __init__(self, channels: int, width: int, num_classes: int, whole_channels: bool = False) -> None:
+        super().__init__(ConcatConvs(channels, width), width, num_classes, whole_channels=whole_channels)
 
 
 class AuxHead(Head):
     """The training-only head on the second-last feature map: 3x3 to a quarter of the channels."""
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    def __init__(self, channels: int, num_classes: int, whole_channels: bool = False) -> None:
         width = max(channels // 4, 1)
-        super().__init__(conv_bn_relu(channels, width, 3), width, num_classes)
+        super().__init__(conv_bn_relu(channels, width, 3), width, num_classes, whole_channels=whole_channels)

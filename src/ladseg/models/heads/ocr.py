@@ -1,4 +1,7 @@
-"""OCR: Yuan et al., "Object-Contextual Representations for Semantic Segmentation", ECCV 2020."""
+"""OCR: Yuan et al., "Object-Contextual Representations for Semantic Segmentation", ECCV 2020.
+
+As mmsegmentation has it: no dropout in either head.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +10,14 @@ from ladseg.models.heads.base import Head, conv_bn_relu, refuse_single_value
 
 
 class PointHead(Head):
-    """The first guess: 1x1 convolution of the same width, 1x1 classifier, no dropout."""
+    """The first guess: a 1x1 convolution of the same width and a 1x1 classifier."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__(conv_bn_relu(channels, channels, 1), channels, num_classes, dropout=0.0)
 
 
 class ObjectAttention(nn.Module):
-    """Each position asks the class representations which of them it belongs to, and gets their mixture."""
+    """Attention of each position (the query) over the class representations (keys and values)."""
 
     def __init__(self, channels: int, keys: int) -> None:
         super().__init__()
@@ -24,7 +27,7 @@ class ObjectAttention(nn.Module):
         self.out = conv_bn_relu(keys, channels, 1)
 
     def forward(self, x: Tensor, objects: Tensor) -> Tensor:
-        """``(N, D, h, w)`` and one vector a class ``(N, D, C, 1)`` to ``(N, D, h, w)``."""
+        """Map ``(N, D, h, w)`` and one vector a class ``(N, D, C, 1)`` to ``(N, D, h, w)``."""
         query = self.query(x).flatten(2).transpose(1, 2)
         key, value = self.key(objects).flatten(2), self.value(objects).flatten(2).transpose(1, 2)
         attention = (query @ key * key.shape[1] ** -0.5).softmax(dim=-1)
@@ -33,7 +36,7 @@ class ObjectAttention(nn.Module):
 
 
 class OCRHead(nn.Module):
-    """Features beside the mixture of the class representations that a first guess gathers.
+    """Classify features beside their attention over the class representations that a first guess gathers.
 
     Args:
         channels: Channels of the map that enters.
@@ -47,15 +50,14 @@ class OCRHead(nn.Module):
         self.features = conv_bn_relu(channels, width, 3)
         self.attention = ObjectAttention(width, keys)
         self.mix = conv_bn_relu(2 * width, width, 1)
-        self.dropout = nn.Dropout(0.1)
         self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, x: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-        """The map, and the first guess ``(N, C, h, w)`` where each class is, to the map before dropout and logits."""
+        """Map a feature map and the first guess ``(N, C, h, w)`` to the map before the classifier and the logits."""
         pixels = self.features(x)
         if guess.shape[1] == 1:
             refuse_single_value(self.attention, x)
         where = guess.flatten(2).softmax(dim=-1)
         objects = (where @ pixels.flatten(2).transpose(1, 2)).transpose(1, 2).unsqueeze(-1)
         features = self.mix(torch.cat([self.attention(pixels, objects), pixels], dim=1))
-        return features, self.classifier(self.dropout(features))
+        return features, self.classifier(features)

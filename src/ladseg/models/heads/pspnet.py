@@ -9,20 +9,30 @@ BINS = (1, 2, 3, 6)
 
 
 class PyramidPooling(nn.Module):
-    """The map beside its averages over 1, 2, 3 and 6 bins a side, each a quarter of the channels wide."""
+    """The map beside its averages over 1, 2, 3 and 6 bins a side, each a quarter of the channels wide.
+
+    Attributes:
+        align_corners: How the averages are upsampled; :meth:`ladseg.Segmenter.upsample_with` sets it.
+    """
+
+    align_corners = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(conv_bn_relu(channels, channels // len(BINS), 1) for _ in BINS)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = [pooled_context(branch, x, bins) for branch, bins in zip(self.branches, BINS, strict=True)]
+        pooled = [
+            pooled_context(branch, x, bins, self.align_corners)
+            for branch, bins in zip(self.branches, BINS, strict=True)
+        ]
         return torch.cat([x, *pooled], dim=1)
 
 
 class PSPNetHead(Head):
     """Pyramid pooling and a 3x3 convolution to ``width`` channels."""
 
-    def __init__(self, channels: int, width: int, num_classes: int) -> None:
+    def __init__(self, channels: int, width: int, num_classes: int, whole_channels: bool = False) -> None:
         joined = channels + len(BINS) * (channels // len(BINS))
-        super().__init__(nn.Sequential(PyramidPooling(channels), conv_bn_relu(joined, width, 3)), width, num_classes)
+        features = nn.Sequential(PyramidPooling(channels), conv_bn_relu(joined, width, 3))
+        super().__init__(features, width, num_classes, whole_channels=whole_channels)
