@@ -203,7 +203,11 @@ def free_port() -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["cwd", "skd", "cirkd"])
 def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> None:
-    """torchrun with two processes of 2 images each, against one process of 4; dropout is the one thing that differs."""
+    """torchrun with two processes of 2 images each, against one process of 4.
+
+    Without dropout, which is drawn for each process, and with the batch norms' first statistics, which on processors
+    each process would take of its own images.
+    """
     changes = {
         "distill__method": method,
         "schedule__iterations": "3",
@@ -214,7 +218,9 @@ def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> 
     }
     driver = tmp_path / "driver.py"
     driver.write_text(
-        "import sys, torch\ntorch.nn.Dropout.forward = lambda self, x: x\n"
+        "import sys, torch\nfrom torch.nn.modules.batchnorm import _BatchNorm\n"
+        "torch.nn.Dropout.forward = lambda self, x: x\n"
+        "_BatchNorm.train = lambda self, mode=True: torch.nn.Module.train(self, False)\n"
         "from ladseg.cli import main\nsys.exit(main())\n"
     )
     runs = {}

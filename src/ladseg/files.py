@@ -1,9 +1,11 @@
 """Write files that are either complete or absent, even if the process is killed."""
 
+import errno
 import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +21,16 @@ ABANDONED = 3600
 FULL = 1 << 20
 
 
-def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path | str, write: Callable[[Path], object], size: int = 0) -> None:
     """Call ``write`` with a temporary file beside ``path``, flush the file to disk, then rename it to ``path``.
 
     The temporary name can't be guessed, and keeps the suffix, because image and figure writers choose the format by it.
     The file gets the permissions of any new file of this process, whatever ``write`` does.
+
+    Args:
+        path: The file.
+        write: Takes the temporary file's path.
+        size: Bytes that it will need, for the message about a full disk; 0 where nobody knows.
 
     Raises:
         UserError: Its folder can't be made or written to, or the disk is full.
@@ -45,14 +52,15 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
         # An error that names another file is about what is written, not about where to.
         if error.filename not in (None, str(temporary)):
             raise
-        raise _cant_write(path, error.strerror or str(error)) from error
+        raise _cant_write(path, error.strerror or str(error), size) from error
     except UserError:
         raise
     except Exception as error:
         # Libraries that write by themselves have words of their own for a full disk.
-        if not _is_full(path.parent):
+        reason = _refusal(path.parent, size)
+        if reason is None:
             raise
-        raise _cant_write(path, "no space left") from error
+        raise _cant_write(path, reason, size) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -62,10 +70,15 @@ def write_text(path: Path | str, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Delete the temporary files that processes left in a folder when they were killed, an hour ago or longer."""
+def remove_abandoned(folder: Path, seconds: float = ABANDONED) -> None:
+    """Delete the temporary files that processes left in a folder when they were killed.
+
+    Args:
+        folder: Where to look, folders in it left out.
+        seconds: The least age of what is deleted; 0 where no other process can be writing.
+    """
     for path in folder.glob(".*.tmp*"):
-        if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED:
+        if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime >= seconds:
             path.unlink(missing_ok=True)
 
 
@@ -78,16 +91,29 @@ def _create(path: Path) -> int:
         os.close(descriptor)
 
 
-def _is_full(folder: Path) -> bool:
+def _refusal(folder: Path, size: int) -> str | None:
+    """Return why the file system does not take a file of this size, None if it does.
+
+    Asked of the file system itself: a quota or a limit on files refuses while the disk has room.
+    """
     try:
-        return shutil.disk_usage(folder).free < FULL
-    except OSError:  # the folder is gone
-        return False
+        if shutil.disk_usage(folder).free < max(size, FULL):
+            return "no space left"
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+    except OSError as error:
+        return None if error.errno in (errno.EOPNOTSUPP, errno.EINVAL) else error.strerror
+    return None
 
 
-def _cant_write(path: Path, reason: str) -> UserError:
+def _cant_write(path: Path, reason: str, size: int) -> UserError:
+    needed = f"about {_megabytes(size)} MB are needed, " if size else ""
     try:
-        free = f"; {shutil.disk_usage(path.parent).free / 1e6:.0f} MB are free there"
+        free = f"; {needed}{_megabytes(shutil.disk_usage(path.parent).free)} MB are free there"
     except OSError:
-        free = ""
+        free = f"; {needed}and the folder is gone" if size else ""
     return UserError(f"{path}: can't be written ({reason}){free}; make room or write to another place")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}" if 1e5 <= size < 1e7 else f"{size / 1e6:.0f}"

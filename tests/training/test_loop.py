@@ -4,6 +4,8 @@ import io
 import json
 import math
 import os
+import struct
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -254,25 +256,108 @@ def test_resume_in_another_precision_says_so(tmp_path: Path, capsys: pytest.Capt
     assert "goes on from step 6 in bf16; it was fp32 so far" in capsys.readouterr().out
 
 
-def test_damaged_checkpoint_names_the_way_out(tmp_path: Path) -> None:
-    train_line(tmp_path)
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def flip(path: Path) -> None:
+    """One bit of the weight, which torch.load takes without a word."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        entry = next(info for info in archive.infolist() if "/data/" in info.filename)
+    name_length, extra_length = struct.unpack("<HH", content[entry.header_offset + 26 : entry.header_offset + 30])
+    content[entry.header_offset + 30 + name_length + extra_length + 2] ^= 1 << 4
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, lambda path: path.write_bytes(b""), lambda path: torch.save({}, path)])
+def test_a_damaged_checkpoint_is_passed_over_with_a_word(
+    spoil: Callable[[Path], object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = [0.1, 0.5, 0.9]
+    whole, expected = train_line(tmp_path / "whole", evaluate=lambda objective: scores[int(count(objective)) - 1])
+    train_line(tmp_path, evaluate=lambda objective: scores[int(count(objective)) - 1])
     (tmp_path / "line/result.json").unlink()
     path = tmp_path / "line/checkpoints/step_000006.pt"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(TrainingError, match=r"step_000006\.pt: not a readable checkpoint .* delete it to go on"):
+    spoil(path)
+    capsys.readouterr()
+    again, result = train_line(tmp_path, evaluate=lambda objective: scores[int(count(objective)) - 1])
+    said = capsys.readouterr().out
+    assert "step_000006.pt: not a readable checkpoint (" in said
+    assert "goes on from step 4" in said
+    assert torch.equal(again.weight, whole.weight)
+    assert replace(result, seconds=0.0) == replace(expected, seconds=0.0)
+    assert path.is_file()
+
+
+def count(objective: Line) -> float:
+    """The number of the evaluation, by the weight, which only falls."""
+    return {True: 1.0}.get(objective.weight.item() > -0.3, 2.0 if objective.weight.item() > -0.7 else 3.0)
+
+
+def test_checkpoints_that_are_all_damaged_are_an_error(tmp_path: Path) -> None:
+    train_line(tmp_path)
+    (tmp_path / "line/result.json").unlink()
+    for path in (tmp_path / "line/checkpoints").iterdir():
+        cut(path)
+    with pytest.raises(TrainingError, match=r"step_000006\.pt: not a readable checkpoint .* no good one before it"):
         train_line(tmp_path)
-    path.unlink()
-    assert train_line(tmp_path)[1].iterations == 6
 
 
-def test_checkpoint_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("spoil", [cut, Path.unlink])
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("best", [2, 6])
+def test_damaged_weights_are_made_again_from_the_best_checkpoint(
+    best: int, finished: bool, spoil: Callable[[Path], object], tmp_path: Path
+) -> None:
+    scores = iter([0.9, 0.1, 0.1] if best == 2 else [0.1, 0.1, 0.9])
+    first, _ = train_line(tmp_path, evaluate=lambda objective: next(scores))
+    spoil(tmp_path / "line/weights.safetensors")
+    if not finished:
+        (tmp_path / "line/result.json").write_text("{")
+    second, result = train_line(tmp_path, evaluate=lambda objective: 0.0)
+    assert torch.equal(second.weight, first.weight)
+    assert result.best_step == best
+    assert load_file(tmp_path / "line/weights.safetensors")["weight"].item() == first.weight.item()
+
+
+def test_metrics_after_a_power_cut(tmp_path: Path) -> None:
+    train_line(tmp_path)
+    (tmp_path / "line/result.json").unlink()
+    whole = metrics(tmp_path)
+    path = tmp_path / "line/metrics.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"step": 7, "lo' + bytes(4096) + b"\n\xff\n[1]\n" + bytes(100))
+    train_line(tmp_path)
+    assert metrics(tmp_path) == whole
+
+
+def test_a_full_disk_is_one_line_with_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(UserError, match=r"step_000002.pt: can.t be written .No space left on device."):
-        train_line(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk)
+        with pytest.raises(
+            UserError, match=r"step_000002\.pt: can't be written \(No space left .*MB are free"
+        ) as error:
+            train_line(tmp_path, evaluate=lambda objective: 0.5)
+    assert "MB are needed" in str(error.value)
+    assert "\n" not in str(error.value)
     assert not list((tmp_path / "line/checkpoints").iterdir())
+    assert train_line(tmp_path, evaluate=lambda objective: 0.5)[1].iterations == 6
+
+
+def test_a_log_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+    def write(log: RunLog) -> None:
+        with open("/dev/full", "w") as full, log:
+            for file in log.files:
+                file.close()
+            log.files = [full, full]
+            log.terms(1, 0.1, {"loss": 1.0}, 1.0, 1.0)
+
+    with pytest.raises(UserError, match=r"full: can't be written \(No space left on device\); make room"):
+        write(RunLog(tmp_path, "line", 0, 6, make_accelerator("fp32", tmp_path)))
 
 
 def test_frozen_children_are_not_in_checkpoints_and_not_trained(tmp_path: Path) -> None:

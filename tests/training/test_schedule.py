@@ -12,7 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import PolynomialLR
 
 from ladseg.recipe import Schedule
-from ladseg.training import build_optimizer, is_due, poly_lr, resolve_precision, spare_depthwise
+from ladseg.training import build_optimizer, depthwise_in_float32, is_due, poly_lr, resolve_precision
 from ladseg.training.schedule import evaluation_is_due, log_is_due, save_is_due
 
 
@@ -121,20 +121,36 @@ def test_this_processor_answers_without_a_warning() -> None:
 def test_only_depthwise_convolutions_stay_in_float32(groups: int, dtype: torch.dtype) -> None:
     layer = nn.Conv2d(6, 6, 3, groups=groups)
     expected = layer(image := torch.randn(2, 6, 9, 9))
-    spare_depthwise(nn.Sequential(layer))
-    spare_depthwise(layer)  # again changes nothing
-    with torch.autocast("cpu", torch.bfloat16):
-        assert layer(image.bfloat16()).dtype == dtype
-    torch.testing.assert_close(layer(image), expected, rtol=0, atol=0)
-    twin = copy.deepcopy(layer)
-    nn.init.zeros_(twin.weight)
-    assert not torch.equal(twin(image), expected), "a copy computes with weights of its own"
-    assert set(layer.state_dict()) == {"weight", "bias"}
+    with depthwise_in_float32(nn.Sequential(layer)), depthwise_in_float32(layer):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(image.bfloat16()).dtype == dtype
+        torch.testing.assert_close(layer(image), expected, rtol=0, atol=0)
+        twin = copy.deepcopy(layer)
+        nn.init.zeros_(twin.weight)
+        assert not torch.equal(twin(image), expected), "a copy computes with weights of its own"
+        assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+def test_convolutions_are_given_back_as_they_came() -> None:
+    """After an error too, and with a forward pass that somebody else has put into the layer."""
+    layer, other = (nn.Conv2d(4, 4, 3, groups=4) for _ in range(2))
+    own = other.forward = lambda map_: map_  # type: ignore[assignment, misc]
+    before = dict(vars(layer))
+
+    def fail() -> None:
+        with depthwise_in_float32(nn.Sequential(layer, other)):
+            assert vars(layer) != before
+            raise ValueError("in training")
+
+    with pytest.raises(ValueError, match="in training"):
+        fail()
+    assert vars(layer) == before
+    assert type(layer) is nn.Conv2d
+    assert other.forward is own
 
 
 def test_a_subclass_of_convolution_keeps_its_own_ways() -> None:
     """timm's pads by the image's size."""
     layer = Conv2dSame(4, 4, 3, stride=2, groups=4)
-    spare_depthwise(layer)
-    with torch.autocast("cpu", torch.bfloat16):
+    with depthwise_in_float32(layer), torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.randn(1, 4, 7, 9)).shape == (1, 4, 4, 5)

@@ -1,18 +1,18 @@
 """Two processes with half a batch each follow one process with the whole."""
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-from safetensors.torch import load_file
-from timm.layers import BatchNormAct2d
+from safetensors.torch import load_file, save_file
+from timm.layers import SyncBatchNormAct
 from torch import nn
 
 from ladseg import adapt
 from ladseg.objectives import Plain
-from ladseg.training import convert_sync_batch_norm
+from ladseg.training.resume import synchronised_batch_norm
 from ladseg.training.unused import parameters_without_gradient
 from tests.training import toy
 
@@ -33,21 +33,22 @@ def start_two(function: object, *args: object) -> None:
 
 
 def test_training_follows_one_process(tmp_path: Path) -> None:
-    one = toy.start(toy.run, tmp_path / "one", toy.SCHEDULE, 0.0)
+    """Without batch norm and dropout, which each process has of its own part of the batch."""
+    one = toy.start(toy.run, tmp_path / "one", toy.SCHEDULE, 0.0, 0.0, False)
     one.join(60)
-    start_two(toy.run, tmp_path / "two", toy.SCHEDULE, 0.0)
+    start_two(toy.run, tmp_path / "two", toy.SCHEDULE, 0.0, 0.0, False)
     expected = load_file(tmp_path / "one/toy/weights.safetensors")
     weights = load_file(tmp_path / "two/toy/weights.safetensors")
-    start = toy.build(0.0).network.state_dict()
+    start = toy.build(0.0, norm=False).network.state_dict()
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
         assert not torch.equal(start[name], value), name
 
 
 def test_parameters_without_gradient_are_named_and_left_as_they_are(tmp_path: Path) -> None:
-    one = toy.start(toy.run, tmp_path / "one", toy.SCHEDULE, 0.0, 0.0, True)
+    one = toy.start(toy.run, tmp_path / "one", toy.SCHEDULE, 0.0, 0.0, False, True)
     one.join(60)
-    start_two(toy.run, tmp_path / "two", toy.SCHEDULE, 0.0, 0.0, True)
+    start_two(toy.run, tmp_path / "two", toy.SCHEDULE, 0.0, 0.0, False, True)
     expected = load_file(tmp_path / "one/toy/weights.safetensors")
     weights = load_file(tmp_path / "two/toy/weights.safetensors")
     for name, value in expected.items():
@@ -76,49 +77,33 @@ def test_parameters_without_gradient_are_found_and_the_objective_stays() -> None
 LARGE = {"image": torch.randn(2, 3, 64, 64), "label": torch.zeros(2, 64, 64, dtype=torch.int64)}
 
 
-def joint_batch_norm(folder: Path) -> None:
-    """One process's half of the comparison below; the halves differ in size, and the mean is far from 0."""
-    dist.init_process_group("gloo")
-    rank = dist.get_rank()
-    generator = torch.Generator().manual_seed(0)
-    joint = 100 + torch.randn(8, 4, 3, 5, generator=generator)
-    weights = torch.randn(8, 4, 3, 5, generator=generator)
-    part = slice(0, 3) if rank == 0 else slice(3, 8)
-    for momentum in (0.1, None):
-        for make in (nn.BatchNorm2d, BatchNormAct2d):
-            reference, subject = make(4, momentum=momentum), make(4, momentum=momentum)
-            for norm in (reference, subject):
-                nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(1))
-                nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
-            keys = list(subject.state_dict())
-            subject = convert_sync_batch_norm(nn.Sequential(subject), "cpu")[0]
-            assert list(subject.state_dict()) == keys
-            for _ in range(2):
-                whole = joint.clone().requires_grad_()
-                mine = joint[part].clone().requires_grad_()
-                expected, output = reference(whole), subject(mine)
-                torch.testing.assert_close(output, expected[part], rtol=1e-4, atol=1e-4)
-                (expected * weights).sum().backward()
-                (output * weights[part]).sum().backward()
-                torch.testing.assert_close(mine.grad, whole.grad[part], rtol=1e-4, atol=1e-4)
-            for name in ("weight", "bias"):
-                total = getattr(subject, name).grad.clone()
-                dist.all_reduce(total)
-                torch.testing.assert_close(total, getattr(reference, name).grad, rtol=1e-4, atol=1e-3)
-            for name, value in reference.named_buffers():
-                torch.testing.assert_close(subject.get_buffer(name), value, rtol=1e-4, atol=1e-5)
-            reference.eval()
-            subject.eval()
-            torch.testing.assert_close(subject(joint), reference(joint))
-    dist.destroy_process_group()
+def buffers_after_training(folder: Path) -> None:
+    """Train with batch norm; every process then writes the buffers that it would measure with."""
+    toy.run(folder, toy.SCHEDULE, evaluated=lambda network: save_file(dict(network.named_buffers()), folder / rank()))
 
 
-def test_batch_norm_equals_one_process(tmp_path: Path) -> None:
-    start_two(joint_batch_norm, tmp_path)
+def rank() -> str:
+    return os.environ["RANK"]
 
 
-def test_batch_norm_of_one_process_is_the_plain_one() -> None:
-    norm = nn.BatchNorm2d(3)
-    x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    converted = convert_sync_batch_norm(nn.Sequential(norm), "cpu")
-    assert torch.equal(converted(x), nn.BatchNorm2d(3)(x))
+def test_processes_measure_with_the_same_batch_statistics(tmp_path: Path) -> None:
+    start_two(buffers_after_training, tmp_path)
+    one, two = (load_file(tmp_path / name) for name in "01")
+    assert {name.split(".")[-1] for name in one} == {"running_mean", "running_var", "num_batches_tracked"}
+    delivered = load_file(tmp_path / "toy/weights.safetensors")
+    for name, value in one.items():
+        assert torch.equal(value, two[name])
+        assert name in delivered
+
+
+def test_batch_norm_is_given_back_as_it_came() -> None:
+    """On GPUs torch's and timm's synchronised ones stand in during training; parameters and buffers are shared."""
+    objective = toy.build()
+    before = {name: (type(part), id(part)) for name, part in objective.named_modules()}
+    state = {name: value.data_ptr() for name, value in objective.state_dict().items()}
+    with synchronised_batch_norm(objective):
+        assert isinstance(objective.network.norm, nn.SyncBatchNorm)
+        assert isinstance(objective.network.norm_act, SyncBatchNormAct)
+        assert isinstance(objective.teacher.norm, nn.BatchNorm2d), "a frozen teacher has nothing to synchronise"
+        assert {name: value.data_ptr() for name, value in objective.state_dict().items()} == state
+    assert {name: (type(part), id(part)) for name, part in objective.named_modules()} == before

@@ -28,12 +28,12 @@ SCHEDULE = Schedule(
 class Network(nn.Module):
     """Both kinds of batch norm, and dropout."""
 
-    def __init__(self, dropout: float = 0.3) -> None:
+    def __init__(self, dropout: float = 0.3, norm: bool = True) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 8, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(8)
+        self.norm = nn.BatchNorm2d(8) if norm else nn.Identity()
         self.second = nn.Conv2d(8, 8, 3, padding=1)
-        self.norm_act = BatchNormAct2d(8)
+        self.norm_act = BatchNormAct2d(8) if norm else nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Conv2d(8, 3, 1)
 
@@ -48,9 +48,9 @@ class Objective(nn.Module):
     frozen = ("teacher",)
     expected_terms = frozenset({"seg", "kd"})
 
-    def __init__(self, dropout: float = 0.3) -> None:
+    def __init__(self, dropout: float = 0.3, norm: bool = True) -> None:
         super().__init__()
-        self.network = Network(dropout)
+        self.network = Network(dropout, norm)
         self.projector = nn.Conv2d(3, 3, 1)
         self.teacher = Network().requires_grad_(False).eval()
 
@@ -66,11 +66,11 @@ class Objective(nn.Module):
         return {"loss": seg + 0.5 * kd, "seg": seg.detach(), "kd": kd.detach()}
 
 
-def build(dropout: float = 0.3) -> Objective:
+def build(dropout: float = 0.3, norm: bool = True) -> Objective:
     """The same weights every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        return Objective(dropout)
+        return Objective(dropout, norm)
 
 
 def batch_of(step: int, size: int = 8) -> dict[str, Tensor]:
@@ -83,14 +83,20 @@ def batch_of(step: int, size: int = 8) -> dict[str, Tensor]:
 
 
 def run(
-    folder: Path, schedule: Schedule = SCHEDULE, dropout: float = 0.3, pause: float = 0.0, spare: bool = False
+    folder: Path,
+    schedule: Schedule = SCHEDULE,
+    dropout: float = 0.3,
+    pause: float = 0.0,
+    norm: bool = True,
+    spare: bool = False,
+    evaluated: Callable[[Network], object] = lambda network: None,
 ) -> FitResult:
     """Train the toy in this process; under torchrun's environment, its share of every batch.
 
     ``spare`` adds layers that take no part in anything.
     """
     accelerator = make_accelerator(schedule.precision, folder)
-    objective = build(dropout)
+    objective = build(dropout, norm)
     if spare:
         objective.network.spare = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     share = schedule.batch_size // accelerator.num_processes
@@ -102,6 +108,7 @@ def run(
             yield {name: value[rows] for name, value in batch_of(step, schedule.batch_size).items()}
 
     def evaluate() -> float:
+        evaluated(objective.network)
         probe = batch_of(-1, 4)
         return float((objective.network(probe["image"]).argmax(1) == probe["label"]).float().mean())
 

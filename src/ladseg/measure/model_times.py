@@ -1,4 +1,4 @@
-"""How long a network takes on this machine, to predict and to train."""
+"""Time a network on this machine, in prediction and in training."""
 
 import statistics
 from collections.abc import Callable
@@ -9,17 +9,17 @@ import torch
 from ladseg.measure.timing import in_turns
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import Plain
-from ladseg.training import resolve_precision, spare_depthwise
+from ladseg.training import depthwise_in_float32, resolve_precision
 
-# Runs of one figure, after one to warm up; and the seconds after which fewer will do.
+# Number of runs that a figure is the median of, after one to warm up; after so many seconds fewer are enough.
 RUNS = 20
 PATIENCE = 5.0
 
 
 def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: int = 2) -> tuple[float, float]:
-    """Median seconds of one image's prediction and of a training step (forward, loss, backward), an image.
+    """Return the median seconds of one image's prediction, and of a training step divided by its images.
 
-    In the precision that a run would take on this machine, channels last; without optimizer and data.
+    A step is forward pass, loss and backward pass, in channels_last and the precision of a run on this machine.
 
     Args:
         name: As for :func:`ladseg.build_model`.
@@ -29,7 +29,6 @@ def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: i
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective = Plain(build_model(name, num_classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    spare_depthwise(objective)
     image = torch.randn(batch_size, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
     batch = {"image": image, "label": torch.randint(num_classes, (batch_size, *size), device=device)}
 
@@ -37,11 +36,11 @@ def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: i
         return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision("auto", device) == "bf16")
 
     def predict() -> None:
-        with torch.inference_mode(), autocast():
+        with torch.inference_mode(), depthwise_in_float32(objective), autocast():
             objective.network(image[:1])
 
     def train() -> None:
-        with autocast():
+        with depthwise_in_float32(objective), autocast():
             loss = objective(batch)["loss"]
         loss.backward()
         objective.zero_grad()
@@ -53,7 +52,7 @@ def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: i
 
 @torch.inference_mode()
 def prediction_seconds(network: Segmenter, size: tuple[int, int], device: torch.device) -> float:
-    """Median seconds from one normalised image ``(1, 3, *size)`` to logits, in float32, channels last."""
+    """Return the median seconds from one normalised image ``(1, 3, *size)`` to logits, in float32, channels last."""
     network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     image = torch.zeros(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
     return _median_seconds(lambda: network(image), device)

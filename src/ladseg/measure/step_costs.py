@@ -17,7 +17,7 @@ from ladseg.measure.timing import in_turns
 from ladseg.objectives import LabelAssisted, Network, segmenter
 from ladseg.recipe import Schedule
 from ladseg.results import StepTime
-from ladseg.training import build_optimizer, resolve_precision, spare_depthwise, to_device
+from ladseg.training import build_optimizer, depthwise_in_float32, resolve_precision, to_device
 from ladseg.training.optimizers import JoinedOptimizer
 
 
@@ -88,13 +88,12 @@ class Step:
         schedule = dataclasses.replace(training.schedule, lr=1e-9)
         self.training, self.device, self.precision = training, device, schedule.precision
         self.objective = training.objective.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        spare_depthwise(self.objective)
         self.optimizer = build_optimizer(self.objective, schedule)
         self.batch = to_device(sample_batch(schedule.batch_size, schedule.crop, num_classes), device)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
-        with autocast(self.precision, self.device):
+        with depthwise_in_float32(self.objective), autocast(self.precision, self.device):
             loss = self.objective(self.batch)["loss"]
         loss.backward()
         self.optimizer.step()

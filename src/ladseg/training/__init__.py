@@ -6,14 +6,13 @@ if TYPE_CHECKING:
     from .accelerators import make_accelerator as make_accelerator
     from .loop import fit as fit
     from .optimizers import build_optimizer as build_optimizer
+    from .precision import depthwise_in_float32 as depthwise_in_float32
     from .precision import resolve_precision as resolve_precision
-    from .precision import spare_depthwise as spare_depthwise
     from .result import FitResult as FitResult
     from .result import load_result as load_result
     from .schedule import is_due as is_due
     from .schedule import poly_lr as poly_lr
     from .step import to_device as to_device
-    from .sync_batch_norm import convert_sync_batch_norm as convert_sync_batch_norm
 else:
     from ladseg.contents import on_first_use
 

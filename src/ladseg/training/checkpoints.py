@@ -1,11 +1,14 @@
 """Checkpoints: everything that a training needs to go on, as plain tensors, numbers and strings."""
 
+import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -34,7 +37,7 @@ class Progress:
     best_step: int = 0
 
     def record(self, score: float | None) -> None:
-        """Take in the score of the weights after ``step`` steps; of equal scores the first is the best."""
+        """Record the score of the weights after ``step`` steps; of equal scores the first is the best."""
         self.last_score = score
         if score is None or self.best_score is None or score > self.best_score:
             self.best_score, self.best_step = score, self.step
@@ -50,9 +53,12 @@ def save_checkpoint(
 ) -> Path:
     """Write ``folder/step_XXXXXX.pt``, then delete all but the last two and the best.
 
-    Two, so that a file that the disk has spoiled leaves one to go back to.
+    Two are kept so that a damaged file leaves one to go back to.
+
+    Raises:
+        UserError: The file can't be written.
     """
-    path = folder / f"step_{progress.step:06d}.pt"
+    path = checkpoint_path(folder, progress.step)
     content = {
         "progress": dict(vars(progress)),
         "precision": precision,
@@ -60,36 +66,70 @@ def save_checkpoint(
         "objective": trained_state(objective),
         "optimizer": optimizer.state_dict(),
     }
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
-    kept = {*checkpoint_paths(folder)[-2:], folder / f"step_{progress.best_step:06d}.pt"}
+    write_atomically(path, lambda temporary: torch.save(content, temporary), _tensor_bytes(content))
+    kept = {*checkpoint_paths(folder)[-2:], checkpoint_path(folder, progress.best_step)}
     for old in checkpoint_paths(folder):
         if old not in kept:
             old.unlink()
     return path
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint after ``step`` steps is."""
+    return folder / f"step_{step:06d}.pt"
+
+
 def checkpoint_paths(folder: Path) -> list[Path]:
-    """The complete checkpoints of a folder, oldest first."""
-    return sorted(folder.glob("step_*.pt"), key=lambda path: int(path.stem.removeprefix("step_")))
+    """Return the checkpoints of a folder, oldest first."""
+    paths = [path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem)]
+    return sorted(paths, key=lambda path: int(path.stem.removeprefix("step_")))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of one checkpoint, on the CPU.
+    """Return the content of one checkpoint, on the CPU, after comparing its bytes with the archive's checksums.
 
     Raises:
-        TrainingError: The file cannot be read.
+        TrainingError: The file is damaged or is no checkpoint.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare checksums
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"progress", "precision", "identity", "objective", "optimizer"} - content.keys()
+        if missing:
+            raise ValueError(f"it has no {min(missing)}")
     except Exception as error:
-        raise TrainingError(
-            f"{path}: not a readable checkpoint ({first_words(error)}); delete it to go on from the one before"
-        ) from error
+        raise TrainingError(f"{path}: not a readable checkpoint ({first_words(error)})") from error
     return content
 
 
+def load_last_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[Path], str]:
+    """Load the latest checkpoint that is not damaged.
+
+    Returns:
+        Its content, or None if the folder holds no checkpoint; the paths of later ones, which are damaged; and what is
+        wrong with the latest, empty if nothing is.
+
+    Raises:
+        TrainingError: There are checkpoints, and all are damaged.
+    """
+    damaged: list[Path] = []
+    fault = ""
+    for path in reversed(checkpoint_paths(folder)):
+        try:
+            return load_checkpoint(path), damaged, fault
+        except TrainingError as error:
+            damaged.append(path)
+            fault = fault or str(error)
+    if damaged:
+        raise TrainingError(f"{fault}, and there is no good one before it; delete {folder.parent} to train anew")
+    return None, [], ""
+
+
 def trained_state(objective: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers of an objective, without those of its children in ``objective.frozen``.
+    """Return the parameters and buffers of an objective, without those of its children in ``objective.frozen``.
 
     A frozen teacher is an input of the training like the images are: its weights have a file of their own.
     """
@@ -97,13 +137,13 @@ def trained_state(objective: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trained_state(objective: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put back what :func:`trained_state` gave."""
+    """Load what :func:`trained_state` returned."""
     frozen = {k: v for k, v in objective.state_dict().items() if _is_frozen(k, objective)}
     objective.load_state_dict(frozen | state)
 
 
 def frozen_children(objective: nn.Module) -> tuple[str, ...]:
-    """The names of the children that the objective declares as not trained."""
+    """Return the names of the children that the objective declares as not trained."""
     return tuple(getattr(objective, "frozen", ()))
 
 
@@ -112,7 +152,7 @@ def _is_frozen(key: str, objective: nn.Module) -> bool:
 
 
 def refuse_broken_weights(parameters: Iterable[nn.Parameter], title: str, step: int, kept: str) -> None:
-    """Refuse to save weights that the last update has made useless.
+    """Refuse to save weights that are not finite.
 
     Raises:
         TrainingError: A weight is not finite.
@@ -133,15 +173,23 @@ def save_weights(path: Path, network: nn.Module) -> None:
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in network.state_dict().items()
     }
-    write_atomically(path, lambda temporary: save_file(state, temporary))
+    write_atomically(path, lambda temporary: save_file(state, temporary), _tensor_bytes(state))
 
 
-def load_weights(path: Path, network: nn.Module) -> None:
-    """Put the weights that :func:`save_weights` wrote into the network."""
-    network.load_state_dict(load_file(path))
+def load_weights(path: Path, network: nn.Module) -> bool:
+    """Load the weights that :func:`save_weights` wrote; return False if the file is missing or damaged."""
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError):
+        return False
+    network.load_state_dict(state)
+    return True
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the half-written files that a killed process has left behind."""
-    for path in [*folder.glob(".*.tmp.*"), *folder.glob("checkpoints/.*.tmp.*")]:
-        path.unlink(missing_ok=True)
+def _tensor_bytes(values: Any) -> int:
+    """Return the bytes of all tensors in nested containers."""
+    if isinstance(values, Tensor):
+        return values.numel() * values.element_size()
+    if isinstance(values, dict):
+        return sum(map(_tensor_bytes, values.values()))
+    return sum(map(_tensor_bytes, values)) if isinstance(values, list | tuple) else 0

@@ -1,8 +1,10 @@
-"""Where a training tells how it goes: metrics.jsonl, log.txt, TensorBoard, a bar or lines on the screen."""
+"""The logs of a training: metrics.jsonl, log.txt, TensorBoard, a bar or lines on the screen."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -13,10 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from ladseg.errors import UserError
 from ladseg.files import write_text
 from ladseg.results import to_json
 
-# Without a terminal, lines come no oftener than this many seconds.
+# Without a terminal, the least number of seconds between two lines.
 QUIET = 10.0
 # The project or experiment that trackers file a training under.
 PROJECT = "ladseg"
@@ -76,11 +79,13 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._write(1, f"stopped: {error or type(error).__name__}")
         self.bar.stop()
+        with suppress(OSError, UserError):  # a full disk must not hide the error that stopped the training
+            if error is not None:
+                self._write(1, f"stopped: {error or type(error).__name__}")
         for file in self.files:
-            file.close()
+            with suppress(OSError):
+                file.close()
         for tracker in self.accelerator.trackers:
             tracker.finish()
         self.accelerator.trackers = []
@@ -157,8 +162,14 @@ class RunLog:
     def _write(self, file: int, line: str) -> None:
         if self.files:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S  ") if file == 1 else ""
-            self.files[file].write(f"{stamp}{line}\n")
-            self.files[file].flush()
+            try:
+                self.files[file].write(f"{stamp}{line}\n")
+                self.files[file].flush()
+            except OSError as fault:
+                raise UserError(
+                    f"{self.files[file].name}: can't be written ({fault.strerror}); make room, then start the same "
+                    "command again to go on from the last checkpoint"
+                ) from None
 
     def _print(self, text: str) -> None:
         if self.active:
@@ -185,8 +196,18 @@ def tracker_options(folder: Path, start: int) -> dict[str, dict[str, object]]:
 
 
 def drop_later_metrics(path: Path, step: int) -> None:
-    """Keep only the complete lines of steps up to ``step``: those after it will be written again."""
+    """Keep only the lines of steps up to ``step``: those after it will be written again.
+
+    Lines that are no metrics are dropped too: a killed process leaves half a line, a power cut leaves null bytes.
+    """
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        write_text(path, "".join(kept))
+        lines = path.read_text(encoding="utf-8", errors="replace").replace("\0", "").split("\n")
+        write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line of metrics; infinity if it is none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, LookupError, TypeError):
+        return math.inf

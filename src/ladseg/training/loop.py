@@ -19,7 +19,7 @@ from ladseg.training.identity import refuse_other_identity, training_identity
 from ladseg.training.logs import RunLog
 from ladseg.training.optimizers import build_optimizer
 from ladseg.training.result import FitResult, load_result, save_result
-from ladseg.training.resume import last_good_checkpoint, prepare, release, resume
+from ladseg.training.resume import last_good_checkpoint, prepared, resume, share_buffers
 from ladseg.training.schedule import evaluation_is_due, log_is_due, poly_lr, save_is_due
 from ladseg.training.step import seed_dropout, to_device, train_step
 from ladseg.training.terms import TermWatch
@@ -58,11 +58,11 @@ def fit(
         folder: Where this training writes metrics.jsonl, log.txt, checkpoints/, weights.safetensors and
             result.json.
         accelerator: From :func:`ladseg.training.make_accelerator`.
-        seed: Of the draws of torch's global generator (dropout): it, the step and the process decide them.
+        seed: Seeds torch's global generator (dropout) in each step, together with the step and the process.
         title: Names the training on the screen and in errors.
         depends_on: What the trained weights depend on beside schedule, seed and title, as plain values by name.
-        pictures: What the network answers, ``(H, W, 3)`` uint8 each, for trackers that show it beside the score; called
-            as ``evaluate`` is, on the main process.
+        pictures: Draws predictions of the network, ``(H, W, 3)`` uint8 each, for trackers that show pictures; called as
+            ``evaluate`` is, on the main process.
 
     Raises:
         TrainingError: A term that is not finite or does not show up, or a folder that holds another training.
@@ -70,20 +70,39 @@ def fit(
     folder = Path(folder)
     identity = training_identity(schedule, seed, title, depends_on or {})
     finished = load_result(folder)
-    if finished is None:
-        result = _train(
-            objective, network, batches, evaluate, schedule, folder, accelerator, seed, title, identity, pictures
-        )
-    else:
+    if finished is not None:
         result, there = finished
         refuse_other_identity(folder, there, identity)
         network.to(accelerator.device)
-    load_weights(folder / "weights.safetensors", network)
+        if load_weights(folder / "weights.safetensors", network):
+            return result
+    # Also where the weights of a finished training are damaged: its checkpoints hold them.
+    with prepared(objective, accelerator, lambda: _next(iter(batches(0)), title, 0)) as (model, unused):
+        result = _train(
+            objective,
+            model,
+            unused,
+            network,
+            batches,
+            evaluate,
+            schedule,
+            folder,
+            accelerator,
+            seed,
+            title,
+            identity,
+            pictures,
+        )
+    accelerator.wait_for_everyone()
+    if not load_weights(folder / "weights.safetensors", network):
+        raise TrainingError(f"{folder / 'weights.safetensors'}: can't be read; delete {folder} to train anew")
     return result
 
 
 def _train(
     objective: nn.Module,
+    model: nn.Module,
+    unused: Sequence[str],
     network: nn.Module,
     batches: Callable[[int], Iterable[Batch]],
     evaluate: Callable[[], float] | None,
@@ -95,7 +114,6 @@ def _train(
     identity: str,
     pictures: Callable[[], Sequence[np.ndarray]],
 ) -> FitResult:
-    model, unused = prepare(objective, accelerator, lambda: _next(iter(batches(0)), title, 0))
     optimizer = build_optimizer(objective, schedule)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
@@ -111,9 +129,10 @@ def _train(
         source = iter(batches(start)) if start < schedule.iterations else iter(())
         clock, logged = time.perf_counter(), start
         while True:
-            # Evaluate. What is due at the very start was done before the checkpoint that it starts from.
+            # Evaluate. After a resume, what is due at this step was done before its checkpoint was written.
             if evaluate is not None and evaluation_is_due(progress.step, schedule) and progress.step > start:
                 begin = time.perf_counter()
+                share_buffers(network, accelerator)
                 with _evaluating(network, model):
                     score = float(evaluate())
                     log.pictures(progress.step, pictures)
@@ -167,8 +186,6 @@ def _train(
     )
     if accelerator.is_main_process:
         save_result(folder, result, identity)
-    release(model, accelerator)
-    accelerator.wait_for_everyone()
     return result
 
 

@@ -1,4 +1,4 @@
-"""What a finished training leaves beside its weights."""
+"""The result of a finished training, as it is kept beside its weights."""
 
 import json
 from dataclasses import dataclass
@@ -34,9 +34,12 @@ def save_result(folder: Path, result: FitResult, identity: str) -> None:
 
 
 def load_result(folder: Path) -> tuple[FitResult, str] | None:
-    """Return result and identity of the finished training in ``folder``; None if none has finished there."""
-    path = folder / "result.json"
-    if not path.exists():
+    """Return the result and the identity of the finished training in ``folder``; None if none has finished there.
+
+    A file that is damaged counts as none: the last checkpoint has all that it takes to write it again.
+    """
+    try:
+        values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        return from_json(FitResult, values), values["identity"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return from_json(FitResult, values), values["identity"]

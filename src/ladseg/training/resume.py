@@ -1,70 +1,113 @@
-"""Where a training starts: at its beginning, or at its last checkpoint."""
+"""Prepare an objective for training, and find where the training starts: at its beginning, or at a checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from ladseg.files import remove_abandoned
 from ladseg.training.checkpoints import (
     Progress,
+    checkpoint_path,
     checkpoint_paths,
     frozen_children,
     load_checkpoint,
+    load_last_checkpoint,
     load_trained_state,
-    remove_leftovers,
     save_weights,
+    trained_state,
 )
 from ladseg.training.identity import refuse_other_identity
 from ladseg.training.optimizers import JoinedOptimizer
-from ladseg.training.precision import spare_depthwise
-from ladseg.training.sync_batch_norm import convert_sync_batch_norm
+from ladseg.training.precision import depthwise_in_float32
 from ladseg.training.unused import parameters_without_gradient
 
 
-def prepare(
+@contextmanager
+def prepared(
     objective: nn.Module, accelerator: Accelerator, some_batch: Callable[[], dict[str, Tensor]]
-) -> tuple[nn.Module, list[str]]:
-    """The objective on its device, in channels_last, under autocast, joined to the other processes.
+) -> Iterator[tuple[nn.Module, list[str]]]:
+    """Put the objective on its device, in channels_last, under autocast, and join it to the other processes.
+
+    On leaving, the objective's modules are given back as they came, but for the device and the memory layout.
 
     Args:
         objective: What is trained.
         accelerator: The device and the processes.
         some_batch: Returns any batch of the training; asked for where there are several processes.
 
-    Returns:
+    Yields:
         The model to call, and the names of parameters that get no gradient; with one process they are not looked for.
     """
-    objective.to(memory_format=torch.channels_last)
-    if accelerator.mixed_precision == "bf16":
-        spare_depthwise(objective)
-    unused: list[str] = []
-    if accelerator.num_processes > 1:
-        for name, child in objective.named_children():
-            if name not in frozen_children(objective):
-                setattr(objective, name, convert_sync_batch_norm(child, accelerator.device))
-        unused = parameters_without_gradient(objective, some_batch(), accelerator.device)
-    # Looking for unused parameters in every step costs a walk over the graph, so only where there are some.
-    handler = DistributedDataParallelKwargs(find_unused_parameters=True) if unused else None
-    accelerator.ddp_handler = handler  # type: ignore[assignment]
-    model: nn.Module = accelerator.prepare(objective)
-    if isinstance(model, DistributedDataParallel):
-        # Batch norms are joint and memories equal already: what DDP would send before each step is there.
-        # The constructor's argument of this name warns since torch 2.15; the attribute is in every version.
-        model.broadcast_buffers = False
-    return model, unused
+    with ExitStack() as changes:
+        objective.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if accelerator.mixed_precision == "bf16":
+            changes.enter_context(depthwise_in_float32(objective))
+        unused: list[str] = []
+        if accelerator.num_processes > 1:
+            unused = parameters_without_gradient(objective, some_batch(), accelerator.device)
+            if accelerator.device.type != "cpu":
+                changes.enter_context(synchronised_batch_norm(objective))
+        # Looking for unused parameters in every step costs a walk over the graph, so only where there are some.
+        handler = DistributedDataParallelKwargs(find_unused_parameters=True) if unused else None
+        accelerator.ddp_handler = handler  # type: ignore[assignment]
+        model: nn.Module = accelerator.prepare(objective)
+        changes.callback(_release, model, accelerator)
+        if isinstance(model, DistributedDataParallel):
+            # Buffers of batch norm take no part in training; they are shared before they are used, see share_buffers.
+            # The constructor's argument of this name warns since torch 2.15; the attribute is in every version.
+            model.broadcast_buffers = False
+        yield model, unused
 
 
-def release(model: nn.Module, accelerator: Accelerator) -> None:
-    """Undo :func:`prepare`: the objective computes as before it, and may be prepared again."""
+def _release(model: nn.Module, accelerator: Accelerator) -> None:
+    """Undo what accelerate did, so that the objective may be prepared again."""
     objective = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     # accelerate leaves what it has marked out of autocast the next time, without a word.
     for name in ("_is_accelerate_prepared", "forward"):
         vars(objective).pop(name, None)
     accelerator.free_memory()
+
+
+@contextmanager
+def synchronised_batch_norm(objective: nn.Module) -> Iterator[None]:
+    """Within the context, batch norms that are trained take their statistics over the batches of all processes.
+
+    GPUs only: torch has no such batch norm for processors, where each process normalises its own part of the batch.
+    """
+    # timm's conversion, because torch's would drop the activation inside timm's batch norms.
+    from timm.layers import convert_sync_batchnorm
+
+    trained = [child for name, child in objective.named_children() if name not in frozen_children(objective)]
+    parents = [objective, *(part for child in trained for part in child.modules())]
+    found = [(part, name, layer) for part in parents for name, layer in part.named_children()]
+    norms = [(part, name, layer) for part, name, layer in found if isinstance(layer, _BatchNorm)]
+    for part, name, layer in norms:
+        setattr(part, name, convert_sync_batchnorm(layer))
+    try:
+        yield
+    finally:
+        for part, name, layer in norms:  # parameters and buffers are the same tensors
+            layer.train(getattr(part, name).training)
+            setattr(part, name, layer)
+
+
+def share_buffers(network: nn.Module, accelerator: Accelerator) -> None:
+    """Let all processes have the main one's buffers, the running statistics of batch norms among them.
+
+    On processors each process has statistics of its own part of the batches.
+    """
+    if accelerator.num_processes > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def resume(
@@ -76,27 +119,59 @@ def resume(
     identity: str,
     accelerator: Accelerator,
 ) -> tuple[Progress, str]:
-    """Load the last checkpoint, if there is one; how far it was, and a line that says so."""
+    """Load the last checkpoint that is not damaged, if there is one.
+
+    Returns:
+        How far the training was, and a line that says so.
+    """
+    checkpoints = folder / "checkpoints"
     if accelerator.is_main_process:
-        remove_leftovers(folder)
-    paths = checkpoint_paths(folder / "checkpoints")
-    if not paths:
+        for place in (folder, checkpoints):  # nobody else trains here
+            remove_abandoned(place, seconds=0)
+    content, damaged, fault = load_last_checkpoint(checkpoints)
+    accelerator.wait_for_everyone()
+    if content is None:
         return Progress(), f"starts in {precision} on {accelerator.num_processes} x {accelerator.device.type}"
-    content = load_checkpoint(paths[-1])
     refuse_other_identity(folder, content["identity"], identity)
     load_trained_state(objective, content["objective"])
     optimizer.load_state_dict(content["optimizer"])
     progress = Progress(**content["progress"])
-    # The process may have been killed between the checkpoint and the weights of the same step.
-    if progress.best_step == progress.step and accelerator.is_main_process:
-        save_weights(folder / "weights.safetensors", network)
+    if accelerator.is_main_process:
+        for path in damaged:
+            path.unlink()
+        _restore_best(folder, objective, network, progress, fell_back=bool(damaged))
     notice = f"goes on from step {progress.step}"
     if content["precision"] != precision:
         notice += f" in {precision}; it was {content['precision']} so far, so it will not end at the same weights"
-    return progress, notice
+    return progress, f"{fault}: {notice}" if fault else notice
+
+
+def _restore_best(folder: Path, objective: nn.Module, network: nn.Module, progress: Progress, fell_back: bool) -> None:
+    """Write the best weights so far again, where the file may hold others.
+
+    The process may have been killed between a checkpoint and the weights of the same step; after a damaged checkpoint
+    the file may have weights of a later step; and it may be damaged itself.
+    """
+    weights = folder / "weights.safetensors"
+    if progress.best_step == progress.step:
+        save_weights(weights, network)
+    elif progress.best_step > 0 and (fell_back or not _is_readable(weights)):
+        now = {name: value.clone() for name, value in trained_state(objective).items()}
+        best = load_checkpoint(checkpoint_path(folder / "checkpoints", progress.best_step))
+        load_trained_state(objective, best["objective"])
+        save_weights(weights, network)
+        load_trained_state(objective, now)
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def last_good_checkpoint(folder: Path) -> str:
-    """What is left of a training that stops, for its error message."""
+    """Return the part of an error message that says what is left of a training that stops."""
     paths = checkpoint_paths(folder / "checkpoints")
     return f"the last good checkpoint is {paths[-1]}" if paths else "no checkpoint had been saved yet"
