@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from ladseg.data import find_split, survey
 from ladseg.data.inspection import CHUNK
+from ladseg.data.memory import keep_freed_memory
 from ladseg.recipe import Data
 
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--camvid", type=Path, required=True, help="CamVid in the folder layout")
     parser.add_argument("--pairs", type=int, default=12000)
     options = parser.parse_args()
+    keep_freed_memory()  # as `ladseg check` does
     with tempfile.TemporaryDirectory() as folder:
         coco_tree(Path(folder), options.camvid, options.pairs)
         data = Data(layout="coco_stuff_164k", root=folder)

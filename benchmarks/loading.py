@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()  # as every loader does; torchvision has it here too
+    keep_freed_memory()  # as `ladseg train` does; torchvision has it here too
     with tempfile.TemporaryDirectory() as folder:
         small = voc_tree(Path(folder) / "camvid", options.camvid, None)
         middle = voc_tree(Path(folder) / "voc", options.camvid, (500, 375))

@@ -32,7 +32,7 @@ def bench(setting: Setting, parts: Sequence[str], log: Log) -> Results:
         as ``matrix_rate`` the multiply-accumulates a second of this machine's matrix products; ``loop`` gives
         ``loop_overhead``, the share of time that the training loop adds to a bare one, and the details as ``loop``.
     """
-    keep_freed_memory()  # as the loader of a training does
+    keep_freed_memory()  # as `ladseg train` does
     results: Results = {
         "environment": to_json(describe_environment()),
         "setting": {

@@ -58,9 +58,11 @@ def _check(known: argparse.Namespace, keys: list[str]) -> int:
     from rich.console import Console
 
     from ladseg.commands.check import as_json, check, data_yaml, page
+    from ladseg.data.memory import keep_freed_memory
     from ladseg.files import write_text
     from ladseg.report.check_table import print_check
 
+    keep_freed_memory()
     data, report = check(known.recipe_or_folder, keys, known.splits.split(","))
     if known.json == "-":
         print(as_json(report))

@@ -100,11 +100,13 @@ def _run(recipe: object) -> None:
     from rich.console import Console
 
     from ladseg.commands.report import update_report
+    from ladseg.data.memory import keep_freed_memory
     from ladseg.recipe import Recipe
     from ladseg.report.run_tables import results_table, run_summary, teacher_remark
     from ladseg.runs.train import train
 
     assert isinstance(recipe, Recipe)
+    keep_freed_memory()
     results = train(recipe)
     if results is not None:
         Console(markup=False).print(results_table(results))
@@ -121,9 +123,11 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.commands.report import update_report, write_comparison
     from ladseg.comparison.compare import compare
     from ladseg.data import write_demo_scenes
+    from ladseg.data.memory import keep_freed_memory
     from ladseg.recipe_files import load_recipe
     from ladseg.report.comparison_tables import compare_tables
 
+    keep_freed_memory()
     recipe = load_recipe(known.recipe, keys)
     if known.recipe == "demo":
         write_demo_scenes(recipe.data.root)

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from ladseg.data.contents import content_digest
 from ladseg.data.dataset import differing_sizes
-from ladseg.data.memory import keep_freed_memory
 from ladseg.data.pairs import Blob, Fault, Pairs, Source
 from ladseg.data.read import Header, decode_image, decode_mask
 from ladseg.data.spec import IGNORE, DatasetSpec
@@ -63,7 +62,6 @@ def inspect_pairs(pairs: Pairs, spec: DatasetSpec, workers: int) -> Iterator[Ins
         spec: What their masks may hold.
         workers: Processes that read them; few pairs are read by this one.
     """
-    keep_freed_memory()
     workers = min(workers, len(pairs) // CHUNK)
     chunks = [list(range(start, min(start + CHUNK, len(pairs)))) for start in range(0, len(pairs), CHUNK)]
     loader = DataLoader(_Inspections(pairs, spec), batch_sampler=chunks, num_workers=workers, collate_fn=_as_it_is)

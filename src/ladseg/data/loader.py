@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ladseg.data.dataset import SegmentationDataset
-from ladseg.data.memory import keep_freed_memory
 from ladseg.data.transforms import augment, normalize
 from ladseg.errors import DataError, FileError, RecipeError, UserError, first_words
 from ladseg.seeds import derive_seed, generator_for
@@ -95,7 +94,6 @@ def eval_loader(
 
 
 def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) -> "Batches":
-    keep_freed_memory()
     # A generator of its own: an iterator would draw its base seed from torch's global one otherwise.
     loader = DataLoader(
         _Guarded(samples), batch_sampler=batches, num_workers=workers, collate_fn=_collate, generator=torch.Generator()

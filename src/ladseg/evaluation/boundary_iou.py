@@ -1,4 +1,4 @@
-"""Boundary IoU: how well the edges of classes are met (Cheng et al., "Boundary IoU", CVPR 2021)."""
+"""Boundary IoU: the accuracy along the borders of classes (Cheng et al., "Boundary IoU", CVPR 2021)."""
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class BoundaryIoU:
 
 
 def _boundary(ids: np.ndarray, reach: int) -> np.ndarray:
-    """Whether another id, or the image's edge, is within ``reach`` rows and columns; bool ``(H, W)``."""
+    """Return where another id, or the image's edge, is within ``reach`` rows and columns: bool ``(H, W)``."""
     size = 2 * reach + 1
     near = maximum_filter(ids, size, mode="nearest") != minimum_filter(ids, size, mode="nearest")
     near[:reach] = near[-reach:] = True

@@ -64,7 +64,7 @@ WHOLE = Inference()
 
 @torch.inference_mode()
 def class_ids(network: Network, image: Tensor, how: Inference = WHOLE) -> Tensor:
-    """The class of the highest score at every pixel.
+    """Return the argmax over classes at every pixel.
 
     Args:
         network: Image to output.

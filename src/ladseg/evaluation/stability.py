@@ -1,4 +1,4 @@
-"""How much a label-assisted teacher's output depends on the noise draw (paper section 4.3, Table 8)."""
+"""Measure how much a label-assisted teacher's output depends on the noise draw (paper section 4.3, Table 8)."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def mean_pairwise_kl(logits: Sequence[Tensor]) -> float:
-    """KL_mean of section 4.3: the mean over all m * m ordered pairs of draws, of images and of positions.
+    """Return KL_mean of section 4.3: the mean over all m * m ordered pairs of draws, of images and of positions.
 
     The paper's formula leaves the reduction over positions open; the mean makes it independent of the map's size.
     Pairs of a draw with itself count, as printed, and contribute 0.

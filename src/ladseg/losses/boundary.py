@@ -12,7 +12,7 @@ THRESHOLD = 1
 
 
 def boundary_target(label: Tensor) -> Tensor:
-    """Where the label's Laplacian is positive, looked at in three strides: 1 on a boundary, else 0.
+    """Return 1 where the label's Laplacian is positive in one of three strides, which is a boundary, else 0.
 
     The strides' maps are brought to full size by nearest neighbours and summed with weights 0.6, 0.3 and 0.1; what
     exceeds 0.1 is boundary. As published, so: the class of the higher id has the boundary, and the frame of the image

@@ -1,4 +1,4 @@
-"""How much memory something takes: what a GPU's allocator counts, or Linux's count of resident pages."""
+"""Peak memory: as a GPU's allocator counts it, or by Linux's count of resident pages."""
 
 import ctypes
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import torch
 
 
 class PeakMemory:
-    """Watches from its creation on.
+    """Measure the peak of memory from the creation of this object on.
 
     Args:
-        device: The device whose memory counts; for ``cpu`` it is this process's.
-        trim: Give freed memory back first, so that all that is needed from now on shows in :attr:`added`.
+        device: The device whose memory is measured; for ``cpu`` it is that of this process.
+        trim: Give freed memory back to the system first, so that :attr:`added` has all that is allocated from now on.
     """
 
     def __init__(self, device: torch.device, trim: bool = False) -> None:
@@ -32,7 +32,7 @@ class PeakMemory:
 
     @property
     def total(self) -> int | None:
-        """Bytes at the peak; None where the system doesn't tell."""
+        """Bytes at the peak; None where the system does not provide it."""
         if self.before is None:
             return None
         if self.device.type == "cuda":
@@ -42,7 +42,7 @@ class PeakMemory:
 
     @property
     def added(self) -> int | None:
-        """Bytes at the peak beyond those at the start; None where the system doesn't tell."""
+        """Bytes at the peak beyond those at the start; None where the system does not provide it."""
         total = self.total
         return None if total is None or self.before is None else max(0, total - self.before)
 
@@ -53,7 +53,7 @@ def _status(key: str) -> int:
 
 
 def added_by(run: Callable[[], object], device: torch.device) -> int | None:
-    """Bytes that ``run`` needs at its peak beyond what is there before; None where the system doesn't tell."""
+    """Return the bytes that ``run`` allocates at its peak; None where the system does not provide it."""
     memory = PeakMemory(device, trim=True)
     run()
     return memory.added

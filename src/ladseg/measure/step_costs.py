@@ -1,4 +1,4 @@
-"""What one training step costs: arithmetic, time and memory, without the data."""
+"""The costs of one training step: arithmetic, time and memory, without loading data."""
 
 import dataclasses
 import statistics
@@ -32,8 +32,8 @@ class Trained(Protocol):
 
 
 def step_macs(training: Trained, num_classes: int) -> int:
-    """Multiply-accumulates of one step of a training: matrix products and convolutions, forward and backward, those of
-    the distiller and of a frozen teacher too.
+    """Return the multiply-accumulates of one training step: matrix products and convolutions, forward and backward,
+    with those of the distiller and of a frozen teacher.
     """
     # Of two and four images, as a large batch is much to count: some methods compare all images with one another, so
     # arithmetic has a part in proportion to the batch and one to its square.
@@ -53,7 +53,7 @@ def _macs(training: Trained, count: int, num_classes: int) -> int:
 
 @torch.no_grad()
 def prediction_macs(network: Network, size: tuple[int, int]) -> int:
-    """Multiply-accumulates of one image's prediction, the label's channel included where there is one."""
+    """Return the multiply-accumulates of one image's prediction, with the label's channel where there is one."""
     inner = segmenter(network).eval()
     channels = 4 if isinstance(network, LabelAssisted) else 3
     device = next(inner.parameters()).device
@@ -74,14 +74,14 @@ def step_times(trainings: Mapping[str, Trained], num_classes: int, device: torch
 
 
 def autocast(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> AbstractContextManager[None]:
-    """The precision that a training of this schedule would take on the device."""
+    """Return autocast in the precision that a training of this schedule has on the device."""
     resolved = resolve_precision(precision, device)
     context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=resolved == "bf16")
     return context
 
 
 class Step:
-    """One step of a training, on one batch over and over."""
+    """A training step that can be repeated on one batch of random data."""
 
     def __init__(self, training: Trained, num_classes: int, device: torch.device) -> None:
         # Weights that hardly move keep the losses finite on a batch that means nothing.
@@ -99,7 +99,7 @@ class Step:
         self.optimizer.step()
 
     def held(self) -> int:
-        """Bytes of weights, buffers and optimizer state."""
+        """Return the bytes of weights, buffers and optimizer state."""
         states = [state for group in _parts(self.optimizer) for state in group.state.values()]
         values = [*self.objective.state_dict().values(), *(value for state in states for value in state.values())]
         return sum(value.numel() * value.element_size() for value in values if isinstance(value, Tensor))
@@ -110,6 +110,7 @@ def _parts(optimizer: Optimizer | JoinedOptimizer) -> Sequence[Optimizer]:
 
 
 def sample_batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[str, Tensor]:
+    """Return a batch of random images and labels, the same every time."""
     generator = torch.Generator().manual_seed(0)
     # Regions rather than noise, as methods that look at classes would find them.
     coarse = torch.randint(num_classes, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
@@ -121,7 +122,7 @@ def sample_batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[st
 
 
 def step_memory(step: Step) -> int | None:
-    """Bytes of weights, optimizer state and the most that a step needs beside them; None where unknown."""
+    """Return the bytes of weights, optimizer state and the peak of a step beside them; None where unknown."""
     step.optimizer.zero_grad()
     peak = PeakMemory(step.device, trim=True)
     step()

@@ -1,4 +1,4 @@
-"""How long things take beside one another: in turns within one process, so that a drift of the machine cancels."""
+"""Time several variants in turns within one process, so that a drift of the machine's speed cancels."""
 
 import math
 import statistics
@@ -16,15 +16,16 @@ def in_turns(
     fewest: int = 3,
     shortest: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Seconds of each variant in each round, after one round to warm up.
+    """Return the seconds of each variant in each round, after one round to warm up.
 
     Args:
         variants: What to run, by name.
-        device: Where it runs; waited for.
-        rounds: Rounds that are timed.
-        patience: Seconds after which fewer will do.
-        fewest: Rounds at least.
-        shortest: Seconds that are timed at once at least: what is done sooner is done several times, and divided.
+        device: Where it runs; it is synchronised before the clock is read.
+        rounds: Number of rounds that are timed.
+        patience: Seconds after which no further round is started.
+        fewest: Least number of rounds, however long they take.
+        shortest: Least number of seconds between two readings of the clock: a faster variant is run several times, and
+            the time is divided by their number.
     """
     times = {}
     for name, run in variants.items():
@@ -41,13 +42,13 @@ def in_turns(
 
 
 def ratio(of: list[float], to: list[float]) -> dict[str, float]:
-    """The median over rounds of one variant's time as a multiple of another's, and the quartiles about it."""
+    """Return the median and the quartiles over rounds of one variant's time as a multiple of another's."""
     low, median, high = quartiles([a / b for a, b in zip(of, to, strict=True)])
     return {"median": median, "low": low, "high": high}
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """A quarter, a half and three quarters of the values are below these."""
+    """Return the quartiles of the values."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")

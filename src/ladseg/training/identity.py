@@ -1,4 +1,4 @@
-"""What a training is, in words: so that a folder goes on with the same one only."""
+"""The identity of a training, so that a folder is resumed by the same training only."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ FREE = {"save_every", "precision"}
 
 
 def training_identity(schedule: Schedule, seed: int, title: str, depends_on: Mapping[str, object]) -> str:
-    """Everything that the end of a training depends on, as JSON with sorted keys.
+    """Return everything that the trained weights depend on, as JSON with sorted keys.
 
     Args:
         schedule: How it is trained.
@@ -46,5 +46,5 @@ def refuse_other_identity(folder: Path, there: str, now: str) -> None:
 
 
 def _named(value: Any) -> Any:
-    """JSON's values without the keys that hold null."""
+    """Return a value of JSON without the keys that hold null."""
     return {k: _named(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value

@@ -10,7 +10,7 @@ from ladseg.recipe import Schedule
 
 
 def build_optimizer(module: nn.Module, schedule: Schedule) -> "Optimizer | JoinedOptimizer":
-    """The schedule's optimizer over the parameters of ``module`` that require a gradient.
+    """Return the schedule's optimizer over the parameters of ``module`` that require a gradient.
 
     SGD decays every parameter, batch norm and biases included, as the recipes that it is compared with do
     (CIRKD, mmsegmentation). AdamW spares parameters of one dimension or none (batch norm, biases), as

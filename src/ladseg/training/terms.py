@@ -1,4 +1,4 @@
-"""The loss terms of the latest steps: complete, finite, and read from the device only now and then."""
+"""Check that the loss terms of the latest steps are complete and finite, reading them from the device rarely."""
 
 import math
 
@@ -10,7 +10,7 @@ from ladseg.errors import TrainingError
 
 
 class TermWatch:
-    """Collects the terms of every step on the device, and checks them when they are read.
+    """Collect the terms of every step on the device, and check them when they are read.
 
     Args:
         title: Names the training in errors.
@@ -41,7 +41,7 @@ class TermWatch:
         self.rows.append(torch.stack([terms[name].detach().float() for name in self.names]))
 
     def collect(self, accelerator: Accelerator, kept: str) -> dict[str, float]:
-        """The mean of each term over the steps since the last call and over all processes.
+        """Return the mean of each term over the steps since the last call and over all processes.
 
         Args:
             accelerator: Merges the processes.
