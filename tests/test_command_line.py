@@ -215,6 +215,7 @@ def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> 
         "schedule__eval_every": "3",
         "schedule__optimizer": "sgd",
         "schedule__lr": "0.01",
+        "schedule__precision": "fp32",
     }
     driver = tmp_path / "driver.py"
     driver.write_text(
@@ -236,7 +237,9 @@ def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> 
     for phase in ("baseline", "teacher", "student"):
         one, two = (load_file(tmp_path / run / phase / "weights.safetensors") for run in ("one", "two"))
         for name, value in one.items():
-            torch.testing.assert_close(two[name].float(), value.float(), rtol=2e-2, atol=2e-4)
+            difference, size = (two[name] - value).float(), value.float()
+            # Of the tensor as a whole: a single weight whose gradients cancel out may differ by as much as itself.
+            assert difference.norm() <= 2e-2 * size.norm() + 2e-4 * size.numel() ** 0.5, name
         assert runs["two"][phase]["mean_iou"] == pytest.approx(runs["one"][phase]["mean_iou"], abs=0.01)
 
 
