@@ -74,7 +74,7 @@ def test_yaml_blocks_are_recipes() -> None:
     for page, block in blocks("yaml"):
         for text in block.splitlines() if page in BY_LINE else [block]:
             loaded.append(make_recipe(yaml.safe_load(text)))
-    assert len(loaded) == 18
+    assert len(loaded) >= 20
     assert all(isinstance(recipe, Recipe) and recipe.data.layout in LAYOUTS for recipe in loaded)
 
 

@@ -241,6 +241,36 @@ class Schedule:
     save_every: Count | None = 200
 
 
+@dataclass(frozen=True)
+class Loss:
+    """The class loss of every network's heads, the L_seg of Eq. 7 and Eq. 8.
+
+    Args:
+        cross_entropy: Weight of the cross-entropy.
+        class_weights: Factor on the cross-entropy of each class's pixels, as a list in the order of the classes;
+            balanced takes the inverse of each class's share of the training pixels; null is 1 for all.
+        mean: What the cross-entropy is averaged over: the valid pixels (by their class weights), or all pixels of the
+            batch, ignored ones included, as mmsegmentation has it.
+        ohem: Online hard example mining: the cross-entropy counts pixels alone whose own class has a softmax below
+            this; null counts all. mmsegmentation's STDC has 0.7 with mean all.
+        ohem_min_kept: Pixels that it keeps at least, times the images of the batch.
+        dice: Weight of the Dice loss; this and the next two need segmentation_models_pytorch.
+        focal: Weight of the focal loss.
+        focal_gamma: Exponent of the focal loss.
+        lovasz: Weight of the Lovász-softmax loss.
+    """
+
+    cross_entropy: NotNegative = 1.0
+    class_weights: Annotated[list[NotNegative], Length(least=1)] | Literal["balanced"] | None = None
+    mean: Literal["valid", "all"] = "valid"
+    ohem: Annotated[float, Range(above=0, most=1)] | None = None
+    ohem_min_kept: Count = 10_000
+    dice: NotNegative = 0.0
+    focal: NotNegative = 0.0
+    focal_gamma: NotNegative = 2.0
+    lovasz: NotNegative = 0.0
+
+
 def _installed_tracker() -> list[Tracker]:
     return ["tensorboard"] if find_spec("tensorboard") else []
 
@@ -257,6 +287,7 @@ class Recipe:
         teacher: The network that it learns from.
         distill: How it learns.
         schedule: How long and how each network is trained.
+        loss: The class loss of every network's heads.
         baseline: Whether to train the student without help too, with the same budget.
         seed: Fixes every random draw of the run.
         out: The run's folder; null for runs/NAME.
@@ -271,6 +302,7 @@ class Recipe:
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     distill: Distill = field(default_factory=Distill)
     schedule: Schedule = field(default_factory=Schedule)
+    loss: Loss = field(default_factory=Loss)
     baseline: bool = True
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     out: str | None = None

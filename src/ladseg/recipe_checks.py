@@ -51,7 +51,9 @@ def _data_fault(recipe: Recipe) -> str | None:
 
 
 def _training_fault(recipe: Recipe) -> str | None:
-    teacher = recipe.teacher
+    teacher, loss = recipe.teacher, recipe.loss
+    if not any((loss.cross_entropy, loss.dice, loss.focal, loss.lovasz)):
+        return "loss has weight 0 for every part; give one of cross_entropy, dice, focal, lovasz a weight"
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
         if warm and not recipe.baseline:
             return f"{section}.warm_start starts from the plain student; set baseline: true"

@@ -1,6 +1,8 @@
 """Cross-entropy of segmentation logits, the L_seg of Eq. 7 and Eq. 8."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -8,10 +10,37 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ladseg.resize import VECTOR, mix_rows, resize_logits, row_chunks
+from ladseg.resize import VECTOR, mix_rows, resize_logits, resize_rows, row_chunks
 
 
-def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255, align_corners: bool = True) -> Tensor:
+@dataclass(frozen=True)
+class HardPixels:
+    """Online hard example mining: only pixels that the network is not yet sure of have a loss.
+
+    A pixel is hard if the softmax of its own class is below ``threshold``; where fewer than ``min_kept`` pixels an
+    image are, the hardest so many of the batch are taken. Each process looks at its own part of the batch.
+
+    Attributes:
+        threshold: Softmax of the label's class from which on a pixel is easy.
+        min_kept: Pixels kept at least, times the images of the batch.
+
+    Source:
+        mmsegmentation's OHEMPixelSampler.
+    """
+
+    threshold: float = 0.7
+    min_kept: int = 10_000
+
+
+def cross_entropy(
+    logits: Tensor,
+    label: Tensor,
+    ignore_index: int = 255,
+    align_corners: bool = True,
+    class_weights: Sequence[float] | None = None,
+    mean: Literal["valid", "all"] = "valid",
+    hard: HardPixels | None = None,
+) -> Tensor:
     """Return the mean cross-entropy over the pixels that count, after upsampling the logits to the label's size.
 
     Upsampling and loss are computed together, a few rows at a time, so that no map of full-size logits is ever held:
@@ -26,6 +55,10 @@ def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255, align_
         label: ``(N, H, W)`` int64, 0..C-1 or ``ignore_index``.
         ignore_index: The label of pixels that don't count.
         align_corners: How the logits are upsampled, see :func:`ladseg.resize.resize_logits`.
+        class_weights: Factor on the loss of each class's pixels; None for 1.
+        mean: What the sum is divided by. ``"valid"``: the pixels that count, each by its class's weight, and with
+            ``hard`` those that are kept. ``"all"``: all pixels of the batch, as mmsegmentation has it.
+        hard: Which pixels are kept; None for all that count.
 
     Returns:
         A scalar of that type; 0, with zero gradient, if every pixel is ignored.
@@ -38,12 +71,32 @@ def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255, align_
     if target.device.type == "cpu":
         _refuse_others(target, logits.shape[1])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total: Tensor = _Upsampled.apply(logits, target, valid, align_corners)
-    count = valid.sum().to(torch.float32)
+    weight = valid if hard is None else _find_hard(logits.detach(), target, valid, align_corners, hard)
+    if class_weights is not None:
+        weight = weight * logits.new_tensor(class_weights)[target]
+    total: Tensor = _Upsampled.apply(logits, target, weight, align_corners)
+    if mean == "all":
+        return total / label.numel()
+    count = weight.sum().to(torch.float32)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)
         count = count / dist.get_world_size()
-    return total / count.clamp(min=1.0)
+    return total / torch.where(count > 0, count, 1.0)
+
+
+def _find_hard(logits: Tensor, target: Tensor, valid: Tensor, align_corners: bool, hard: HardPixels) -> Tensor:
+    """Return which pixels are kept, bool ``(N, H, W)``."""
+    size = (target.shape[1], target.shape[2])
+    shares = torch.empty(target.shape, dtype=logits.dtype, device=logits.device)
+    for chunk in row_chunks(logits, logits.shape[-2], size, align_corners):
+        scores = resize_rows(logits[..., chunk.source, :], chunk.weights, size[1], align_corners)
+        shares[:, chunk.rows] = scores.softmax(1).gather(1, target[:, None, chunk.rows])[:, 0]
+    known = shares[valid]
+    if not len(known):
+        return valid
+    rank = min(hard.min_kept * len(target), len(known) - 1)
+    limit = known.kthvalue(rank + 1).values.clamp(min=hard.threshold)
+    return valid & (shares < limit)
 
 
 def _refuse_others(target: Tensor, classes: int) -> None:
@@ -56,7 +109,7 @@ class _Upsampled(torch.autograd.Function):
     """Sum the cross-entropy of upsampled logits ``(N, C, h, w)`` over the valid pixels."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, valid: Tensor, align_corners: bool) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor, align_corners: bool) -> Tensor:
         wanted, (_, *size) = ctx.needs_input_grad[0], target.shape
         with torch.set_grad_enabled(wanted):
             given = logits.detach().contiguous(memory_format=torch.channels_last).requires_grad_(wanted)
@@ -68,7 +121,7 @@ class _Upsampled(torch.autograd.Function):
         for chunk in row_chunks(wide, logits.shape[-2], (size[0], size[1]), align_corners):
             scores = mix_rows(chunk.weights, band[:, chunk.source])
             loss, slopes = _pixels(
-                scores.view(-1, wide.shape[1]), target[:, chunk.rows].flatten(), valid[:, chunk.rows].flatten()
+                scores.view(-1, wide.shape[1]), target[:, chunk.rows].flatten(), weight[:, chunk.rows].flatten()
             )
             if slope is not None:
                 slope[:, chunk.source] += mix_rows(chunk.weights.T, slopes.view_as(scores))
@@ -97,7 +150,7 @@ def _full_vector(logits: Tensor) -> Tensor:
     return F.pad(logits, (0, 0, 0, 0, 0, missing), value=lowest)
 
 
-def _pixels(scores: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def _pixels(scores: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the summed loss of scores ``(P, C)`` and its gradient, which is the softmax less 1 at the target.
 
     One softmax gives both; torch's own backward pass computes a second exponential, to undo its log-softmax.
@@ -110,6 +163,6 @@ def _pixels(scores: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tens
     else:  # a probability may have underflowed; on a GPU the host does not wait to find out
         loss = scores.amax(1) - shares.amax(1).log() - scores.gather(1, place)[:, 0]
     shares.scatter_(1, place, (own - 1)[:, None])
-    if not (on_cpu and valid.all()):
-        loss, shares = loss * valid, shares.mul_(valid[:, None])
+    if weight.is_floating_point() or not (on_cpu and weight.all()):
+        loss, shares = loss * weight, shares.mul_(weight[:, None])
     return loss.sum(), shares

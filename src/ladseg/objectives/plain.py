@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from ladseg.losses import boundary_loss
+from ladseg.losses.class_loss import ClassLoss
 from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.models import Segmenter
 from ladseg.objectives.label_assisted import run_network
@@ -18,16 +19,20 @@ class Plain(nn.Module):
     Args:
         network: Any segmentation network.
         aux_weight: Weight of the training-only heads; None takes the network's own (0.4, STDC 1).
+        class_loss: The loss of every head, see :func:`ladseg.losses.class_loss.make_class_loss`.
     """
 
-    def __init__(self, network: nn.Module, aux_weight: float | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, aux_weight: float | None = None, class_loss: ClassLoss = cross_entropy
+    ) -> None:
         super().__init__()
         self.network = network
         self.aux_weight = aux_weight_of(network) if aux_weight is None else aux_weight
+        self.class_loss = class_loss
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         output = run_network(self.network, batch["image"])
-        return weighted(supervised_terms(output, batch["label"]), {"aux": self.aux_weight})
+        return weighted(supervised_terms(output, batch["label"], class_loss=self.class_loss), {"aux": self.aux_weight})
 
 
 def aux_weight_of(network: nn.Module) -> float:
@@ -35,21 +40,24 @@ def aux_weight_of(network: nn.Module) -> float:
     return network.aux_weight if isinstance(network, Segmenter) else AUX_WEIGHT
 
 
-def supervised_terms(output: SegmentationOutput, label: Tensor, suffix: str = "") -> dict[str, Tensor]:
+def supervised_terms(
+    output: SegmentationOutput, label: Tensor, suffix: str = "", class_loss: ClassLoss = cross_entropy
+) -> dict[str, Tensor]:
     """Compute the losses of one output against the label.
 
     Args:
         output: Of the network.
         label: ``(N, H, W)`` int64.
         suffix: Added to the name of each term.
+        class_loss: The loss of the main and the training-only heads.
 
     Returns:
-        ``seg``: cross-entropy of the main head. ``aux``: the sum of that of the training-only heads, if there are any.
+        ``seg``: class loss of the main head. ``aux``: the sum of that of the training-only heads, if there are any.
         ``boundary``: loss of the boundary head, if there is one.
     """
-    terms = {f"seg{suffix}": cross_entropy(output.logits, label, align_corners=output.align_corners)}
+    terms = {f"seg{suffix}": class_loss(output.logits, label, align_corners=output.align_corners)}
     if output.aux:
-        losses = [cross_entropy(logits, label, align_corners=output.aux_align_corners) for logits in output.aux]
+        losses = [class_loss(logits, label, align_corners=output.aux_align_corners) for logits in output.aux]
         terms[f"aux{suffix}"] = sum(losses[1:], losses[0])
     if output.boundary is not None:
         terms[f"boundary{suffix}"] = boundary_loss(output.boundary, label, align_corners=output.align_corners)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.distillers import Distiller
+from ladseg.losses.class_loss import ClassLoss
+from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.models import Segmenter
 from ladseg.objectives.label_assisted import LabelAssisted, noise_generators, run_network
 from ladseg.objectives.plain import aux_weight_of, supervised_terms, weighted
@@ -71,6 +73,7 @@ class StudentObjective(FrozenTeacherObjective):
             distiller's own. Its other terms have the weights of ``distiller.terms``.
         aux_weight: Weight of the student's training-only heads; None takes the student's own (0.4, STDC 1).
         teacher_input: As for :class:`FrozenTeacherObjective`.
+        class_loss: As for :class:`ladseg.Plain`.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class StudentObjective(FrozenTeacherObjective):
         weight: float | None = None,
         aux_weight: float | None = None,
         teacher_input: tuple[Tensor, Tensor] | None = None,
+        class_loss: ClassLoss = cross_entropy,
     ) -> None:
         super().__init__(teacher, teacher_input)
         for part in self.teacher.modules():
@@ -90,6 +94,7 @@ class StudentObjective(FrozenTeacherObjective):
         self.distiller = distiller
         self.weight = weight
         self.aux_weight = aux_weight_of(student) if aux_weight is None else aux_weight
+        self.class_loss = class_loss
         # A distillation loss that is silently not applied is the worst kind of failure.
         self.expected_terms = {"seg"} | set(distiller.terms)
 
@@ -99,7 +104,7 @@ class StudentObjective(FrozenTeacherObjective):
         # Distillation runs in float32 whatever the networks run in: autocast would cast its matrix products down again.
         with torch.autocast(label.device.type, enabled=False):
             distilled = self.distiller(student.map(Tensor.float), teacher, label)
-        terms = supervised_terms(student, label) | distilled
+        terms = supervised_terms(student, label, class_loss=self.class_loss) | distilled
         return weighted(terms, {"aux": self.aux_weight} | self._distiller_weights())
 
     def _distiller_weights(self) -> dict[str, float]:

@@ -5,6 +5,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ladseg.distillers import cwd_loss
+from ladseg.losses.class_loss import ClassLoss
+from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.objectives.label_assisted import LabelAssisted, noise_generators
 from ladseg.objectives.plain import aux_weight_of, supervised_terms, weighted
 
@@ -19,6 +21,7 @@ class TeacherObjective(nn.Module):
             D(O1, sg O2) + D(O2, sg O1), as the released code has it.
         aux_weight: Weight of the training-only heads; None takes the network's own (0.4, STDC 1).
         tau: Temperature of D.
+        class_loss: As for :class:`ladseg.Plain`.
 
     Raises:
         TypeError: The teacher is not a :class:`LabelAssisted`.
@@ -33,6 +36,7 @@ class TeacherObjective(nn.Module):
         consistency_form: Literal["one-way", "symmetric"] = "one-way",
         aux_weight: float | None = None,
         tau: float = 4.0,
+        class_loss: ClassLoss = cross_entropy,
     ) -> None:
         super().__init__()
         if not isinstance(teacher, LabelAssisted):
@@ -45,11 +49,13 @@ class TeacherObjective(nn.Module):
         self.consistency_form = consistency_form
         self.aux_weight = aux_weight_of(teacher.network) if aux_weight is None else aux_weight
         self.tau = tau
+        self.class_loss = class_loss
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         image, label = batch["image"], batch["label"]
         one, two = self.teacher.two_paths(image, label, noise_generators(batch, 1), noise_generators(batch, 2))
-        terms = supervised_terms(one, label, "_1") | supervised_terms(two, label, "_2")
+        terms = supervised_terms(one, label, "_1", self.class_loss)
+        terms |= supervised_terms(two, label, "_2", self.class_loss)
         terms["consistency"] = self._distance(one.logits, two.logits)
         return weighted(terms, {"aux_1": self.aux_weight, "aux_2": self.aux_weight, "consistency": self.consistency})
 

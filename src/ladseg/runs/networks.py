@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
 from ladseg.errors import ModelError
+from ladseg.losses.class_loss import make_class_loss
 from ladseg.models import Segmenter, build_model
 from ladseg.objectives import LabelAssisted, Network, segmenter
 from ladseg.recipe import Recipe, StudentSettings
@@ -50,8 +51,9 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
 
     Raises:
         ModelError: A network cannot be built, or its input layer or features are not found.
-        RecipeError: The methods of distillation cannot be combined.
+        RecipeError: The methods of distillation cannot be combined, or the class loss does not fit.
     """
+    make_class_loss(recipe.loss, num_classes)
     student = build_student(recipe, num_classes)
     if recipe.distill.method != "none":
         make_distiller(recipe, student, build_teacher(recipe, num_classes, start=None))

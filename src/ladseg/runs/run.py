@@ -18,6 +18,7 @@ from ladseg.models import Segmenter
 from ladseg.objectives import Network
 from ladseg.recipe import Recipe
 from ladseg.results import RESULTS, Difference, ImageCounts, NetworkRow, PredictionTime, RunResults, write_json
+from ladseg.runs.class_weights import with_class_weights
 from ladseg.runs.finished import DELIVERED, Log
 from ladseg.runs.pictures import sample_strips, save_run_picture, save_samples
 from ladseg.runs.preparation import Workspace, claim_folder, open_workspace
@@ -47,6 +48,7 @@ def train_networks(
         networks[training.key] = network
         return network
 
+    recipe = with_class_weights(recipe, run.train_set)
     classes = run.spec.num_classes
     distilled = recipe.distill.method != "none"
     if recipe.baseline or not distilled:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ladseg.losses.class_loss import make_class_loss
 from ladseg.models import Segmenter
 from ladseg.objectives import (
     FirstStageObjective,
@@ -17,7 +18,7 @@ from ladseg.objectives import (
     TeacherObjective,
     segmenter,
 )
-from ladseg.recipe import Recipe, Schedule
+from ladseg.recipe import Loss, Recipe, Schedule
 from ladseg.runs.networks import build_student, build_teacher, make_distiller, teacher_network
 
 
@@ -45,7 +46,7 @@ class Training:
 def baseline_training(recipe: Recipe, num_classes: int) -> Training:
     """Return the training of the student alone, without distillation."""
     network = build_student(recipe, num_classes)
-    objective = Plain(network, recipe.student.aux_weight)
+    objective = Plain(network, recipe.student.aux_weight, make_class_loss(recipe.loss, num_classes))
     return Training("baseline", objective, network, network, recipe.schedule, _sections(recipe, "student"))
 
 
@@ -61,16 +62,19 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
     start = baseline.state_dict() if recipe.teacher_starts_warm and baseline is not None else None
     teacher = build_teacher(recipe, num_classes, start)
     objective: nn.Module
+    class_loss = make_class_loss(recipe.loss, num_classes)
     if isinstance(teacher, LabelAssisted):
-        objective = TeacherObjective(teacher, settings.consistency, settings.consistency_form, settings.aux_weight)
+        objective = TeacherObjective(
+            teacher, settings.consistency, settings.consistency_form, settings.aux_weight, class_loss=class_loss
+        )
     else:
-        objective = Plain(teacher, settings.aux_weight)
+        objective = Plain(teacher, settings.aux_weight, class_loss)
     schedule = dataclasses.replace(
         recipe.schedule,
         iterations=settings.iterations or recipe.schedule.iterations,
         lr=settings.lr or recipe.schedule.lr,
     )
-    depends_on = {"teacher": dataclasses.asdict(settings), "network": dataclasses.asdict(teacher_network(recipe))}
+    depends_on = _sections(recipe, "teacher") | {"network": dataclasses.asdict(teacher_network(recipe))}
     return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on)
 
 
@@ -93,6 +97,7 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         make_distiller(recipe, student, teacher),
         aux_weight=recipe.student.aux_weight if distill.aux_weight is None else distill.aux_weight,
         teacher_input=_teacher_input(student, segmenter(teacher)),
+        class_loss=make_class_loss(recipe.loss, num_classes),
     )
     if isinstance(objective.teacher, LabelAssisted):  # a view: the trained teacher keeps its own noise
         noise = objective.teacher.noise
@@ -135,7 +140,9 @@ def first_stage_steps(recipe: Recipe) -> int:
 
 
 def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
-    return {name: dataclasses.asdict(getattr(recipe, name)) for name in names}
+    """Return sections of the recipe, and the loss where it is not the default, as earlier versions had it."""
+    loss = {} if recipe.loss == Loss() else {"loss": dataclasses.asdict(recipe.loss)}
+    return {name: dataclasses.asdict(getattr(recipe, name)) for name in names} | loss
 
 
 def _teacher_input(student: Segmenter, teacher: Segmenter) -> tuple[Tensor, Tensor] | None:
