@@ -45,6 +45,7 @@ LEVELS = {
     "comparison": 5,
     "commands": 5,
     "bench": 6,
+    "reproduce": 6,
     "cli": 7,
     "__main__": 8,
 }
@@ -182,6 +183,7 @@ def test_public_names_and_commands_are_a_contract() -> None:
         "train",
         "compare",
         "paper",
+        "reproduce",
         "eval",
         "export",
         "predict",

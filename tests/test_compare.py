@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -472,7 +473,9 @@ def test_two_processes_share_a_teacher(scenes: Path, tmp_path: Path) -> None:
     assert len(steps) > 0
 
 
-def test_the_papers_figures_stand_beside_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_papers_figures_stand_beside_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its gains are printed there too: they are the differences of the figures that we copied."""
     rows = paper_rows()
     alone = {(row["table"], row["layout"], row["student"]): row["val"] for row in rows if row["method"] == "none"}
@@ -495,23 +498,31 @@ def test_the_papers_figures_stand_beside_ours(tmp_path: Path, capsys: pytest.Cap
             assert gains[table, student, name] == pytest.approx(gain, abs=0.01), (table, student, name)
     assert {row["student"] for row in rows} <= set(list_models())
     assert {row["layout"] for row in rows} <= set(LAYOUTS)
-    assert {row["method"].split("+")[0] for row in rows} <= set(METHODS)
+    assert {re.split(r"[+@]", row["method"])[0] for row in rows} <= set(METHODS)
 
     def lad(teacher: str) -> MethodRow:
         figures = {"std": 0.0034, "difference": MeanInterval(0.0123, None, None), "step_ms": 77.2}
         teacher_cost = TeacherCost("label", teacher, 1000, 2000)
         return method_row("lad", 0.6512, mean_iou={0: 0.6512}, teacher=teacher_cost, **figures)
 
+    def line_of(figure: str) -> list[str]:
+        assert main(["paper", str(tmp_path)]) == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if figure in line)
+        return line.split()
+
+    monkeypatch.setenv("COLUMNS", "200")
     ours = comparison_results([lad("pspnet_r18")], layout="voc", weights="timm", student="pspnet_r18")
     write_json(tmp_path / "results.json", ours)
-    assert main(["paper", str(tmp_path)]) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
-    assert line.split() == ["lad", "75.4", "+2.1", "65.1", "±", "0.3", "+1.2", "1", "77"]
+    write_text(tmp_path / "recipe.yaml", dump_recipe(load_recipe("table-3-pspnet_r18")))
+    assert line_of("65.1 ± 0.3") == ["lad", "75.4", "+2.1", "65.1", "±", "0.3", "+1.2", "1", "77"]
+    # Other class weights make it another method: no figure stands there, but what differs.
+    other = load_recipe("table-3-pspnet_r18", ["--teacher.class_weights", "fixed"])
+    write_text(tmp_path / "recipe.yaml", dump_recipe(other))
+    different = "not the published teacher.class_weights (fixed, not random)"
+    assert line_of("not the published")[3:] == different.split()
     # A label-assisted teacher of another network is another row.
-    other = replace(ours, layout="cityscapes", methods=[lad("deeplabv3_r18")])
-    write_json(tmp_path / "results.json", other)
-    assert main(["paper", str(tmp_path)]) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "65.1 ± 0.3" in line)
-    assert line.split()[:3] == ["lad+deeplabv3_r18", "76.2", "+3.6"]
+    write_text(tmp_path / "recipe.yaml", dump_recipe(load_recipe("table-1-pspnet_r18")))
+    write_json(tmp_path / "results.json", replace(ours, layout="cityscapes", methods=[lad("deeplabv3_r18")]))
+    assert line_of("65.1 ± 0.3")[:3] == ["lad+deeplabv3_r18", "76.2", "+3.6"]
     assert main(["paper", str(tmp_path / "nowhere")]) == 2
     assert "is not the folder of a comparison" in capsys.readouterr().err

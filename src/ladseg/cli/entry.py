@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from ladseg import __version__
-from ladseg.cli import listing_commands, network_commands, training_commands
+from ladseg.cli import listing_commands, network_commands, reproduce_commands, training_commands
 from ladseg.cli.parser import SHELLS, Commands, Parser, PrintCompletion, split_recipe_keys
 from ladseg.cli.terminal import escape_what_cannot_be_encoded, print_note
 from ladseg.errors import UserError, first_words
@@ -31,6 +31,7 @@ by label-assisted distillation.
   ladseg predict runs/NAME/student.safetensors IMAGES --out DIR
   ladseg export runs/NAME/student.safetensors --to onnx
   ladseg models                        the networks and what they cost
+  ladseg reproduce                     the paper's tables, each by one command
   ladseg bench                         what a training step costs on this machine
 """
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 3, 130
@@ -99,6 +100,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     commands = Commands(parser)
     training_commands.add_commands(commands)
+    reproduce_commands.add_commands(commands)
     network_commands.add_commands(commands)
     listing_commands.add_commands(commands)
     return parser, commands.parsers

@@ -93,7 +93,7 @@ def _recipes(known: argparse.Namespace, keys: list[str]) -> None:
         return
     for name in recipe_names():
         summary = recipe_text(name).splitlines()[0].removeprefix("# ")
-        print(f"{name:16} {summary}")
+        print(f"{name:38} {summary}")
 
 
 def _models(known: argparse.Namespace, keys: list[str]) -> None:

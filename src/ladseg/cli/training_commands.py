@@ -155,7 +155,9 @@ def _report(known: argparse.Namespace, keys: list[str]) -> None:
 
 
 def _paper(known: argparse.Namespace, keys: list[str]) -> None:
+    from ladseg.recipe_files import load_recipe
     from ladseg.report.paper_tables import paper_tables
     from ladseg.results import read_comparison
 
-    print_tables(paper_tables([read_comparison(Path(folder)) for folder in known.comparisons]))
+    folders = [Path(folder) for folder in known.comparisons]
+    print_tables(paper_tables([(read_comparison(f), load_recipe(f / "recipe.yaml")) for f in folders]))

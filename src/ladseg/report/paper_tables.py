@@ -1,4 +1,4 @@
-"""The figures of the paper's Tables 1 to 7, and beside them those of comparisons made here."""
+"""The figures of the paper's tables, and beside them those of comparisons made here."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -8,6 +8,8 @@ from itertools import groupby
 from rich.box import SIMPLE
 from rich.table import Table
 
+from ladseg.recipe import Recipe
+from ladseg.report.paper_match import published_differences
 from ladseg.results import ComparisonResults, MethodRow
 
 TITLES = {
@@ -18,55 +20,71 @@ TITLES = {
     "5": "Table 5: more data sets",
     "6": "Table 6: Cityscapes, more teachers (lad+: label-assisted)",
     "7": "Table 7: Cityscapes, label-assisted teachers of the other size",
+    "8": "Table 8: Cityscapes, with and without the consistency loss (lad@consistency=0)",
+    "9": "Table 9: Cityscapes, strength of the noise (lad@KEY=VALUE: in the recipe's teacher section)",
+    "dinov2": "Section 4.2: DINOv2 with LoRA on PASCAL VOC, taught by OCRNet-W48",
 }
 # Where a student's rows have teachers of several networks.
 TEACHERS_DIFFER = ("6", "7")
-HEADS = ("student, method", "paper", "gain", "test", "ms", "ours", "gain", "n", "ms")
+HEADS = ("student, method", "paper", "gain", "test", "ms", "ours", "gain", "n", "ms", "differs")
 
 
 def paper_rows() -> list[dict[str, str]]:
-    """Return a row a figure: ``table``, ``layout``, ``start``, ``student``, ``method``, ``val``, ``test``, ``step_ms``.
+    """Return the rows of paper.csv, each a figure of the paper.
 
-    Methods have the names of ``ladseg compare``, and ``lad+MODEL`` is ``lad`` with a teacher of that network. What the
-    paper does not give is empty.
+    ``recipe`` names the ready recipe that has the published setting. Methods have the names of ``ladseg compare``;
+    ``lad+MODEL`` is ``lad`` with a teacher of that network, ``lad@KEY=VALUE`` is ``lad`` with another value in the
+    recipe's teacher section. ``teacher_val`` is the teacher's mIoU, ``kl`` that of Table 8, times 100. What the paper
+    does not give is empty.
     """
     text = (resources.files("ladseg.report") / "paper.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
-def paper_tables(comparisons: Sequence[ComparisonResults]) -> Iterator[Table]:
-    """Yield a table for each of the paper's, with the figures of the comparisons beside the paper's where method,
-    teacher, student, start and data are the same.
+def paper_tables(comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> Iterator[Table]:
+    """Yield a table for each of the paper's, with the figures of comparisons beside the paper's.
+
+    A figure stands there only where student, teacher, data, start, schedule, preset and method are the published ones;
+    otherwise the column ``differs`` says what is not.
+
+    Args:
+        comparisons: Each comparison, and the recipe that its methods share.
     """
     for number, group in groupby(paper_rows(), key=lambda row: row["table"]):
         table = Table(title=TITLES[number], title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
         for index, head in enumerate(HEADS):
-            table.add_column(head, justify="left" if index == 0 else "right", no_wrap=True)
-        for row in group:
-            gain = ""
-            if row["method"] == "none":
-                alone = float(row["val"])
-                table.add_row(f"{row['student']}, {row['layout']}")
-            else:
-                gain = f"{float(row['val']) - alone:+.1f}"
-            # The teacher is part of the name, and mostly the same for all rivals of a student.
-            name = f"  {row['method'] if number in TEACHERS_DIFFER else row['method'].partition('+')[0]}"
-            table.add_row(name, row["val"], gain, row["test"], row["step_ms"], *_ours(row, comparisons))
+            last = head == "differs"
+            table.add_column(head, justify="left" if index == 0 or last else "right", no_wrap=not last)
+        rows = list(group)
+        for student, of_student in groupby(rows, key=lambda row: (row["student"], row["layout"])):
+            table.add_row(", ".join(student))
+            of_student = list(of_student)
+            alone = next((float(row["val"]) for row in of_student if row["method"] == "none"), None)
+            for row in of_student:
+                gain = "" if alone is None or row["method"] == "none" else f"{float(row['val']) - alone:+.1f}"
+                # The teacher is part of the name, and mostly the same for all rivals of a student.
+                name = f"  {row['method'] if number in TEACHERS_DIFFER else row['method'].partition('+')[0]}"
+                table.add_row(name, row["val"], gain, row["test"], row["step_ms"], *_ours(row, comparisons))
         yield table
 
 
-def _ours(row: dict[str, str], comparisons: Sequence[ComparisonResults]) -> list[str]:
-    for comparison in comparisons:
-        start = "pretrained" if comparison.weights else "scratch"
-        if (comparison.layout, start, comparison.student) != (row["layout"], row["start"], row["student"]):
+def _ours(row: dict[str, str], comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> list[str]:
+    """Return the cells of the first comparison that has the published setting, else what differs in the first one."""
+    reasons = ""
+    for comparison, recipe in comparisons:
+        if (comparison.layout, comparison.student) != (row["layout"], row["student"]):
             continue
         for method in comparison.methods:
-            if method.mean is not None and _is_same(row["method"], method, row["student"]):
+            if method.mean is None or not _is_same(row["method"], method, row["student"]):
+                continue
+            differences = published_differences(row, recipe)
+            if not differences:
                 spread = "" if method.std is None else f" ± {100 * method.std:.1f}"
                 gain = "" if method.difference is None else f"{100 * method.difference.mean:+.1f}"
                 step = "" if method.step_ms is None else f"{method.step_ms:.0f}"
-                return [f"{100 * method.mean:.1f}{spread}", gain, str(len(method.mean_iou)), step]
-    return ["", "", "", ""]
+                return [f"{100 * method.mean:.1f}{spread}", gain, str(len(method.mean_iou)), step, ""]
+            reasons = reasons or f"not the published {'; '.join(differences)}"
+    return ["", "", "", "", reasons]
 
 
 def _is_same(theirs: str, method: MethodRow, student: str) -> bool:

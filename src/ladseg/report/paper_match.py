@@ -1,0 +1,43 @@
+"""Whether a recipe is the published one of a row of the paper's tables, and what differs."""
+
+from dataclasses import asdict
+from typing import Any
+
+from ladseg.recipe import VALUES, Recipe
+from ladseg.recipe_files import load_recipe
+
+# No result depends on them, or they hold a path.
+FREE = {"student.weights", "teacher.weights", "schedule.precision", "schedule.save_every"}
+DATA = ("layout", "augmented")
+# The most differences that a table names.
+MOST = 3
+
+
+def published_differences(row: dict[str, str], recipe: Recipe) -> list[str]:
+    """Return what keeps a recipe from being the published one, the first three and how many there are beside.
+
+    Args:
+        row: A row of paper.csv.
+        recipe: What the methods of a comparison share.
+    """
+    published = _compared(load_recipe(row["recipe"]), row["method"])
+    ours = _compared(recipe, row["method"])
+    start = "pretrained" if recipe.student.weights else "scratch"
+    found = [] if start == row["start"] else [f"start ({start})"]
+    found += [f"{key} ({ours.get(key)}, not {value})" for key, value in published.items() if ours.get(key) != value]
+    return found if len(found) <= MOST else [*found[:MOST], f"{len(found) - MOST} more"]
+
+
+def _compared(recipe: Recipe, method: str) -> dict[str, Any]:
+    """Return the settings that a method's figure depends on, by key."""
+    values = asdict(recipe)
+    found = {f"data.{key}": values["data"][key] for key in DATA}
+    sections = ["student", "schedule"]
+    if method.startswith("lad"):
+        # The method itself says which keys of the teacher section are other than the recipe's.
+        sections += ["teacher", "distill"]
+        model = recipe.teacher.model or recipe.student.model
+        values["teacher"]["model"] = method.partition("+")[2] or model
+    for section in sections:
+        found |= {f"{section}.{key}": value for key, value in values[section].items() if key not in VALUES}
+    return {key: value for key, value in found.items() if key not in FREE}

@@ -1,0 +1,35 @@
+"""The list of the paper's experiments: what each holds, needs and costs."""
+
+from ladseg.data.layouts import LAYOUTS
+from ladseg.report.sheet import Sheet
+from ladseg.reproduce.estimate import RATE, experiment_macs, gpu_hours
+from ladseg.reproduce.experiments import Experiment, experiments
+
+COLUMNS = ("experiment", "what it holds", "needs", "students", "cells", "MACs", "V100 hours")
+LEGEND = (
+    "Cells: students to train, each by one method. MACs: counted multiply-accumulates of all trainings of one seed, "
+    f"teachers included. V100 hours: an estimate, {RATE / 1e12:.1f} T multiply-accumulates a second, as its V100 "
+    "did by Table 1; without evaluations, data loading and the distillers' own arithmetic (docs/reproduce.md)."
+)
+
+
+def experiments_sheet() -> Sheet:
+    """Return the list as a table."""
+    return Sheet("The paper's experiments", COLUMNS, [_row(experiment) for experiment in experiments().values()])
+
+
+def _row(experiment: Experiment) -> list[str]:
+    macs = experiment_macs(experiment)
+    recipes = [setting.load() for setting in experiment.settings]
+    sets = dict.fromkeys(LAYOUTS[recipe.data.layout].title.partition(",")[0] for recipe in recipes)
+    files = dict.fromkeys(need.partition(",")[0] for setting in experiment.settings for need in setting.needs)
+    timm = ["timm's weights"] if any("timm" in (r.student.weights, r.teacher.weights) for r in recipes) else []
+    return [
+        experiment.name,
+        experiment.title.partition(": ")[2],
+        "; ".join([*sets, *files, *timm]),
+        str(len(experiment.settings)),
+        str(sum(len(setting.rows) for setting in experiment.settings)),
+        f"{macs:.1e}",
+        f"{gpu_hours(macs):.0f}",
+    ]

@@ -1,0 +1,162 @@
+"""The paper's experiments: what they are, what they cost, and that they train anew."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from benchmarks.paper_macs import count
+
+from ladseg.cli import main
+from ladseg.errors import RecipeError
+from ladseg.measure.step_costs import step_macs
+from ladseg.models import list_models
+from ladseg.recipe import Recipe, Schedule, StudentSettings
+from ladseg.recipe_files import load_recipe
+from ladseg.report.paper_match import published_differences
+from ladseg.report.paper_tables import paper_rows
+from ladseg.reproduce.estimate import RATE, counted_macs, experiment_macs, needed_macs
+from ladseg.reproduce.experiments import experiments, find_experiment
+from ladseg.reproduce.methods import paper_method
+from ladseg.runs.trainings import baseline_training
+
+TABLES = [f"table-{number}" for number in range(1, 10)]
+ROWS = paper_rows()
+
+
+def test_every_table_of_the_paper_is_there() -> None:
+    assert list(experiments()) == [*TABLES, "dinov2", "figure-4"]
+    assert [len(find_experiment(name).settings) for name in TABLES] == [2, 2, 2, 6, 8, 2, 2, 2, 1]
+    with pytest.raises(RecipeError, match="no experiment of the paper is called 'table-10'; did you mean 'table-1'"):
+        find_experiment("table-10")
+    with pytest.raises(RecipeError, match="--only segnet: table-4 has no such student; it has table-4-fcn_r18"):
+        find_experiment("table-4").only(["segnet"])
+    assert [one.recipe for one in find_experiment("table-4").only(["stdc", "fcn_r18"])] == [
+        "table-4-fcn_r18",
+        "table-4-stdc1",
+        "table-4-stdc2",
+    ]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['table']}-{row['recipe']}-{row['method']}")
+def test_a_rows_recipe_is_its_student_data_and_start(row: dict[str, str]) -> None:
+    recipe = load_recipe(row["recipe"])
+    start = "pretrained" if recipe.student.weights else "scratch"
+    assert (recipe.student.model, recipe.data.layout, start) == (row["student"], row["layout"], row["start"])
+    assert recipe.student.model in list_models()
+    assert recipe.preset == "paper"
+    method = paper_method(recipe, row["method"], {})
+    assert (method.recipe.teacher.model or recipe.student.model) in list_models()
+    assert method.recipe.teacher.label_assisted == row["method"].startswith(("lad", "none"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "iterations", "batch", "crop", "lr", "decay"),
+    [
+        ("table-1-pspnet_r18", 40_000, 16, (512, 1024), 0.02, 1e-4),
+        ("table-3-deeplabv3_r18", 40_000, 16, (512, 512), 0.02, 1e-4),
+        ("table-4-fcn_r50", 80_000, 8, (769, 769), 0.01, 5e-4),
+        ("table-4-stdc1", 80_000, 48, (512, 1024), 0.01, 5e-4),
+        ("table-4-ocrnet_w18", 40_000, 8, (512, 1024), 0.01, 5e-4),
+        ("table-5-voc-pspnet_r50", 20_000, 16, (512, 512), 0.01, 5e-4),
+        ("table-5-coco_stuff_164k-deeplabv3_r50", 80_000, 16, (512, 512), 0.01, 5e-4),
+    ],
+)
+def test_schedules_are_the_published_ones(
+    recipe: str, iterations: int, batch: int, crop: tuple[int, int], lr: float, decay: float
+) -> None:
+    """Figures of CIRKD's scripts and mmsegmentation's configurations."""
+    schedule = load_recipe(recipe).schedule
+    assert (schedule.iterations, schedule.batch_size, schedule.crop) == (iterations, batch, crop)
+    assert (schedule.lr, schedule.weight_decay, schedule.momentum, schedule.power) == (lr, decay, 0.9, 0.9)
+
+
+def test_methods_of_the_tables_as_recipes() -> None:
+    stdc, psp = load_recipe("table-4-stdc2"), load_recipe("table-1-pspnet_r18")
+    clean = paper_method(stdc, "lad@class_weights=none,alpha=0", {}).recipe
+    assert clean == replace(stdc, teacher=replace(stdc.teacher, class_weights="none", alpha=0.0))
+    without = paper_method(stdc, "lad@consistency=0", {})
+    assert without.recipe.teacher == replace(stdc.teacher, consistency=0.0)
+    other = paper_method(stdc, "lad+stdc1_mmseg", {})
+    assert (other.name, other.teacher, other.recipe.teacher.weights) == ("lad+stdc1_mmseg", "label-stdc1_mmseg", None)
+    # The student's own network, and the teacher that the recipe has anyway, are LAD itself.
+    assert paper_method(psp, "lad+pspnet_r18", {}) == paper_method(psp, "lad", {})
+    dino = load_recipe("dinov2-s14")
+    assert paper_method(dino, "lad+ocrnet_w48", {}).name == "lad"
+    rival = paper_method(psp, "skd+deeplabv3_r101", {"deeplabv3_r101": "mine.pth"})
+    assert (rival.name, rival.recipe.teacher.weights) == ("skd+deeplabv3_r101", "mine.pth")
+    # No two teachers of a student share a name, whose folder they would share.
+    for experiment in experiments().values():
+        for setting in experiment.settings:
+            made = [paper_method(setting.load(), word, {}) for word in setting.methods]
+            taught = [one for one in made if one.teacher]
+            assert len({one.teacher for one in taught}) == len({repr(one.recipe.teacher) for one in taught})
+            assert len({one.name for one in made}) == len(made)
+
+
+def test_counted_macs_are_those_of_the_networks() -> None:
+    counted = counted_macs()
+    assert sorted(counted) == needed_macs(list(experiments().values()))
+    # Published: facts.md's sources give 512.624 G for 1024x2048, four times this crop.
+    assert 4 * counted["deeplabv3_r18", 19, 512, 1024][1] == pytest.approx(512.624e9, rel=1e-5)
+    assert 4 * counted["deeplabv3_r101", 19, 512, 1024][1] == pytest.approx(1985.878e9, rel=1e-5)
+    for key in (("pspnet_r18", 21, 512, 512), ("stdc1_mmseg", 19, 512, 1024)):
+        assert count(*key) == counted[key]
+
+
+def test_counting_without_values_equals_counting_a_step() -> None:
+    recipe = Recipe(student=StudentSettings(model="pspnet@test_resnet"), schedule=Schedule(batch_size=4, crop=(64, 96)))
+    assert 4 * count("pspnet@test_resnet", 9, 64, 96)[0] == step_macs(baseline_training(recipe, 9), 9)
+
+
+def test_an_estimate_by_hand() -> None:
+    """Figure 4 is two label-assisted teachers; Table 8's STDC2 adds the plain student and two students."""
+    train, predict = counted_macs()["stdc2_mmseg", 19, 512, 1024]
+    images = 80_000 * 48
+    assert experiment_macs(find_experiment("figure-4")) == 2 * 2 * images * train
+    table = find_experiment("table-8")
+    stdc = replace(table, settings=table.only(["stdc2"]))
+    assert experiment_macs(stdc) == images * ((1 + 2 + 4) * train + 2 * predict)
+    assert pytest.approx(3.82e12, rel=1e-2) == RATE
+
+
+def test_the_list_loads_no_torch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys; from ladseg.cli import main; main(['reproduce']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["reproduce"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"\n{name} " in printed for name in experiments())
+    assert "estimate" in printed
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "expected"),
+    [
+        ("lad", [], []),
+        ("none", ["--teacher.alpha", "0.5", "--distill.tau", "1"], []),
+        ("skd+deeplabv3_r101", ["--teacher.alpha", "0.5"], []),
+        ("lad", ["--teacher.alpha", "0.5"], ["teacher.alpha (0.5, not 0.01)"]),
+        ("none", ["--schedule.iterations", "80000"], ["schedule.iterations (80000, not 40000)"]),
+        ("none", ["--student.weights", "mine.pth"], []),
+        ("none", ["--data.layout", "voc"], ["data.layout (voc, not cityscapes)"]),
+        (
+            "lad",
+            ["--distill.weight", "1", "--schedule.lr", "1", "--schedule.power", "1", "--teacher.consistency", "0"],
+            ["schedule.lr (1.0, not 0.02)", "schedule.power (1.0, not 0.9)", "teacher.consistency (0.0, not 1.0)"],
+        ),
+    ],
+)
+def test_what_keeps_a_figure_from_standing_beside_the_papers(
+    method: str, words: list[str], expected: list[str]
+) -> None:
+    row = {"recipe": "table-1-pspnet_r18", "method": method, "start": "pretrained"}
+    found = published_differences(row, load_recipe("table-1-pspnet_r18", words))
+    assert found[: len(expected)] == expected
+    assert len(found) == (len(expected) if len(expected) < 3 else 4)
+
+
+def test_a_student_from_scratch_is_not_the_pretrained_one() -> None:
+    row = {"recipe": "table-1-pspnet_r18", "method": "none", "start": "pretrained"}
+    assert published_differences(row, load_recipe("table-2-pspnet_r18")) == ["start (scratch)"]
