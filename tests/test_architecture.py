@@ -22,6 +22,7 @@ LEVELS = {
     "results": 0,
     "seeds": 0,
     "files": 0,
+    "lease": 0,
     "presets": 0,
     "distillation_methods": 0,
     "recipe": 0,

@@ -187,6 +187,14 @@ def cell(word: str) -> tuple[str, int]:
     return method, int(seed)
 
 
+def setting(word: str) -> tuple[str, int | str]:
+    """Return key and value of ``KEY=VALUE``; a whole number is one."""
+    key, equals, value = word.partition("=")
+    if not equals or not key.isidentifier() or not value:
+        raise RecipeError(f"--slurm is '{word}'; write KEY=VALUE, such as slurm_partition=gpu")
+    return key, int(value) if value.isascii() and value.isdigit() else value
+
+
 def scales(word: str) -> tuple[float, ...]:
     """Type of a list of image scales."""
     try:

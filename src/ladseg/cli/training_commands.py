@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ladseg.cli.parser import Commands, cell, lengths, path, seeds
+from ladseg.cli.parser import Commands, cell, lengths, path, seeds, setting
 from ladseg.cli.terminal import print_line, print_tables
 
 
@@ -132,6 +132,8 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     if known.recipe == "demo":
         write_demo_scenes(recipe.data.root)
     folder = Path(known.out or f"runs/{recipe.name}-compare")
+    if known.launch and not _launch(known, keys, folder):
+        return
     results = compare(
         replace(recipe, out=str(folder)),
         [word.strip() for word in known.methods.split(",")],
@@ -140,12 +142,25 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
         known.teacher_weights,
         known.cell,
         plain_lengths=known.plain_lengths,
+        worker=known.worker,
     )
     if results is not None:
         write_comparison(folder, results)
         print_tables(compare_tables(results))
         print_line(f"written: {folder}/results.json, .md, .tex and .png")
         print_line(f"report:  {update_report(folder)}")
+
+
+def _launch(known: argparse.Namespace, keys: list[str], folder: Path) -> bool:
+    """Start workers of this comparison; return whether they have ended."""
+    from ladseg.comparison.launch import launch
+
+    words = ["compare", known.recipe, "--out", str(folder), "--methods", known.methods]
+    words += ["--seeds", ",".join(map(str, known.seeds)), "--plain-lengths", ",".join(map(str, known.plain_lengths))]
+    words += ["--teacher", known.teacher] if known.teacher else []
+    words += ["--teacher-weights", known.teacher_weights] if known.teacher_weights else []
+    words += [word for method, seed in known.cell or () for word in ("--cell", f"{method}:{seed}")]
+    return launch(known.launch, [*words, *keys], folder, dict(map(setting, known.slurm)))
 
 
 def _report(known: argparse.Namespace, keys: list[str]) -> None:

@@ -21,6 +21,7 @@ def compare(
     only: Sequence[tuple[str, int]] | None = None,
     log: Log = print,
     plain_lengths: Sequence[int] = PLAIN_LENGTHS,
+    worker: bool = False,
 ) -> ComparisonResults | None:
     """Train the cells of a comparison that have not finished, and summarize those that have.
 
@@ -35,9 +36,10 @@ def compare(
         log: Takes the lines about the progress, on the main process.
         plain_lengths: Lengths of the plain curve that all methods are judged against, as multiples of the schedule;
             each is a training of the student alone with its own full decay.
+        worker: Whether to end when no cell is left to take, instead of waiting for those that other processes train.
 
     Returns:
-        The figures; None in the processes of torchrun that only help.
+        The figures; None in the processes of torchrun that only help, and in a worker that others outlast.
 
     Raises:
         UserError: Anything a user can put right, found before the first training.
@@ -67,7 +69,7 @@ def compare(
         return finished if is_main_process() else None
     from ladseg.comparison.train_cells import train_cells  # loads everything that trains
 
-    return train_cells(recipe, wanted, seeds, chosen, picked, log)
+    return train_cells(recipe, wanted, seeds, chosen, picked, log, worker)
 
 
 def _find_finished(recipe: Recipe, cells: Sequence[Cell]) -> ComparisonResults | None:

@@ -3,18 +3,18 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ladseg.comparison.cells import Cell, make_cells
+from ladseg.comparison.cells import make_cells
 from ladseg.comparison.costs import count_costs, time_steps, total_macs
 from ladseg.comparison.methods import LAD, LAD_WARM, NONE, NONE_LONG, Method, from_own_weights, lengthened, make_method
+from ladseg.comparison.sharing import train_shared
 from ladseg.comparison.summary import summarize
 from ladseg.deploy.student_file import is_trained
 from ladseg.measure.environment import describe_environment, is_main_process
 from ladseg.recipe import Recipe, TeacherSettings
 from ladseg.results import ComparisonResults, RunResults
-from ladseg.runs.finished import Log, refuse_other_recipe
+from ladseg.runs.finished import Log
 from ladseg.runs.networks import check_networks
-from ladseg.runs.preparation import Workspace, open_workspace
-from ladseg.runs.run import train_networks
+from ladseg.runs.preparation import open_workspace
 
 
 def train_cells(
@@ -24,6 +24,7 @@ def train_cells(
     teacher: TeacherSettings,
     only: Collection[tuple[str, int]] | None,
     log: Log,
+    worker: bool = False,
 ) -> ComparisonResults | None:
     """Train the cells that have not finished; see :func:`ladseg.comparison.compare.compare`.
 
@@ -34,6 +35,7 @@ def train_cells(
         teacher: The teacher of methods that name none.
         only: Method and seed of the cells to train in this process; None for all.
         log: Takes the lines about the progress.
+        worker: Whether to leave the cells that other processes train to them, instead of waiting for them.
     """
     workspace = open_workspace(recipe, log)
     classes = workspace.num_classes
@@ -43,13 +45,15 @@ def train_cells(
         methods = [from_own_weights(method) if method.name == LAD_WARM else method for method in methods]
     methods = _with_steps_of_lad(methods, make_method(recipe, LAD, teacher), classes, recipe.folder, log)
     cells = make_cells(recipe, methods, seeds)
-    _train([cell for cell in cells if only is None or cell.key in only], workspace, log)
+    train_shared([cell for cell in cells if only is None or cell.key in only], workspace, log, wait=not worker)
 
     # What follows is the work of one process.
     workspace.accelerator.end_training()
     if not is_main_process():
         return None
     results = {cell.key: cell.results for cell in cells}
+    if worker and None in results.values():
+        return None  # the process that finishes last sums up
     costs = count_costs(methods, classes, recipe.folder, log)
     # While other processes train, they would distort the times.
     if None not in results.values():
@@ -69,16 +73,3 @@ def _with_steps_of_lad(methods: list[Method], lad: Method, classes: int, folder:
     costs = count_costs([none, lad], classes, folder, log)
     steps = round(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
     return [lengthened(method, steps) if method.name == NONE_LONG else method for method in methods]
-
-
-def _train(cells: Sequence[Cell], workspace: Workspace, log: Log) -> None:
-    """Train the cells that have not finished; another process may have finished one since this one started."""
-    for number, cell in enumerate(cells, 1):
-        place = f"cell {number} of {len(cells)}: {cell.method.name}, seed {cell.seed}"
-        if cell.results is not None:
-            if cell.method.name != NONE_LONG:  # its number of steps is counted, perhaps by another version
-                refuse_other_recipe(cell.recipe)
-            log(f"{place}: finished before")
-        else:
-            log(place)
-            train_networks(cell.recipe, log, workspace, cell.shared)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
 from torch import Tensor
 
 from ladseg.data import portable, train_loader
 from ladseg.deploy.student_file import save_student
 from ladseg.evaluation import Evaluation, paired_interval
+from ladseg.lease import Lease
 from ladseg.measure.model_times import prediction_seconds
 from ladseg.measure.peak_memory import PeakMemory
 from ladseg.models import Segmenter
@@ -80,6 +80,7 @@ class Run:
         self, recipe: Recipe, log: Log, workspace: Workspace | None = None, shared: Mapping[str, Path] | None = None
     ) -> None:
         self.recipe = recipe
+        self.log = log
         self.folder = recipe.folder
         self.shared = shared or {}
         opened = workspace or open_workspace(recipe, log)
@@ -103,7 +104,7 @@ class Run:
         network = training.network
         assert isinstance(network, Network)
         folder = self.folder_of(training.key)
-        with self._locked(folder):
+        with self._alone(folder):
             finished = load_result(folder) is not None
             peak = PeakMemory(self.accelerator.device)
             fitted = self._fit(training, folder, network)
@@ -121,7 +122,9 @@ class Run:
         """Train what a distiller learns before the student's training, if anything; return its seconds."""
         if training is None:
             return 0.0
-        fitted = self._fit(training, self.folder / training.key, None)
+        folder = self.folder_of(training.key)
+        with self._alone(folder):
+            fitted = self._fit(training, folder, None)
         training.network.requires_grad_(False)
         return fitted.seconds
 
@@ -169,18 +172,18 @@ class Run:
         return Difference(gain, paired_interval(before, after))
 
     @contextmanager
-    def _locked(self, folder: Path) -> Iterator[None]:
-        """Make other runs that share a training wait until this one has finished it."""
-        lock = FileLock(folder / ".lock") if self.accelerator.is_main_process else None
-        if lock is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+    def _alone(self, folder: Path) -> Iterator[None]:
+        """Let one process train what several runs share; the others wait until it has finished."""
+        lease = Lease(folder) if self.accelerator.is_main_process else None
+        if lease is not None and not lease.acquire():
+            self.log(f"waiting for {folder.name}, which {lease.holder()} trains")
+            lease.wait()
         self.accelerator.wait_for_everyone()
         try:
             yield
         finally:
-            if lock is not None:
-                lock.release()
+            if lease is not None:
+                lease.release()
 
     def _fit(self, training: Training, folder: Path, measured: Network | None) -> FitResult:
         """Train, and keep the weights with which ``measured`` does best on val; without it keep the last weights."""

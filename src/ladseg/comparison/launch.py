@@ -1,0 +1,118 @@
+"""Start the workers of a comparison: as processes here, or as an array of jobs of Slurm."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ladseg.errors import UserError, first_words
+
+# Below the comparison's folder.
+FOLDER = "workers"
+
+
+def launch(where: str, words: Sequence[str], folder: Path, slurm: Mapping[str, Any], log: Any = print) -> bool:
+    """Start workers.
+
+    Args:
+        where: ``local:N`` or ``slurm:N``, with N workers.
+        words: The command line of one worker, after ``ladseg``.
+        folder: The comparison's folder; logs are written below it.
+        slurm: Settings of submitit, such as ``slurm_partition`` and ``timeout_min``.
+        log: Takes the lines about what was started.
+
+    Returns:
+        Whether the workers have ended; jobs of Slurm are only submitted.
+
+    Raises:
+        UserError: ``where`` is neither, submitit is not installed, or a worker has failed.
+    """
+    kind, _, count = where.partition(":")
+    if kind not in ("local", "slurm") or not (count.isascii() and count.isdigit() and int(count) > 0):
+        raise UserError(f"--launch is '{where}'; write local:2 or slurm:8, with the number of workers")
+    if kind == "slurm":
+        submit(words, folder, int(count), "slurm", slurm, log)
+        return False
+    _run_here(words, folder, int(count), log)
+    return True
+
+
+def command_of(words: Sequence[str]) -> list[str]:
+    """Return the command of one worker."""
+    return [sys.executable, "-m", "ladseg", *words, "--worker"]
+
+
+def _run_here(words: Sequence[str], folder: Path, count: int, log: Any) -> None:
+    logs = folder / FOLDER
+    logs.mkdir(parents=True, exist_ok=True)
+    processes = []
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if os.environ.get("CUDA_VISIBLE_DEVICES") else _gpus()
+    for number in range(count):
+        own = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {})}
+        with open(logs / f"worker-{number}.log", "a") as file:
+            processes.append(subprocess.Popen(command_of(words), stdout=file, stderr=subprocess.STDOUT, env=own))
+    log(f"{count} workers are training; their logs: {logs}")
+    try:
+        codes = [process.wait() for process in processes]
+    except KeyboardInterrupt:
+        for process in processes:
+            process.wait()  # the terminal has interrupted them too
+        raise
+    failed = [number for number, code in enumerate(codes) if code]
+    if failed:
+        raise UserError(f"worker {failed[0]} of {count} failed: see {logs / f'worker-{failed[0]}.log'}")
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def submit(
+    words: Sequence[str], folder: Path, count: int, cluster: str, settings: Mapping[str, Any], log: Any
+) -> list[Any]:
+    """Submit an array of workers through submitit, and return its jobs; a pre-empted worker is queued again.
+
+    Raises:
+        UserError: submitit is not installed, or a setting is not one of its own.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise UserError("--launch slurm needs submitit: pip install 'ladseg[slurm]'") from None
+    try:
+        executor = submitit.AutoExecutor(folder=folder / FOLDER, cluster=cluster)
+        executor.update_parameters(name=f"ladseg-{folder.name}", **settings)
+    except (TypeError, NameError, ValueError, RuntimeError) as error:
+        raise UserError(f"--launch {cluster}: {first_words(error)}") from None
+    with executor.batch():
+        jobs = [executor.submit(Worker(command_of(words), str(Path.cwd()))) for _ in range(count)]
+    log(f"submitted {count} workers: {', '.join(job.job_id for job in jobs)}; their logs: {folder / FOLDER}")
+    log(f"when they have ended, sum up with: {shlex.join(['ladseg', *words])}")
+    return jobs
+
+
+class Worker:
+    """One worker as a job of submitit.
+
+    Args:
+        command: What to run.
+        folder: Where to run it.
+    """
+
+    def __init__(self, command: Sequence[str], folder: str) -> None:
+        self.command = list(command)
+        self.folder = folder
+
+    def __call__(self) -> int:
+        return subprocess.run(self.command, cwd=self.folder, check=True).returncode
+
+    def checkpoint(self) -> Any:
+        """Return the same work, which submitit queues again when the job is pre-empted."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)

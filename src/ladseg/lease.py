@@ -1,0 +1,179 @@
+"""Leases: which of several processes, on any machines that share a folder, does a piece of work.
+
+A lease is a file that only one process can create. Its holder touches it again and again; a lease that has not been
+touched for a while belongs to a process that died, or lost its network, and another one takes it over. No lock of the
+file system is needed, so it works on network file systems too.
+"""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+# Seconds between two touches, and without one after which a lease is free.
+BEAT, PATIENCE = 10.0, 90.0
+NAME = ".lease"
+
+
+class Lease:
+    """The right to work in a folder.
+
+    Args:
+        folder: The folder; it is made if it is not there.
+        beat: Seconds between two touches.
+        patience: Seconds without a touch after which others may take the lease over; several times ``beat``.
+    """
+
+    def __init__(self, folder: Path, beat: float = BEAT, patience: float = PATIENCE) -> None:
+        self.path = folder / NAME
+        self.beat = beat
+        self.patience = patience
+        self._own: str | None = None
+        self._stop = threading.Event()
+
+    def acquire(self) -> bool:
+        """Take the lease if nobody holds it; return whether this process holds it now. Does not wait."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.is_held():
+            return False
+        if self.path.exists() and not self._remove_dead():
+            return False
+        own = json.dumps({**_this_process(), "nonce": secrets.token_hex(8)})
+        if not _create(self.path, own):
+            return False
+        self._own = own
+        self._stop.clear()
+        threading.Thread(target=self._keep, daemon=True).start()
+        return True
+
+    def wait(self, poll: float = 1.0) -> None:
+        """Take the lease as soon as it is free."""
+        while not self.acquire():
+            time.sleep(poll)
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._stop.set()
+        if self._own is not None and _read(self.path) == self._own:
+            self.path.unlink(missing_ok=True)
+        self._own = None
+
+    def is_held(self) -> bool:
+        """Return whether a living process, this one included, holds the lease."""
+        holder = _read(self.path)
+        if holder is None:
+            return False
+        return not (_has_died(holder) or self._age() > self.patience)
+
+    def holder(self) -> str:
+        """Return who holds the lease, for a message: ``process 17 on HOST``."""
+        known = _parsed(_read(self.path) or "")
+        return f"process {known.get('pid', '?')} on {known.get('host', 'another machine')}"
+
+    def __enter__(self) -> "Lease":
+        if self._own is None:
+            self.wait()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(self.beat):
+            if _read(self.path) != self._own:
+                return  # taken over, after this process had been stopped for long
+            try:
+                os.utime(self.path)
+            except OSError:
+                return
+
+    def _age(self) -> float:
+        """Return the seconds since the last touch, by the clock of the file system: machines' own clocks differ."""
+        probe = self.path.with_name(f"{NAME}.{secrets.token_hex(8)}")
+        try:
+            probe.touch()
+            return probe.stat().st_mtime - self.path.stat().st_mtime
+        except OSError:
+            return 0.0
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _remove_dead(self) -> bool:
+        """Remove a lease whose holder is dead; return False if another process is doing so at this moment."""
+        guard = Lease.__new__(Lease)
+        guard.path, guard.patience = self.path.with_name(f"{NAME}.takeover"), self.patience
+        if guard.path.exists() and guard._age() > self.patience:
+            guard.path.unlink(missing_ok=True)  # its maker died within these few lines
+        if not _create(guard.path, ""):
+            return False
+        try:
+            # Whoever was here before may have taken the lease meanwhile.
+            if self.is_held():
+                return False
+            self.path.unlink(missing_ok=True)
+            return True
+        finally:
+            guard.path.unlink(missing_ok=True)
+
+
+def _create(path: Path, text: str) -> bool:
+    """Create a file that is not there; return whether this call created it."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    return True
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def _parsed(text: str) -> dict[str, object]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _this_process() -> dict[str, object]:
+    """Return what tells this process from all others, also from later ones of the same number."""
+    return {"host": socket.gethostname(), "system": _system(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _system() -> str:
+    """Return what processes have in common that see one another's numbers: this boot of the machine, this container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return secrets.token_hex(8)  # nothing is known of other processes: only the heartbeat counts
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process of this system started, in clock ticks; None if none of this number is running."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]  # a zombie runs no more
+
+
+def _has_died(holder: str) -> bool:
+    """Return whether the holder ran on this system and is gone; False where this can't be known."""
+    known = _parsed(holder)
+    if known.get("system") != _system() or not isinstance(known.get("pid"), int):
+        return False
+    return _started(int(str(known["pid"]))) != known.get("started")
