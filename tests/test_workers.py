@@ -102,7 +102,7 @@ def test_workers_that_are_killed_at_random_give_what_one_process_gives(tmp_path:
     write_demo_scenes(scenes, train=8, val=3, size=(32, 48))
     words = ["compare", "demo", "--data.root", str(scenes), "--data.classes", str(scenes / "classes.txt")]
     words += [word for key, value in SMALL.items() for word in (f"--{key}", value)]
-    words += ["--methods", "none,lad,kd+label", "--seeds", "0,1", "--plain-lengths", "1,2", "--out"]
+    words += ["--methods", "none,lad", "--seeds", "0,1", "--plain-lengths", "1,2", "--out"]
     assert main([*words, str(tmp_path / "one")]) == 0
 
     shared, when = tmp_path / "shared", random.Random(0)
@@ -122,12 +122,12 @@ def test_workers_that_are_killed_at_random_give_what_one_process_gives(tmp_path:
             workers.remove(worker)
             worker.stderr.close()
         # Only those that have begun to train: the others have nothing to lose.
-        if kills < 3 and workers and len(list(shared.glob("seed-*/*/metrics.jsonl"))) > kills:
+        if kills < 2 and workers and len(list(shared.glob("seed-*/*/metrics.jsonl"))) > kills:
             time.sleep(when.uniform(0, 1))
             workers[0].kill()
             workers.append(start())
             kills += 1
-    assert kills == 3
+    assert kills == 2
     # Whatever the last of them left, another start goes on with.
     assert main([*words, str(shared)]) == 0
 

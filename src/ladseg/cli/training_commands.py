@@ -61,6 +61,19 @@ def add_commands(command: Commands) -> None:
         type=cell,
         help="train only this one, as another process or machine trains others into the same folder; may be repeated",
     )
+    compare.add_argument(
+        "--worker", action="store_true", help="train what no other process trains, and end when nothing is left to take"
+    )
+    compare.add_argument(
+        "--launch", metavar="local:N", help="start N workers and sum up; slurm:N submits them as an array of jobs"
+    )
+    compare.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a setting of submitit for --launch slurm, such as slurm_partition=gpu or timeout_min=240; repeatable",
+    )
     compare.add_argument("--out", type=path, metavar="DIR", help="the comparison's folder (default: runs/NAME-compare)")
 
     report = command("report", _report, "write the report of a finished run or comparison again")
