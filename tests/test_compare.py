@@ -31,6 +31,7 @@ from ladseg.comparison.methods import (
     classic_teacher,
     default_teacher,
     from_own_weights,
+    is_on_plain_curve,
     lengthened,
     make_method,
 )
@@ -77,8 +78,22 @@ def recipe_of(scenes: Path, out: Path, *more: str) -> Recipe:
 @pytest.mark.parametrize("word", METHODS)
 def test_methods_differ_in_teacher_and_distillation_alone(word: str) -> None:
     method = make_method(BASE, word, default_teacher(BASE))
-    assert replace(method.recipe, teacher=BASE.teacher, distill=BASE.distill) == BASE
+    assert replace(method.recipe, teacher=BASE.teacher, distill=BASE.distill, schedule=BASE.schedule) == BASE
+    average = 0.999 if word in ("none-ema", "none-long-ema") else None
+    assert method.recipe.schedule == replace(BASE.schedule, ema=average)
+    assert is_on_plain_curve(word) == (word in ("none", "none-long"))
     assert method.recipe.teacher.label_assisted == word.startswith(("lad", "none"))
+
+
+def test_averaged_controls_keep_the_recipes_decay_and_cost_what_the_plain_ones_do(tmp_path: Path) -> None:
+    base = replace(BASE, schedule=replace(BASE.schedule, ema=0.9))
+    averaged = make_method(base, "none-ema", default_teacher(base))
+    assert (averaged.teacher, averaged.recipe.distill.method, averaged.recipe.schedule.ema) == (None, "none", 0.9)
+    methods = [make_method(BASE, word, default_teacher(BASE)) for word in ("none", "none-ema")]
+    costs = count_costs(methods, CLASSES, tmp_path, lambda line: None)
+    assert total_macs(methods[1], costs["none-ema"]) == total_macs(methods[0], costs["none"])
+    cells = make_cells(BASE, methods, [0])
+    assert cells[0].shared != cells[1].shared == {}, "an average has a training of its own"
 
 
 def test_a_distiller_names_its_teacher() -> None:

@@ -427,7 +427,7 @@ def test_a_discriminator_keeps_its_learning_rate_while_the_schedules_falls() -> 
     optimizer = build_optimizer(model, Schedule(lr=0.5))
     batch = {"image": torch.randn(2, 3, 4, 4), "teacher": torch.randn(2, 4, 4, 4)}
     for lr in (0.5, 0.1):
-        train_step(model, batch, optimizer, list(model.parameters()), lr, None, Accelerator(cpu=True))
+        train_step(model, batch, optimizer, list(model.parameters()), lr, Schedule(lr=0.5), Accelerator(cpu=True))
         assert [group["lr"] for group in optimizer.param_groups] == [lr, 4e-4]
 
 

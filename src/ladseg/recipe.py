@@ -213,31 +213,53 @@ class Schedule:
     Args:
         iterations: Training steps.
         batch_size: Images a step, over all processes.
+        accumulate: Parts of a step's batch that are computed one after the other, to save memory; batch norm sees each
+            part by itself.
         crop: Height and width of the training crops.
         optimizer: sgd or adamw.
         lr: Peak learning rate.
         momentum: Momentum of SGD.
+        min_lr: Learning rate that the decay ends at.
+        decay: How the learning rate falls: poly, a power of the steps that are left, or cosine, half a wave.
+        head_lr: Factor on the learning rate of everything outside the backbone.
         weight_decay: Weight decay.
+        norm_decay: Weight decay of biases and of normalisation layers; null is weight_decay for sgd, 0 for adamw.
         warmup: Steps of linear warm-up.
+        warmup_ratio: Share of the learning rate that the warm-up starts with, as mmsegmentation has it (0.1); null
+            takes 1/warmup.
         power: Exponent of the polynomial decay.
         clip_grad: Largest gradient norm; null for no clipping.
         precision: auto takes bfloat16 where the processor gains from it, else fp32.
+        ema: Decay of an exponential moving average of the weights, such as 0.999, that is evaluated and delivered in
+            their place; in the first steps the decay is less. Null for none.
         eval_every: Steps between evaluations on val; null for five in all.
+        early_stop: Evaluations without a better one after which a training ends; null for none. The learning rate
+            falls as if it went on.
+        deliver: Whether to deliver the weights of the best evaluation or the last weights.
         save_every: Steps between checkpoints, besides those at evaluations; null for none between.
     """
 
     iterations: Count = 4000
     batch_size: Count = 8
+    accumulate: Count = 1
     crop: Annotated[tuple[int, int], Range(least=8, most=16384)] = (360, 360)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.02
     momentum: Annotated[float, Range(least=0, below=1)] = 0.9
+    min_lr: NotNegative = 0.0
+    decay: Literal["poly", "cosine"] = "poly"
+    head_lr: Positive = 1.0
     weight_decay: NotNegative = 1e-4
+    norm_decay: NotNegative | None = None
     warmup: Annotated[int, Range(least=0)] = 0
+    warmup_ratio: Annotated[float, Range(above=0, most=1)] | None = None
     power: NotNegative = 0.9
     clip_grad: Positive | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    ema: Annotated[float, Range(above=0, below=1)] | None = None
     eval_every: Count | None = None
+    early_stop: Count | None = None
+    deliver: Literal["best", "last"] = "best"
     save_every: Count | None = 200
 
 

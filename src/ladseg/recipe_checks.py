@@ -51,7 +51,12 @@ def _data_fault(recipe: Recipe) -> str | None:
 
 
 def _training_fault(recipe: Recipe) -> str | None:
-    teacher, loss = recipe.teacher, recipe.loss
+    teacher, loss, schedule = recipe.teacher, recipe.loss, recipe.schedule
+    for key, lr in {"schedule": schedule.lr, "teacher": teacher.lr, "distill": recipe.distill.lr}.items():
+        if lr is not None and lr < schedule.min_lr:
+            return f"schedule.min_lr {schedule.min_lr} is above {key}.lr {lr}, which it is to fall to; lower it"
+    if schedule.batch_size % schedule.accumulate:
+        return f"schedule.accumulate {schedule.accumulate} does not divide schedule.batch_size {schedule.batch_size}"
     if not any((loss.cross_entropy, loss.dice, loss.focal, loss.lovasz)):
         return "loss has weight 0 for every part; give one of cross_entropy, dice, focal, lovasz a weight"
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():

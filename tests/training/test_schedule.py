@@ -9,11 +9,13 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import PolynomialLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, PolynomialLR
 
+from ladseg.errors import RecipeError, TrainingError
 from ladseg.recipe import Schedule
-from ladseg.training import build_optimizer, depthwise_in_float32, is_due, poly_lr, resolve_precision
-from ladseg.training.schedule import evaluation_is_due, log_is_due, save_is_due
+from ladseg.recipe_files import make_recipe
+from ladseg.training import build_optimizer, depthwise_in_float32, is_due, learning_rate, poly_lr, resolve_precision
+from ladseg.training.schedule import evaluation_is_due, is_delivered, is_over, log_is_due, save_is_due
 
 
 @pytest.mark.parametrize("power", [0.9, 1.0, 2.0])
@@ -30,6 +32,113 @@ def test_warm_up_is_a_ramp_times_the_decay() -> None:
     for step in range(40):
         expected = 0.1 * (1 - step / 40) ** 0.9 * ((step + 1) / 8 if step < 8 else 1)
         assert poly_lr(step, 0.1, 40, warmup=8, power=0.9) == pytest.approx(expected)
+
+
+def rates(scheduler: LRScheduler, steps: int) -> list[float]:
+    found = []
+    for _ in range(steps):
+        found.append(scheduler.get_last_lr()[0])
+        scheduler.optimizer.step()
+        scheduler.step()
+    return found
+
+
+def sgd(lr: float) -> SGD:
+    return SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-4])
+def test_rates_are_torchs(floor: float) -> None:
+    """Its cosine to a floor; its polynomial, of what is above the floor; its linear warm-up as a factor on either."""
+    ramp = rates(LinearLR(sgd(1.0), start_factor=0.1, total_iters=10), 50)
+    curves = {
+        "cosine": rates(CosineAnnealingLR(sgd(0.02), 50, eta_min=floor), 50),
+        "poly": [floor + above for above in rates(PolynomialLR(sgd(0.02 - floor), 50, power=0.9), 50)],
+    }
+    for decay, expected in curves.items():
+        schedule = Schedule(iterations=50, lr=0.02, min_lr=floor, decay=decay)  # type: ignore[arg-type]
+        assert [learning_rate(step, schedule) for step in range(50)] == pytest.approx(expected, rel=1e-9)
+        warm = replace(schedule, warmup=10, warmup_ratio=0.1)
+        warmed = [rate * factor for rate, factor in zip(expected, ramp, strict=True)]
+        assert [learning_rate(step, warm) for step in range(50)] == pytest.approx(warmed, rel=1e-9)
+        assert learning_rate(9, warm) < expected[9]
+        assert learning_rate(10, warm) == pytest.approx(expected[10])
+
+
+def test_stdc_is_warmed_up_as_mmcv_does() -> None:
+    """Its formula: regular * (1 - (1 - step / 1000) * (1 - 0.1)), the regular rate poly to 1e-4."""
+    schedule = Schedule(iterations=80_000, lr=0.01, min_lr=1e-4, warmup=1000, warmup_ratio=0.1)
+    for step in (0, 1, 500, 999, 1000, 79_999):
+        regular = (0.01 - 1e-4) * (1 - step / 80_000) ** 0.9 + 1e-4
+        expected = regular * (1 - (1 - step / 1000) * (1 - 0.1)) if step < 1000 else regular
+        assert learning_rate(step, schedule) == pytest.approx(expected, rel=1e-12)
+    assert learning_rate(0, schedule) == pytest.approx(0.001)
+
+
+def test_without_new_keys_the_rate_is_poly_lr_to_the_last_bit() -> None:
+    schedule = Schedule(iterations=37, lr=0.013, warmup=5, power=0.8)
+    for step in range(37):
+        assert learning_rate(step, schedule) == poly_lr(step, 0.013, 37, 5, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"min_lr": 0.1}, "schedule.min_lr 0.1 is above schedule.lr 0.02"),
+        ({"min_lr": -1}, "schedule.min_lr is -1; it must be a number of at least 0"),
+        ({"warmup_ratio": 0}, "schedule.warmup_ratio is 0; it must be a number above 0 and at most 1"),
+        ({"decay": "cosin"}, "did you mean 'cosine'?"),
+        ({"ema": 1}, "schedule.ema is 1; it must be a number above 0 and below 1"),
+        ({"deliver": "first"}, "schedule.deliver is 'first'; it must be one of best, last"),
+        ({"early_stop": 0}, "schedule.early_stop is 0"),
+        ({"accumulate": 3}, "schedule.accumulate 3 does not divide schedule.batch_size 8"),
+        ({"norm_decay": -1}, "schedule.norm_decay is -1"),
+        ({"head_lr": 0}, "schedule.head_lr is 0; it must be a number above 0"),
+    ],
+)
+def test_wrong_values_are_one_line(keys: dict, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe({"schedule": keys})
+    assert message in str(caught.value)
+
+
+def test_an_early_stop_counts_evaluations_without_a_better_one() -> None:
+    schedule = Schedule(iterations=100, eval_every=10, early_stop=3)
+    assert [step for step in range(10, 101, 10) if is_over(step, 20, schedule)] == [50, 60, 70, 80, 90, 100]
+    assert not is_over(55, 30, schedule)
+    never = replace(schedule, early_stop=None)
+    assert [step for step in range(101) if is_over(step, 0, never)] == [100]
+
+
+def test_the_last_weights_are_delivered_at_the_end() -> None:
+    schedule = Schedule(iterations=100, eval_every=10)
+    assert [s for s in range(10, 101, 10) if is_delivered(s, 20, schedule)] == [20]
+    last = replace(schedule, deliver="last")
+    assert [s for s in range(10, 101, 10) if is_delivered(s, 20, last)] == [20, 100]
+    assert is_delivered(50, 20, replace(last, early_stop=3))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_heads_and_norms_have_settings_of_their_own(optimizer: str) -> None:
+    network = nn.ModuleDict(
+        {
+            "backbone": nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)),
+            "head": nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)),
+        }
+    )
+    names = {id(value): name for name, value in network.named_parameters()}
+    schedule = Schedule(optimizer=optimizer, head_lr=10, weight_decay=0.01, norm_decay=0.002)  # type: ignore[arg-type]
+    found = {
+        names[id(value)]: (group["weight_decay"], group["lr_factor"])
+        for group in build_optimizer(network, schedule).param_groups
+        for value in group["params"]
+    }
+    assert found == {
+        name: (0.01 if value.ndim > 1 else 0.002, 10 if name.startswith("head") else 1)
+        for name, value in network.named_parameters()
+    }
+    with pytest.raises(TrainingError, match="the network has no module called backbone or encoder"):
+        build_optimizer(network["head"], schedule)
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,11 @@ def run(
     norm: bool = True,
     spare: bool = False,
     evaluated: Callable[[Network], object] = lambda network: None,
+    score: Callable[[], float] | None = None,
 ) -> FitResult:
     """Train the toy in this process; under torchrun's environment, its share of every batch.
 
-    ``spare`` adds layers that take no part in anything.
+    ``spare`` adds layers that take no part in anything; ``score`` replaces the network's own.
     """
     accelerator = make_accelerator(schedule.precision, folder)
     objective = build(dropout, norm)
@@ -109,6 +110,8 @@ def run(
 
     def evaluate() -> float:
         evaluated(objective.network)
+        if score is not None:
+            return score()
         probe = batch_of(-1, 4)
         return float((objective.network(probe["image"]).argmax(1) == probe["label"]).float().mean())
 
@@ -127,7 +130,7 @@ def run(
     return result
 
 
-def run_until_killed(folder: Path, moment: str) -> None:
+def run_until_killed(folder: Path, moment: str, schedule: Schedule = SCHEDULE) -> None:
     """Train, and be killed right after a call, such as the sixth step: ``"forward 6"``."""
     kind, count = moment.split()
     calls = 0
@@ -153,7 +156,7 @@ def run_until_killed(folder: Path, moment: str) -> None:
         training_loop.RunLog.pictures = deadly(training_loop.RunLog.pictures)
     elif kind == "save_weights":
         training_loop.save_weights = training_resume.save_weights = deadly(training_loop.save_weights)
-    run(folder)
+    run(folder, schedule)
 
 
 def start(target: Callable[..., Any], *args: Any, environment: dict[str, str] | None = None) -> BaseProcess:

@@ -35,7 +35,8 @@ def add_commands(command: Commands) -> None:
         "train several methods with several seeds and set them side by side; again to resume",
         takes_recipe_keys=True,
         resumes=True,
-        epilog="A method is none, none-4x (none for 4 times the steps), none-long (for all that LAD computes), lad,\n"
+        epilog="A method is none, none-4x (none for 4 times the steps), none-long (for all that LAD computes),\n"
+        "none-ema, none-long-ema (the same two with averaged weights), lad,\n"
         "lad-warm (LAD from the trained plain student) or a method of docs/methods.md. A distiller may name its\n"
         "teacher: kd+label, kd+self (the student's network without a label), kd+MODEL.\n"
         "Every key of a recipe can be set here too, such as --schedule.iterations 1000.",

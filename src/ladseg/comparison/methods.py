@@ -11,6 +11,12 @@ from ladseg.recipe import Distill, Recipe, TeacherSettings
 
 # The student alone; and the student alone, trained with the total compute of LAD.
 NONE, NONE_LONG = "none", "none-long"
+# The same two with an average of the student's weights: what a method gains must be more than this.
+NONE_EMA, NONE_LONG_EMA = "none-ema", "none-long-ema"
+# Their number of steps is counted.
+LONG = (NONE_LONG, NONE_LONG_EMA)
+# Decay of that average where the recipe names none.
+EMA = 0.999
 # The student alone, trained for so many times the steps: none-2x, none-4x ...
 NONE_TIMES = re.compile(r"none-([1-9]\d*)x")
 # The lengths of the plain curve that a comparison trains, as multiples of the schedule.
@@ -20,7 +26,7 @@ LAD, LAD_WARM = "lad", "lad-warm"
 RIVALS = tuple(name for name in DISTILLERS if name != "none")
 # Term weights that a method's authors chose for one data set, by method and layout.
 OWN_WEIGHTS = {("cirkd", "voc"): {"cirkd_pixel": 0.01, "cirkd_region": 0.01}}
-METHODS = (NONE, NONE_LONG, LAD, LAD_WARM, *RIVALS)
+METHODS = (NONE, NONE_LONG, NONE_EMA, NONE_LONG_EMA, LAD, LAD_WARM, *RIVALS)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Method:
     Attributes:
         name: Unique in the comparison, such as ``kd+self``.
         recipe: It differs from those of the other methods in teacher and distillation alone; those of the student
-            alone differ in the number of steps.
+            alone differ in the number of steps and in the averaging of weights.
         teacher: Name of the teacher's training, which the methods of one seed share; None without a teacher.
     """
 
@@ -63,6 +69,9 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
         raise RecipeError(f"--methods: '{word}' names no teacher; write {name}+label, {name}+self or {name}+MODEL")
     if name in (NONE, NONE_LONG):
         return Method(name, replace(base, distill=Distill(method="none")), None)
+    if name in (NONE_EMA, NONE_LONG_EMA):
+        schedule = replace(base.schedule, ema=base.schedule.ema or EMA)
+        return Method(name, replace(base, distill=Distill(method="none"), schedule=schedule), None)
     if name in (LAD, LAD_WARM):
         return _lad(base, name)
     named = {"label": label_teacher(base), "self": self_teacher(base)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from accelerate.utils import broadcast_object_list
 
 from ladseg.comparison.cells import Cell
-from ladseg.comparison.methods import NONE_LONG
+from ladseg.comparison.methods import LONG
 from ladseg.lease import Lease
 from ladseg.runs.finished import Log, refuse_other_recipe
 from ladseg.runs.preparation import Workspace
@@ -47,7 +47,7 @@ def train_shared(cells: Sequence[Cell], workspace: Workspace, log: Log, wait: bo
     """
     for number, cell in enumerate(cells, 1):
         if cell.results is not None:
-            if cell.method.name != NONE_LONG:  # its number of steps is counted, perhaps by another version
+            if cell.method.name not in LONG:  # its number of steps is counted, perhaps by another version
                 refuse_other_recipe(cell.recipe)
             log(f"cell {number} of {len(cells)}: {cell.method.name}, seed {cell.seed}: finished before")
     accelerator = workspace.accelerator

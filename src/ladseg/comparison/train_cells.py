@@ -5,7 +5,16 @@ from pathlib import Path
 
 from ladseg.comparison.cells import make_cells
 from ladseg.comparison.costs import count_costs, time_steps, total_macs
-from ladseg.comparison.methods import LAD, LAD_WARM, NONE, NONE_LONG, Method, from_own_weights, lengthened, make_method
+from ladseg.comparison.methods import (
+    LAD,
+    LAD_WARM,
+    LONG,
+    NONE,
+    Method,
+    from_own_weights,
+    lengthened,
+    make_method,
+)
 from ladseg.comparison.sharing import train_shared
 from ladseg.comparison.summary import summarize
 from ladseg.deploy.student_file import is_trained
@@ -66,10 +75,10 @@ def train_cells(
 
 
 def _with_steps_of_lad(methods: list[Method], lad: Method, classes: int, folder: Path, log: Log) -> list[Method]:
-    """Return the methods; ``none-long`` gets as many steps as cost the arithmetic of all that LAD trains."""
-    if all(method.name != NONE_LONG for method in methods):
+    """Return the methods; those in ``LONG`` get as many steps as cost the arithmetic of all that LAD trains."""
+    if all(method.name not in LONG for method in methods):
         return methods
     none = methods[0]
     costs = count_costs([none, lad], classes, folder, log)
     steps = round(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
-    return [lengthened(method, steps) if method.name == NONE_LONG else method for method in methods]
+    return [lengthened(method, steps) if method.name in LONG else method for method in methods]

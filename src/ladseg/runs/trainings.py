@@ -127,8 +127,13 @@ def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
         optimizer="sgd",
         lr=0.1,
         momentum=0.9,
+        min_lr=0.0,
+        decay="poly",
+        head_lr=1.0,
         weight_decay=1e-3,
+        norm_decay=None,
         warmup=0,
+        ema=None,
     )
     first = FirstStageObjective(objective.teacher, part, objective.teacher_input)
     return Training("first-stage", first, part, student.reads, schedule, student.depends_on)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .result import FitResult as FitResult
     from .result import load_result as load_result
     from .schedule import is_due as is_due
+    from .schedule import learning_rate as learning_rate
     from .schedule import poly_lr as poly_lr
     from .step import to_device as to_device
 else:

@@ -50,6 +50,7 @@ def save_checkpoint(
     progress: Progress,
     precision: str,
     identity: str,
+    average: dict[str, Tensor] | None = None,
 ) -> Path:
     """Write ``folder/step_XXXXXX.pt``, then delete all but the last two and the best.
 
@@ -66,6 +67,8 @@ def save_checkpoint(
         "objective": trained_state(objective),
         "optimizer": optimizer.state_dict(),
     }
+    if average is not None:
+        content["average"] = average
     write_atomically(path, lambda temporary: torch.save(content, temporary), _tensor_bytes(content))
     kept = {*checkpoint_paths(folder)[-2:], checkpoint_path(folder, progress.best_step)}
     for old in checkpoint_paths(folder):
@@ -166,13 +169,10 @@ def refuse_broken_weights(parameters: Iterable[nn.Parameter], title: str, step: 
         )
 
 
-def save_weights(path: Path, network: nn.Module) -> None:
-    """Write the network's weights, and nothing else, as safetensors."""
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write the weights of a network, and nothing else, as safetensors."""
     # safetensors refuses channels_last and shared memory; these copies have neither.
-    state = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in network.state_dict().items()
-    }
+    state = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     write_atomically(path, lambda temporary: save_file(state, temporary), _tensor_bytes(state))
 
 

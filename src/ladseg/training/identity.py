@@ -34,8 +34,9 @@ def refuse_other_identity(folder: Path, there: str, now: str) -> None:
     """
     if there == now:
         return
-    # A key that came into the program later does not tell trainings apart where it is left at null.
-    old, new = _named(json.loads(there)), _named(json.loads(now))
+    # A key that came into the program later does not tell trainings apart where it is left at its default.
+    defaults = {f"schedule.{field.name}": field.default for field in dataclasses.fields(Schedule)}
+    old, new = (_named(defaults | json.loads(identity)) for identity in (there, now))
     if old == new:
         return
     key = next(k for k in sorted(old | new) if old.get(k) != new.get(k))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from ladseg.errors import TrainingError
 from ladseg.recipe import Schedule
 from ladseg.seeds import derive_seed
+from ladseg.training.average import AveragedWeights, delivered_state
 from ladseg.training.checkpoints import load_weights, refuse_broken_weights, save_checkpoint, save_weights
 from ladseg.training.identity import refuse_other_identity, training_identity
 from ladseg.training.logs import RunLog
 from ladseg.training.optimizers import build_optimizer
 from ladseg.training.result import FitResult, load_result, save_result
 from ladseg.training.resume import last_good_checkpoint, prepared, resume, share_buffers
-from ladseg.training.schedule import evaluation_is_due, log_is_due, poly_lr, save_is_due
+from ladseg.training.schedule import evaluation_is_due, is_delivered, is_over, learning_rate, log_is_due, save_is_due
 from ladseg.training.step import seed_dropout, to_device, train_step
 from ladseg.training.terms import TermWatch
 
@@ -41,7 +42,9 @@ def fit(
     depends_on: Mapping[str, object] | None = None,
     pictures: Callable[[], Sequence[np.ndarray]] = list,
 ) -> FitResult:
-    """Train an objective; leave its network's best weights in the network and in ``weights.safetensors``.
+    """Train an objective; leave the weights to deliver in its network and in ``weights.safetensors``.
+
+    They are those of the best evaluation or the last ones, of the network or their average, as the schedule says.
 
     Called again on the same folder, it goes on from the last checkpoint; a finished training returns its
     result at once. On one CPU the weights end bit-identical however often the process was killed.
@@ -117,7 +120,10 @@ def _train(
     optimizer = build_optimizer(objective, schedule)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    progress, notice = resume(folder, objective, network, optimizer, precision, identity, accelerator)
+    average = None if schedule.ema is None else AveragedWeights(network, schedule.ema)
+    progress, notice = resume(
+        folder, objective, network, optimizer, schedule, average, precision, identity, accelerator
+    )
     start = progress.step
     watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
     model.train()
@@ -132,8 +138,8 @@ def _train(
             # Evaluate. After a resume, what is due at this step was done before its checkpoint was written.
             if evaluate is not None and evaluation_is_due(progress.step, schedule) and progress.step > start:
                 begin = time.perf_counter()
-                share_buffers(network, accelerator)
-                with _evaluating(network, model):
+                with _evaluating(network, model, average):
+                    share_buffers(network, accelerator)
                     score = float(evaluate())
                     log.pictures(progress.step, pictures)
                 progress.record(score)
@@ -146,20 +152,25 @@ def _train(
                     progress.record(None)
                 refuse_broken_weights(parameters, title, progress.step, last_good_checkpoint(folder))
                 if accelerator.is_main_process:
-                    save_checkpoint(folder / "checkpoints", objective, optimizer, progress, precision, identity)
-                    if progress.best_step == progress.step:
-                        save_weights(folder / "weights.safetensors", network)
+                    averaged = None if average is None else average.values
+                    save_checkpoint(
+                        folder / "checkpoints", objective, optimizer, progress, precision, identity, averaged
+                    )
+                    if is_delivered(progress.step, progress.best_step, schedule):
+                        save_weights(folder / "weights.safetensors", delivered_state(network, average))
                 clock = time.perf_counter()
 
             # Stop.
-            if progress.step == schedule.iterations:
+            if is_over(progress.step, progress.best_step, schedule):
                 break
 
             # Step.
             seed_dropout(derive_seed(seed, "step", progress.step, accelerator.process_index), accelerator.device)
-            lr = poly_lr(progress.step, schedule.lr, schedule.iterations, schedule.warmup, schedule.power)
+            lr = learning_rate(progress.step, schedule)
             batch = to_device(_next(source, title, progress.step), accelerator.device)
-            terms = train_step(model, batch, optimizer, parameters, lr, schedule.clip_grad, accelerator)
+            terms = train_step(model, batch, optimizer, parameters, lr, schedule, accelerator)
+            if average is not None:
+                average.update(progress.step + 1)
 
             # Log.
             done = progress.step + 1
@@ -178,7 +189,7 @@ def _train(
 
     result = FitResult(
         progress.best_score,
-        progress.best_step,
+        progress.best_step if schedule.deliver == "best" else progress.step,
         progress.last_score,
         progress.step,
         progress.seconds,
@@ -190,9 +201,9 @@ def _train(
 
 
 @contextmanager
-def _evaluating(network: nn.Module, model: nn.Module) -> Iterator[None]:
+def _evaluating(network: nn.Module, model: nn.Module, average: AveragedWeights | None) -> Iterator[None]:
     network.eval()
-    with torch.no_grad():
+    with torch.no_grad(), nullcontext() if average is None else average.in_network():
         yield
     model.train()
 

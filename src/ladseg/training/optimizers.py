@@ -6,16 +6,18 @@ from typing import Any
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from ladseg.errors import TrainingError
 from ladseg.recipe import Schedule
 
 
 def build_optimizer(module: nn.Module, schedule: Schedule) -> "Optimizer | JoinedOptimizer":
     """Return the schedule's optimizer over the parameters of ``module`` that require a gradient.
 
-    SGD decays every parameter, batch norm and biases included, as the recipes that it is compared with do
-    (CIRKD, mmsegmentation). AdamW spares parameters of one dimension or none (batch norm, biases), as
-    recipes for transformers do. How they go over the parameters is torch's choice: on a GPU all at once, on a
-    processor one after the other, each while it is in the cache.
+    Unless ``norm_decay`` says otherwise, SGD decays every parameter, batch norm and biases included, as the recipes
+    that it is compared with do (CIRKD, mmsegmentation), and AdamW spares parameters of one dimension or none (batch
+    norm, biases), as recipes for transformers do. With ``head_lr``, parameters outside the modules that are called
+    ``backbone`` or ``encoder`` have a learning rate of their own. How the optimizer goes over the parameters is torch's
+    choice: on a GPU all at once, on a processor one after the other, each while it is in the cache.
 
     A part of ``module`` that is trained against the rest, such as a discriminator, says so by an attribute
     ``own_adam``, the arguments of an Adam of its own; its learning rate stays as it is.
@@ -23,7 +25,11 @@ def build_optimizer(module: nn.Module, schedule: Schedule) -> "Optimizer | Joine
     owners = [part for part in module.modules() if hasattr(part, "own_adam")]
     owned = {id(parameter) for part in owners for parameter in part.parameters()}
     parameters = [p for p in module.parameters() if p.requires_grad and id(p) not in owned]
-    main = _sgd(parameters, schedule) if schedule.optimizer == "sgd" else _adamw(parameters, schedule)
+    groups = _groups(parameters, schedule, _backbone_parameters(module) if schedule.head_lr != 1 else set())
+    if schedule.optimizer == "sgd":
+        main: Optimizer = SGD(groups, lr=schedule.lr, momentum=schedule.momentum)
+    else:
+        main = AdamW(groups, lr=schedule.lr)
     own = [_adam(part, part.own_adam) for part in owners]  # type: ignore[arg-type]
     return JoinedOptimizer([main, *own]) if own else main
 
@@ -55,21 +61,29 @@ class JoinedOptimizer:
             part.load_state_dict(saved)
 
 
-def _sgd(parameters: list[nn.Parameter], schedule: Schedule) -> Optimizer:
-    return SGD(
-        parameters,
-        lr=schedule.lr,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
-    )
+def _groups(parameters: list[nn.Parameter], schedule: Schedule, backbone: set[int]) -> list[dict[str, Any]]:
+    """Return the parameters in groups of one weight decay and one factor on the learning rate."""
+    norm_decay = schedule.norm_decay
+    if norm_decay is None:
+        norm_decay = schedule.weight_decay if schedule.optimizer == "sgd" else 0.0
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        decay = norm_decay if parameter.ndim <= 1 else schedule.weight_decay
+        factor = 1.0 if not backbone or id(parameter) in backbone else schedule.head_lr
+        groups.setdefault((decay, factor), []).append(parameter)
+    return [{"params": held, "weight_decay": key[0], "lr_factor": key[1]} for key, held in groups.items()]
 
 
-def _adamw(parameters: list[nn.Parameter], schedule: Schedule) -> Optimizer:
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return AdamW([group for group in groups if group["params"]], lr=schedule.lr)
+def _backbone_parameters(module: nn.Module) -> set[int]:
+    """Return the ids of the parameters of backbones.
+
+    Raises:
+        TrainingError: No module is called so.
+    """
+    parts = [part for name, part in module.named_modules() if name.split(".")[-1] in ("backbone", "encoder")]
+    if not parts:
+        raise TrainingError("schedule.head_lr: the network has no module called backbone or encoder; leave it at 1")
+    return {id(parameter) for part in parts for parameter in part.parameters()}
 
 
 def _adam(part: nn.Module, options: dict[str, Any]) -> Optimizer:

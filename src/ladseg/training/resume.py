@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ladseg.files import remove_abandoned
+from ladseg.recipe import Schedule
+from ladseg.training.average import AveragedWeights, delivered_state
 from ladseg.training.checkpoints import (
     Progress,
     checkpoint_path,
@@ -28,6 +30,7 @@ from ladseg.training.checkpoints import (
 from ladseg.training.identity import refuse_other_identity
 from ladseg.training.optimizers import JoinedOptimizer
 from ladseg.training.precision import depthwise_in_float32
+from ladseg.training.schedule import is_delivered
 from ladseg.training.unused import parameters_without_gradient
 
 
@@ -115,6 +118,8 @@ def resume(
     objective: nn.Module,
     network: nn.Module,
     optimizer: Optimizer | JoinedOptimizer,
+    schedule: Schedule,
+    average: AveragedWeights | None,
     precision: str,
     identity: str,
     accelerator: Accelerator,
@@ -135,31 +140,45 @@ def resume(
     refuse_other_identity(folder, content["identity"], identity)
     load_trained_state(objective, content["objective"])
     optimizer.load_state_dict(content["optimizer"])
+    if average is not None:
+        average.load(content["average"])
     progress = Progress(**content["progress"])
     if accelerator.is_main_process:
         for path in damaged:
             path.unlink()
-        _restore_best(folder, objective, network, progress, fell_back=bool(damaged))
+        delivered = is_delivered(progress.step, progress.best_step, schedule)
+        _restore_best(folder, objective, network, average, progress, delivered, fell_back=bool(damaged))
     notice = f"goes on from step {progress.step}"
     if content["precision"] != precision:
         notice += f" in {precision}; it was {content['precision']} so far, so it will not end at the same weights"
     return progress, f"{fault}: {notice}" if fault else notice
 
 
-def _restore_best(folder: Path, objective: nn.Module, network: nn.Module, progress: Progress, fell_back: bool) -> None:
-    """Write the best weights so far again, where the file may hold others.
+def _restore_best(
+    folder: Path,
+    objective: nn.Module,
+    network: nn.Module,
+    average: AveragedWeights | None,
+    progress: Progress,
+    delivered: bool,
+    fell_back: bool,
+) -> None:
+    """Write the weights to deliver so far again, where the file may hold others.
 
     The process may have been killed between a checkpoint and the weights of the same step; after a damaged checkpoint
     the file may have weights of a later step; and it may be damaged itself.
     """
     weights = folder / "weights.safetensors"
-    if progress.best_step == progress.step:
-        save_weights(weights, network)
+    if delivered:
+        save_weights(weights, delivered_state(network, average))
     elif progress.best_step > 0 and (fell_back or not _is_readable(weights)):
-        now = {name: value.clone() for name, value in trained_state(objective).items()}
         best = load_checkpoint(checkpoint_path(folder / "checkpoints", progress.best_step))
+        if average is not None:
+            save_weights(weights, best["average"])
+            return
+        now = {name: value.clone() for name, value in trained_state(objective).items()}
         load_trained_state(objective, best["objective"])
-        save_weights(weights, network)
+        save_weights(weights, network.state_dict())
         load_trained_state(objective, now)
 
 

@@ -1,6 +1,32 @@
 """What happens when: the learning rate of a step, and after which steps to evaluate, save and log."""
 
+import math
+
 from ladseg.recipe import Schedule
+
+
+def learning_rate(step: int, schedule: Schedule) -> float:
+    """Return the learning rate of a step.
+
+    It is ``(min_lr + (lr - min_lr) * decay) * ramp``. The decay is that of :func:`poly_lr`, or for cosine
+    ``(1 + cos(pi * step / iterations)) / 2``. The ramp grows linearly to 1 in the first ``warmup`` steps, from
+    ``warmup_ratio``; without one it is ``(step + 1) / warmup``.
+
+    Args:
+        step: Steps already done.
+        schedule: How the network is trained.
+
+    Source:
+        With ``warmup_ratio``, the poly and cosine policies of mmcv 1.x with linear warm-up by iterations.
+    """
+    above = schedule.lr - schedule.min_lr
+    if schedule.decay == "poly":
+        lr = schedule.min_lr + poly_lr(step, above, schedule.iterations, power=schedule.power)
+    else:
+        lr = schedule.min_lr + above * (1 + math.cos(math.pi * step / schedule.iterations)) / 2
+    if schedule.warmup_ratio is None or schedule.warmup == 0:
+        return lr * min(1.0, (step + 1) / max(schedule.warmup, 1))
+    return lr * min(1.0, schedule.warmup_ratio + (1 - schedule.warmup_ratio) * step / schedule.warmup)
 
 
 def poly_lr(step: int, lr: float, iterations: int, warmup: int = 0, power: float = 0.9) -> float:
@@ -28,8 +54,31 @@ def is_due(step: int, every: int | None, iterations: int) -> bool:
         every: Steps between two times; None spreads five times evenly, the last one at the end.
         iterations: Steps of the whole training.
     """
-    period = every or max(1, -(-iterations // 5))
+    period = _period(every, iterations)
     return step > 0 and (step % period == 0 or step == iterations)
+
+
+def _period(every: int | None, iterations: int) -> int:
+    return every or max(1, -(-iterations // 5))
+
+
+def is_over(step: int, best_step: int, schedule: Schedule) -> bool:
+    """Whether a training ends after ``step`` steps: all are done, or ``early_stop`` evaluations gave nothing better.
+
+    Args:
+        step: Steps done.
+        best_step: Steps done at the best evaluation.
+        schedule: How the network is trained.
+    """
+    if step == schedule.iterations or schedule.early_stop is None:
+        return step == schedule.iterations
+    period = _period(schedule.eval_every, schedule.iterations)
+    return step // period - best_step // period >= schedule.early_stop
+
+
+def is_delivered(step: int, best_step: int, schedule: Schedule) -> bool:
+    """Whether the weights after ``step`` steps are the ones to deliver so far; arguments as for :func:`is_over`."""
+    return step == best_step or (schedule.deliver == "last" and is_over(step, best_step, schedule))
 
 
 def evaluation_is_due(step: int, schedule: Schedule) -> bool:

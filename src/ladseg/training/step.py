@@ -1,10 +1,14 @@
 """One step of training."""
 
+from contextlib import nullcontext
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ladseg.errors import TrainingError
+from ladseg.recipe import Schedule
 from ladseg.training.optimizers import JoinedOptimizer
 
 
@@ -14,20 +18,42 @@ def train_step(
     optimizer: Optimizer | JoinedOptimizer,
     parameters: list[nn.Parameter],
     lr: float,
-    clip_grad: float | None,
+    schedule: Schedule,
     accelerator: Accelerator,
 ) -> dict[str, Tensor]:
     """Update the weights once; return the loss terms before it, still on the device."""
     for group in optimizer.param_groups:
         if not group.get("constant_lr"):
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_factor", 1.0)
     optimizer.zero_grad()
-    terms: dict[str, Tensor] = model(batch)
-    accelerator.backward(terms["loss"])
-    if clip_grad is not None:
-        terms = {**terms, "grad_norm": nn.utils.clip_grad_norm_(parameters, clip_grad)}
+    terms = _backward(model, batch, schedule.accumulate, accelerator)
+    if schedule.clip_grad is not None:
+        terms = {**terms, "grad_norm": nn.utils.clip_grad_norm_(parameters, schedule.clip_grad)}
     optimizer.step()
     return terms
+
+
+def _backward(
+    model: nn.Module, batch: dict[str, Tensor], accumulate: int, accelerator: Accelerator
+) -> dict[str, Tensor]:
+    """Add up the gradients of the parts of a batch; return the means of their loss terms."""
+    if accumulate == 1:
+        whole: dict[str, Tensor] = model(batch)
+        accelerator.backward(whole["loss"])
+        return whole
+    rows = len(next(iter(batch.values())))
+    if rows % accumulate:
+        raise TrainingError(
+            f"schedule.accumulate {accumulate} does not divide the {rows} images of a process's batch; choose another"
+        )
+    parts = []
+    for part in range(accumulate):
+        places = slice(part * rows // accumulate, (part + 1) * rows // accumulate)
+        with nullcontext() if part == accumulate - 1 else accelerator.no_sync(model):
+            terms: dict[str, Tensor] = model({name: value[places] for name, value in batch.items()})
+            accelerator.backward(terms["loss"] / accumulate)
+        parts.append(terms)
+    return {name: torch.stack([terms[name].detach() for terms in parts]).mean(0) for name in parts[0]}
 
 
 def seed_dropout(seed: int, device: torch.device) -> None:
