@@ -56,9 +56,9 @@ def paper_tables(comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> Ite
             last = head == "differs"
             table.add_column(head, justify="left" if index == 0 or last else "right", no_wrap=not last)
         rows = list(group)
-        for student, of_student in groupby(rows, key=lambda row: (row["student"], row["layout"])):
+        for student, same_student in groupby(rows, key=lambda row: (row["student"], row["layout"])):
             table.add_row(", ".join(student))
-            of_student = list(of_student)
+            of_student = list(same_student)
             alone = next((float(row["val"]) for row in of_student if row["method"] == "none"), None)
             for row in of_student:
                 gain = "" if alone is None or row["method"] == "none" else f"{float(row['val']) - alone:+.1f}"

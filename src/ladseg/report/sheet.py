@@ -30,8 +30,9 @@ class Sheet:
         table.add_column(self.columns[0], overflow="fold")
         for number, column in enumerate(self.columns[1:], 1):
             short = all(len(row[number]) <= FIGURE for row in self.rows)
-            justify = "right" if short else "left"
-            table.add_column(column.replace(" ", "\n", 1), justify=justify, overflow="fold", no_wrap=short)
+            table.add_column(
+                column.replace(" ", "\n", 1), justify="right" if short else "left", overflow="fold", no_wrap=short
+            )
         for row in self.rows:
             table.add_row(*row)
         return table
