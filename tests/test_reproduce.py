@@ -2,23 +2,32 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from benchmarks.paper_macs import count
+from PIL import Image
 
 from ladseg.cli import main
+from ladseg.data import write_demo_scenes
 from ladseg.errors import RecipeError
 from ladseg.measure.step_costs import step_macs
 from ladseg.models import list_models
 from ladseg.recipe import Recipe, Schedule, StudentSettings
 from ladseg.recipe_files import load_recipe
+from ladseg.report.noise_plot import save_noise_plot
 from ladseg.report.paper_match import published_differences
 from ladseg.report.paper_tables import paper_rows
+from ladseg.report.reproduced import TINY, OurFigures, PaperFigures, ReproducedRow, ReproducedTable
 from ladseg.reproduce.estimate import RATE, counted_macs, experiment_macs, needed_macs
 from ladseg.reproduce.experiments import experiments, find_experiment
-from ladseg.reproduce.methods import paper_method
+from ladseg.reproduce.methods import paper_method, with_teacher
+from ladseg.reproduce.tiny import tiny_method, tiny_recipe
+from ladseg.results import MeanInterval, RunResults, read_json
 from ladseg.runs.trainings import baseline_training
+from tests.made_results import environment
 
 TABLES = [f"table-{number}" for number in range(1, 10)]
 ROWS = paper_rows()
@@ -160,3 +169,134 @@ def test_what_keeps_a_figure_from_standing_beside_the_papers(
 def test_a_student_from_scratch_is_not_the_pretrained_one() -> None:
     row = {"recipe": "table-1-pspnet_r18", "method": "none", "start": "pretrained"}
     assert published_differences(row, load_recipe("table-2-pspnet_r18")) == ["start (scratch)"]
+
+
+FEW = ["--schedule.iterations", "2", "--schedule.eval_every", "2", "--schedule.batch_size", "4"]
+TINY_WORDS = ["--scale", "tiny", "--schedule.crop", "[32, 48]", *FEW]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reproduce")
+    write_demo_scenes(folder / "scenes", train=8, val=3, size=(32, 48))
+    return folder
+
+
+def test_table_8_in_miniature(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["reproduce", "table-8", "--only", "stdc2", "--out", str(out), *TINY_WORDS]
+    # Another process or machine trains one cell; the command trains the rest.
+    assert main([*words, "--cell", "lad:0"]) == 0
+    part = read_json(ReproducedTable, out / "table-8.json")
+    assert [row.ours is not None for row in part.rows] == [False, False, False, True]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "lad, seed 0: finished before" in printed
+    table = read_json(ReproducedTable, out / "table-8.json")
+    assert [(row.recipe, row.method) for row in table.rows] == [
+        (recipe, method)
+        for recipe in ("table-1-deeplabv3_r18", "table-4-stdc2")
+        for method in ("lad@consistency=0", "lad")
+    ]
+    assert [row.paper.kl for row in table.rows] == [6.8, 3.4, 3.4, 2.1]
+    # Ours are those of the runs.
+    for row in table.rows[2:]:
+        run = read_json(RunResults, out / "table-4-stdc2" / "seed-0" / row.method / "results.json")
+        assert row.ours is not None
+        assert row.ours.mean_iou == {0: run.delivered.mean_iou}
+        assert row.ours.kl == run.networks["teacher"].mean_kl_between_draws
+        assert row.ours.teacher == run.networks["teacher"].mean_iou
+    assert load_recipe(out / "table-4-stdc2/seed-0/lad@consistency=0/recipe.yaml").teacher.consistency == 0
+    for suffix in ("md", "tex", "html"):
+        text = (out / f"table-8.{suffix}").read_text(encoding="utf-8")
+        assert TINY in text
+        assert "76.7" in text
+    assert TINY in printed.replace("\n", " ")
+    assert main([*words, "--schedule.lr", "0.1"]) == 2
+    assert "holds a run of another recipe (schedule.lr" in capsys.readouterr().err
+
+
+def test_every_cell_in_miniature_can_be_built() -> None:
+    """Each network of the paper has a stand-in, and those that meet have different names."""
+    for experiment in experiments().values():
+        for setting in experiment.settings:
+            recipe = tiny_recipe(setting.recipe, Path("scenes"), [])
+            made = [paper_method(recipe, tiny_method(with_teacher(word)), {}) for word in setting.methods]
+            assert len({one.name for one in made}) == len(setting.methods)
+            assert recipe.schedule.iterations == 100
+            assert recipe.preset == "paper"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table-5", "--data.root", "x"], "--data.root is one data set, these students have several (ADE20K"),
+        (
+            ["table-4", "--student.weights", "x"],
+            "--student.weights is one file, these students (fcn_r18, fcn_r50, stdc1",
+        ),
+        (["table-1", "--cell", "lda:0"], "--cell lda:0 is not among none, skd+deeplabv3_r101, ifvd+deeplabv3_r101"),
+        (["table-1", "--cell", "lad:7"], "--cell lad:7 is not among none"),
+        (["table-1", "--teacher-weights", "x"], "--teacher-weights x: write MODEL=FILE"),
+        (["table-4", "--only", "fcn_r18", "--data.root", "/nowhere"], "/nowhere"),
+        (
+            ["table-1", "--only", "pspnet"],
+            "pretrained/resnet18-imagenet.pth: no such file of weights (needs: resnet18-",
+        ),
+        (["tabel-4"], "no experiment of the paper is called 'tabel-4'; did you mean 'table-4'?"),
+    ],
+)
+def test_what_cannot_be_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def made_table(methods: Sequence[str], name: str = "table-9") -> ReproducedTable:
+    ours = OurFigures({0: 0.5, 1: 0.7}, 0.14, MeanInterval(0.01, None, None), 0.8, 0.021, 12.34)
+    rows = [
+        ReproducedRow(
+            "r", "net", "set", method, PaperFigures(70 + n, None, 80.0, None, None), ours if n else None, ["a"]
+        )
+        for n, method in enumerate(methods)
+    ]
+    return ReproducedTable(name, "Title", "", rows, environment())
+
+
+def test_a_table_as_text() -> None:
+    sheet = made_table(["none", "lad"], "table-1").sheets[0]
+    assert list(sheet.columns)[:6] == ["method", "paper", "gain", "ours", "gain", "n"]
+    assert list(sheet.columns)[6:] == ["paper teacher", "our teacher", "our mKL", "our step", "differs"]
+    assert list(sheet.rows[0]) == ["none", "70.0", "", "", "", "0", "80.0", "", "", "", "a"]
+    assert list(sheet.rows[1])[1:6] == ["71.0", "+1.0", "60.00 ± 14.00", "+1.00", "2"]
+    assert list(sheet.rows[1])[6:] == ["80.0", "80.0", "2.1", "12.3", "a"]
+
+
+def test_table_9_as_the_paper_prints_it(tmp_path: Path) -> None:
+    table = made_table([row["method"] for row in ROWS if row["table"] == "9"])
+    printed = table.sheets[-1]
+    expected = ["with 0", "with 0.001", "with 0.01", "with 0.1", "with 1"]
+    assert list(printed.columns) == ["mIoU", *expected, *(word.replace("with", "w/o") for word in expected)]
+    assert [list(row)[1:4] for row in printed.rows] == [
+        ["80.0"] * 3,
+        ["", "80.0", "80.0"],
+        ["70.0", "71.0", "72.0"],
+        ["", "60.0", "60.0"],
+    ]
+    save_noise_plot(tmp_path / "plot.png", table)
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert plot.size[0] > 1000
+
+
+@pytest.mark.slow
+def test_table_9_in_miniature(out: Path) -> None:
+    assert main(["reproduce", "table-9", "--out", str(out), *TINY_WORDS]) == 0
+    table = read_json(ReproducedTable, out / "table-9.json")
+    assert len(table.rows) == 10
+    assert all(row.ours is not None and row.ours.teacher is not None for row in table.rows)
+    page = (out / "table-9.html").read_text(encoding="utf-8")
+    assert TINY in page
+    assert "data:image/png" in page
+    alphas = {row.method: load_recipe(out / "table-4-stdc2/seed-0" / row.method / "recipe.yaml") for row in table.rows}
+    assert [one.teacher.alpha for one in alphas.values()] == [0, 0.001, 0.01, 0.1, 1] * 2
+    assert [one.teacher.class_weights for one in alphas.values()] == ["random"] * 5 + ["none"] * 5

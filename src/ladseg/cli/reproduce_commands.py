@@ -1,18 +1,90 @@
 """The command that trains the paper's tables anew."""
 
 import argparse
+from pathlib import Path
 
-from ladseg.cli.parser import Commands
+from ladseg.cli.parser import Commands, cell, path, seeds
 from ladseg.cli.terminal import print_line, print_tables
+from ladseg.errors import RecipeError
 
 
 def add_commands(command: Commands) -> None:
     """Add reproduce."""
-    command("reproduce", _reproduce, "list the paper's tables: what each holds, needs and costs")
+    reproduce = command(
+        "reproduce",
+        _reproduce,
+        "train one of the paper's tables anew, or list them; again to resume",
+        takes_recipe_keys=True,
+        resumes=True,
+        epilog="Every key of a recipe can be set here too, such as --data.root DIR or --student.weights FILE;\n"
+        "it holds for all students that are trained. docs/reproduce.md says what each table needs.",
+    )
+    reproduce.add_argument("name", nargs="?", metavar="NAME", help="table-1 ... table-9, dinov2 (default: list them)")
+    reproduce.add_argument("--seeds", metavar="0,1,2", default="0", type=seeds, help="(default: 0)")
+    reproduce.add_argument(
+        "--only", metavar="A,B", default="", help="only students whose recipe has one of these in its name, as stdc1"
+    )
+    reproduce.add_argument(
+        "--cell",
+        metavar="METHOD:SEED",
+        action="append",
+        type=cell,
+        help="train only this one, as another process or machine trains others into the same folder; may be repeated",
+    )
+    reproduce.add_argument(
+        "--teacher-weights",
+        metavar="MODEL=FILE",
+        action="append",
+        default=[],
+        help="what classic teachers of this network start from (default: timm's weights); may be repeated",
+    )
+    reproduce.add_argument(
+        "--scale",
+        choices=("full", "tiny"),
+        default="full",
+        metavar="SCALE",
+        help="full, or tiny: small networks on the built-in scenes, whose figures say nothing of the paper",
+    )
+    reproduce.add_argument(
+        "--out", type=path, metavar="DIR", help="(default: runs/reproduce, tiny: runs/reproduce-tiny)"
+    )
 
 
 def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
+    from ladseg.reproduce.experiments import find_experiment
     from ladseg.reproduce.listing import LEGEND, experiments_sheet
 
-    print_tables([experiments_sheet().terminal()])
-    print_line(LEGEND)
+    if known.name is None:
+        print_tables([experiments_sheet().terminal()])
+        print_line(LEGEND)
+        return
+    experiment = find_experiment(known.name)
+    weights = dict(_pair(word) for word in known.teacher_weights)
+
+    from ladseg.data import write_demo_scenes
+    from ladseg.report.reproduced import LEGEND as TABLE_LEGEND
+    from ladseg.reproduce.table import Request, reproduce_table
+    from ladseg.reproduce.tiny import TRAIN, VAL
+    from ladseg.reproduce.write import write_table
+
+    tiny = known.scale == "tiny"
+    out = Path(known.out or ("runs/reproduce-tiny" if tiny else "runs/reproduce"))
+    only = [word for word in known.only.split(",") if word]
+    request = Request(out, known.seeds, only, known.cell, weights, keys, tiny)
+    if tiny:
+        write_demo_scenes(request.scenes, TRAIN, VAL)
+    table = reproduce_table(experiment, request, print_line)
+    if table is not None:
+        files = write_table(out, table)
+        print_line(table.heading)
+        print_tables(sheet.terminal() for sheet in table.sheets)
+        for line in (TABLE_LEGEND, *table.differences, *filter(None, [table.remark])):
+            print_line(line)
+        print_line(f"written: {', '.join(map(str, files))}")
+
+
+def _pair(word: str) -> tuple[str, str]:
+    model, equals, file = word.partition("=")
+    if not equals or not model or not file:
+        raise RecipeError(f"--teacher-weights {word}: write MODEL=FILE, such as deeplabv3_r101=resnet101.pth")
+    return model, file

@@ -4,10 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ladseg.comparison.cells import Cell, make_cells
-from ladseg.comparison.methods import PLAIN_LENGTHS, classic_teacher, default_teacher, make_method, plain_words
+from ladseg.comparison.methods import (
+    PLAIN_LENGTHS,
+    Method,
+    classic_teacher,
+    default_teacher,
+    make_method,
+    plain_words,
+)
 from ladseg.errors import RecipeError
 from ladseg.measure.environment import is_main_process
-from ladseg.recipe import Recipe
+from ladseg.recipe import Recipe, TeacherSettings
 from ladseg.results import RESULTS, ComparisonResults, read_if_complete
 from ladseg.runs.finished import DELIVERED, Log, data_is_unchanged, refuse_other_recipe
 
@@ -44,23 +51,48 @@ def compare(
     Raises:
         UserError: Anything a user can put right, found before the first training.
     """
-    recipe = replace(recipe, baseline=True, seed=0)
-    if (recipe.folder / DELIVERED).exists():
-        raise RecipeError(f"{recipe.folder} holds a run, not a comparison; choose another --out")
+    recipe = _shared(recipe)
     if teacher_weights and not teacher:
         raise RecipeError("--teacher-weights are those of a classic teacher; name its network with --teacher")
     chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
     made = (make_method(recipe, word, chosen) for word in [*plain_words(plain_lengths), *methods])
     wanted = list({method.name: method for method in made}.values())  # two words may name one
-    picked = None if only is None else {(make_method(recipe, word, chosen).name, seed) for word, seed in only}
-    known = {(method.name, seed) for method in wanted for seed in seeds}
+    picked = None if only is None else [(make_method(recipe, word, chosen).name, seed) for word, seed in only]
+    return compare_methods(recipe, wanted, seeds, chosen, picked, log, worker)
+
+
+def compare_methods(
+    recipe: Recipe,
+    methods: list[Method],
+    seeds: Sequence[int],
+    teacher: TeacherSettings,
+    only: Sequence[tuple[str, int]] | None = None,
+    log: Log = print,
+    worker: bool = False,
+) -> ComparisonResults | None:
+    """Do what :func:`compare` does for methods that are made already.
+
+    Args:
+        recipe: What all methods share.
+        methods: Each differs from the recipe in teacher and distillation alone; the first is ``none``.
+        seeds: As for :func:`compare`.
+        teacher: The classic teacher of methods that name none.
+        only: Names of methods and seeds, as for :func:`compare`.
+        log: As for :func:`compare`.
+        worker: As for :func:`compare`.
+    """
+    recipe = _shared(recipe)
+    if (recipe.folder / DELIVERED).exists():
+        raise RecipeError(f"{recipe.folder} holds a run, not a comparison; choose another --out")
+    picked = None if only is None else set(only)
+    known = {(method.name, seed) for method in methods for seed in seeds}
     for name, seed in sorted((picked or set()) - known):
         raise RecipeError(f"--cell {name}:{seed} is not among --methods and --seeds")
 
     log = log if is_main_process() else lambda line: None
-    cells = make_cells(recipe, wanted, seeds)
+    cells = make_cells(recipe, methods, seeds)
     # The recipe that all methods share is the same in this folder, but --teacher and its weights may not be.
-    taught = next((cell for cell in cells if cell.method.teacher and cell.method.recipe.teacher == chosen), None)
+    taught = next((cell for cell in cells if cell.method.teacher and cell.method.recipe.teacher == teacher), None)
     if taught is not None:
         refuse_other_recipe(taught.recipe)
     finished = _find_finished(recipe, cells)
@@ -69,7 +101,12 @@ def compare(
         return finished if is_main_process() else None
     from ladseg.comparison.train_cells import train_cells  # loads everything that trains
 
-    return train_cells(recipe, wanted, seeds, chosen, picked, log, worker)
+    return train_cells(recipe, methods, seeds, teacher, picked, log, worker)
+
+
+def _shared(recipe: Recipe) -> Recipe:
+    """Return the recipe as its folder records it: the student alone is trained, and cells have seeds of their own."""
+    return replace(recipe, baseline=True, seed=0)
 
 
 def _find_finished(recipe: Recipe, cells: Sequence[Cell]) -> ComparisonResults | None:

@@ -24,6 +24,11 @@ class Sheet:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
+    def without_empty_columns(self) -> "Sheet":
+        """Return the table without the columns in which no row has anything."""
+        kept = [number for number in range(len(self.columns)) if any(row[number] for row in self.rows)]
+        return Sheet(self.title, [self.columns[n] for n in kept], [[row[n] for n in kept] for row in self.rows])
+
     def terminal(self) -> Table:
         """Return the table for a rich console; names and long texts wrap where there is no room, figures never."""
         table = Table(title=self.title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)

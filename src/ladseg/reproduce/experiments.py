@@ -1,5 +1,6 @@
 """The paper's experiments by name: what each holds, as rows of paper.csv and as recipes. Nothing here loads torch."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,10 +38,10 @@ class Setting:
         """Return the recipe, with recipe keys of the command line over it."""
         return load_recipe(self.recipe, overrides)
 
-    @property
-    def differs(self) -> list[str]:
-        """What of the published setting the recipe does not have, as its comments list it."""
-        return recipe_remarks(self.recipe, "differs")
+    def differs(self, method: str) -> list[str]:
+        """Return what of a method's published setting the recipe does not have, as its comments list it."""
+        name = re.split("[+@]", method)[0]
+        return [*recipe_remarks(self.recipe, "differs"), *recipe_remarks(self.recipe, f"differs ({name})")]
 
     @property
     def needs(self) -> list[str]:

@@ -27,9 +27,14 @@ def paper_method(base: Recipe, word: str, weights: Mapping[str, str | None]) -> 
         return _lad(base, *_noise(name), model or None, weights)
     if name == "none":
         return make_method(base, word, default_teacher(base))
-    teacher = model or UNNAMED_TEACHER
+    teacher = with_teacher(word).partition("+")[2]
     start = weights.get(teacher, TEACHER_WEIGHTS)
     return make_method(base, f"{name}+{teacher}", classic_teacher(base, teacher, start))
+
+
+def with_teacher(word: str) -> str:
+    """Return the method of a row with its teacher, where the paper names none."""
+    return word if "+" in word or word == "none" or word.startswith(LAD) else f"{word}+{UNNAMED_TEACHER}"
 
 
 def _noise(name: str) -> tuple[str, dict[str, str]]:
