@@ -78,6 +78,8 @@ def test_schedules_are_the_published_ones(
     schedule = load_recipe(recipe).schedule
     assert (schedule.iterations, schedule.batch_size, schedule.crop) == (iterations, batch, crop)
     assert (schedule.lr, schedule.weight_decay, schedule.momentum, schedule.power) == (lr, decay, 0.9, 0.9)
+    of_mmsegmentation = decay == 5e-4
+    assert (schedule.min_lr, load_recipe(recipe).loss.mean) == ((1e-4, "all") if of_mmsegmentation else (0.0, "valid"))
 
 
 def test_methods_of_the_tables_as_recipes() -> None:

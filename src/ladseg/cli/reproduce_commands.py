@@ -32,6 +32,9 @@ def add_commands(command: Commands) -> None:
         help="train only this one, as another process or machine trains others into the same folder; may be repeated",
     )
     reproduce.add_argument(
+        "--worker", action="store_true", help="train what no other process trains, and end when nothing is left to take"
+    )
+    reproduce.add_argument(
         "--teacher-weights",
         metavar="MODEL=FILE",
         action="append",
@@ -70,7 +73,7 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
     tiny = known.scale == "tiny"
     out = Path(known.out or ("runs/reproduce-tiny" if tiny else "runs/reproduce"))
     only = [word for word in known.only.split(",") if word]
-    request = Request(out, known.seeds, only, known.cell, weights, keys, tiny)
+    request = Request(out, known.seeds, only, known.cell, weights, keys, tiny, known.worker)
     if tiny:
         write_demo_scenes(request.scenes, TRAIN, VAL)
     table = reproduce_table(experiment, request, print_line)

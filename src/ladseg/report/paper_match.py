@@ -9,6 +9,8 @@ from ladseg.recipe_files import load_recipe
 # No result depends on them, or they hold a path.
 FREE = {"student.weights", "teacher.weights", "schedule.precision", "schedule.save_every"}
 DATA = ("layout", "augmented")
+# Sections of which it depends on the method and the data how much they matter.
+BY_METHOD = {"data", "teacher", "distill"}
 # The most differences that a table names.
 MOST = 3
 
@@ -32,7 +34,7 @@ def _compared(recipe: Recipe, method: str) -> dict[str, Any]:
     """Return the settings that a method's figure depends on, by key."""
     values = asdict(recipe)
     found = {f"data.{key}": values["data"][key] for key in DATA}
-    sections = ["student", "schedule"]
+    sections = [name for name, value in values.items() if isinstance(value, dict) and name not in BY_METHOD]
     if method.startswith("lad"):
         # The method itself says which keys of the teacher section are other than the recipe's.
         sections += ["teacher", "distill"]

@@ -36,6 +36,7 @@ class Request:
         weights: By network, what a classic teacher starts from.
         keys: Recipe keys of the command line, for all students.
         tiny: Whether to train small networks on the built-in scenes.
+        worker: Whether to end when no cell is left to take, instead of waiting for those that other processes train.
     """
 
     out: Path
@@ -45,6 +46,7 @@ class Request:
     weights: Mapping[str, str | None] | None = None
     keys: Sequence[str] = ()
     tiny: bool = False
+    worker: bool = False
 
     @property
     def scenes(self) -> Path:
@@ -92,7 +94,7 @@ def reproduce_table(experiment: Experiment, request: Request, log: Log = print) 
                 continue
         log(f"{experiment.name}, {setting.recipe}")
         unique = list({method.name: method for method in methods.values()}.values())
-        results = compare_methods(recipe, unique, request.seeds, default_teacher(recipe), only, log)
+        results = compare_methods(recipe, unique, request.seeds, default_teacher(recipe), only, log, request.worker)
         if results is not None:
             write_comparison(recipe.folder, results)
     if not is_main_process():
