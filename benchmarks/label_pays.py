@@ -12,10 +12,10 @@ what it needs is there. Names:
     plain                      the whole schedule; keeps its state at the trunk's end, from which the others branch
     plain3000                  the whole schedule, so many steps long
     teacher-KIND               self (no label), fixed, random, less, placebos shuffled and blank; @noc: no consistency
-    reuse-KIND-FORM-RATIO      one more student of that teacher: cwd, kd, right, wrong, edge
+    reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo
     total-KIND-FORM-RATIO      the same, the teacher trained within the budget from the seed's own trunk
     free-KIND-FORM-RATIO       the same as reuse, as if the teacher's answers cost nothing
-    emaself-RATIO              the student's own moving average teaches
+    emaself[-FORM]-RATIO       the student's own moving average teaches
     pilot-RATIO[-PLACEBO]      regions of the label pool the student's own features: placebo shuffled or noise
     classmix, cutmix           regions of the label, or rectangles, pasted from image to image
     weighted-POWER             cross-entropy weighted by class frequency to the power
@@ -460,15 +460,18 @@ def taught(name: str, setting: str, seed: int) -> None:
 def distance(form: str, student: Tensor, answer: Tensor, label: Tensor) -> Tensor:
     """Of the student's logits from the teacher's.
 
-    ``cwd``; or the KL divergence of a position, ``kd`` everywhere, ``right`` where the teacher is, ``wrong`` where
-    it is and the student is not, ``edge`` at boundaries of the label and on its rarer classes.
+    ``cwd``; ``swap``, CWD from the answer that the label has corrected; or the KL divergence of a position, ``kd``
+    everywhere, ``right`` where the teacher is, ``wrong`` where it is and the student is not, ``edge`` at boundaries of
+    the label and on its rarer classes. ``shuf`` before a form takes another image's label or mask: its placebo.
     """
+    placebo, form = form.startswith("shuf"), form.removeprefix("shuf")
     if form == "cwd":
         return cwd_loss(student, answer)
-    size = student.shape[-2:]
-    truth = F.interpolate(label[:, None].float(), size, mode="nearest")
+    truth = F.interpolate(label[:, None].float(), student.shape[-2:], mode="nearest")
     around = F.max_pool2d(truth, 3, 1, 1) != -F.max_pool2d(-truth, 3, 1, 1)
     truth = truth[:, 0].long()
+    if form == "swap":
+        return cwd_loss(student, corrected(answer, truth.roll(1, 0) if placebo else truth))
     right = answer.argmax(1) == truth
     chosen = {
         "kd": torch.ones_like(right),
@@ -476,11 +479,21 @@ def distance(form: str, student: Tensor, answer: Tensor, label: Tensor) -> Tenso
         "wrong": right & (student.argmax(1) != truth),
         "edge": around[:, 0] | torch.isin(truth, RARE),
     }[form]
+    chosen = (chosen.roll(1, 0) if placebo else chosen) & (truth != IGNORE)
     divergence = F.kl_div(student.log_softmax(1), answer.log_softmax(1), reduction="none", log_target=True).sum(1)
-    return (divergence * (chosen & (truth != IGNORE))).mean()
+    return (divergence * chosen).mean()
+
+
+def corrected(answer: Tensor, truth: Tensor) -> Tensor:
+    """The teacher's logits where the true class has changed places with the highest one."""
+    valid = (truth != IGNORE)[:, None]
+    true, top = torch.where(valid[:, 0], truth, 0)[:, None], answer.argmax(1, keepdim=True)
+    swapped = answer.scatter(1, top, answer.gather(1, true)).scatter(1, true, answer.gather(1, top))
+    return torch.where(valid, swapped, answer)
 
 
 def self_average(name: str, setting: str, seed: int) -> None:
+    _, *form, ratio = name.split("-")
     tutor = network(seed).eval().requires_grad_(False)
 
     def listen(step: Step) -> Terms:
@@ -488,7 +501,7 @@ def self_average(name: str, setting: str, seed: int) -> None:
             tutor.load_state_dict(step.average.state)
         with torch.no_grad():
             answer = forward(tutor, step.batch["image"]).logits.float()
-        return {"cwd": (cwd_loss(step.logits, answer), float(name.split("-")[1]))}
+        return {"cwd": (distance((form or ["cwd"])[0], step.logits, answer, step.batch["label"]), float(ratio))}
 
     branch(name, setting, seed, 1 + FORWARD, listen)
 
