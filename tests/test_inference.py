@@ -161,12 +161,13 @@ def test_what_makes_no_sense_is_refused(arguments: dict, message: str) -> None:
         Inference(**arguments)
 
 
+@pytest.mark.parametrize("share", [0.02, 0.005, 0.05])
 @pytest.mark.parametrize("size", [(40, 56), (101, 33), (5, 4)])
-def test_boundary_iou_equals_erosion_of_every_class(size: tuple[int, int]) -> None:
+def test_boundary_iou_equals_erosion_of_every_class(size: tuple[int, int], share: float) -> None:
     source = torch.Generator().manual_seed(0)
-    measured = BoundaryIoU(4)
+    measured = BoundaryIoU(4, share=share)
     agree, labelled, predicted = (np.zeros(4) for _ in range(3))
-    reach = max(1, round(0.02 * float(np.hypot(*size))))
+    reach = max(1, round(share * float(np.hypot(*size))))
     for _ in range(3):
         coarse = torch.randint(0, 3, (2, 1, 4, 5), generator=source).float()  # class 3 never occurs
         label, prediction = F.interpolate(coarse, size=size, mode="nearest").long()[:, 0]
@@ -186,3 +187,36 @@ def test_boundary_iou_equals_erosion_of_every_class(size: tuple[int, int]) -> No
     assert measured.iou()[:3].tolist() == pytest.approx(expected.tolist())
     assert measured.iou()[3].isnan()
     assert measured.mean_iou() == pytest.approx(expected.mean())
+
+
+def test_cityscapes_boundaries_are_11_pixels_wide_at_half_a_per_cent() -> None:
+    """And 46 at 2 %, as the authors' code has it for 1024x2048: a straight edge has so many pixels on each side."""
+    label = torch.zeros(1024, 2048, dtype=torch.int64)
+    label[:, 1000:] = 1
+    for share, width in ((0.005, 11), (0.02, 46)):
+        measured = BoundaryIoU(2, share=share)
+        measured.update(label, label)
+        inner = (1024 - 2 * width) * (1000 - 2 * width)
+        assert measured.counts[1, 0] == 1024 * 1000 - inner
+
+
+def test_logits_may_be_averaged_in_place_of_softmaxes(net: nn.Module) -> None:
+    image = torch.randn(1, 3, 40, 52)
+    logits = [full(net(image), (40, 52)), full(net(image.flip(-1)), (40, 52)).flip(-1)]
+    found = probabilities(net, image, Inference(flip=True, average="logits"))
+    torch.testing.assert_close(found, torch.stack(logits).mean(0).softmax(1).float(), rtol=1e-4, atol=1e-5)
+    softmaxes = probabilities(net, image, Inference(flip=True))
+    assert float((found - softmaxes).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize(("size", "inside"), [((30, 40), (48, 64)), ((40, 30), (64, 48)), ((100, 20), (100, 20))])
+def test_an_image_is_fitted_into_a_box_and_its_logits_brought_back(
+    net: nn.Module, size: tuple[int, int], inside: tuple[int, int]
+) -> None:
+    """Of long side 100 and short side 48; 30x40 grows by 1.6."""
+    image = torch.randn(1, 3, *size)
+    scaled = F.interpolate(image, size=inside, mode="bilinear") if inside != size else image
+    found = probabilities(net, image, Inference(rescale=(100, 48)))
+    torch.testing.assert_close(found, full(net(scaled), size).softmax(1).float(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="rescale is"):
+        Inference(rescale=(0, 4))

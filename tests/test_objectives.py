@@ -7,15 +7,27 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import ladseg
-from ladseg import LabelAssisted, LabelNoise, Plain, SegmentationOutput, StudentObjective, TeacherObjective, widen_input
+from ladseg import (
+    Inference,
+    LabelAssisted,
+    LabelNoise,
+    Plain,
+    SegmentationOutput,
+    StudentObjective,
+    TeacherObjective,
+    widen_input,
+)
 from ladseg.distillers import CWD, Distiller
+from ladseg.evaluation import class_ids
 from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.models import build_model
 from ladseg.objectives import noise_generators
 from ladseg.recipe import Distill, Schedule, StudentSettings, TeacherSettings
+from ladseg.runs.validation import predictor_of
 from ladseg.training import poly_lr, to_device
 from tests.reference import equations
 
@@ -311,6 +323,22 @@ def test_a_knob_has_one_default() -> None:
                 assert parameter.default == recipe[name], f"{function.__name__}({name}=) and {section.__name__}"
     expected = {"alpha", "scale", "class_weights", "ignore", "slice_std", "consistency", "consistency_form"}
     assert shared == expected | {"power", "warmup"}
+
+
+def test_a_label_assisted_network_sees_the_label_at_the_size_of_a_rescaled_image() -> None:
+    """As if the label had been resized by nearest neighbours before."""
+    torch.manual_seed(0)
+    network = LabelAssisted(tiny(), 3).eval()
+    label = torch.randint(0, 3, (1, 32, 48))
+    image = torch.randn(1, 3, 32, 48)
+    batch = {"image": image, "label": label, "seed": torch.tensor([4])}
+    found = predictor_of(network, Inference(rescale=(96, 64)))(batch)
+    large = label.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    scaled = F.interpolate(image, (64, 96), mode="bilinear")
+    expected = class_ids(lambda x: network(scaled, large, noise_generators({**batch, "label": large}, 1)), image)
+    assert found.shape == label.shape
+    assert float((found == expected).float().mean()) > 0.99
+    assert not torch.equal(found, predictor_of(network)(batch))
 
 
 def test_labels_become_int64_where_they_reach_the_device() -> None:

@@ -232,9 +232,20 @@ def test_eval_gives_every_figure(
     assert json.loads((tmp_path / "whole.json").read_text()) == measured
     assert main([*where, "--window", "32x32", "--scales", "1,1.5", "--flip", "--json", "-"]) == 0
     other = json.loads(capsys.readouterr().out)
-    assert other["inference"] == {"window": [32, 32], "stride": None, "scales": [1.0, 1.5], "flip": True}
+    plain = {"average": "softmax", "rescale": None}
+    assert other["inference"] == {"window": [32, 32], "stride": None, "scales": [1.0, 1.5], "flip": True, **plain}
     assert sum(map(sum, other["confusion"])) == sum(map(sum, measured["confusion"]))
     assert other["confusion"] != measured["confusion"]
+    thin = ["--boundary", "0.005", "--rescale", "90x60", "--average", "logits", "--json", "-"]
+    assert main([*where, *thin]) == 0
+    narrow = json.loads(capsys.readouterr().out)
+    assert (narrow["boundary"], measured["boundary"]) == (0.005, 0.02)
+    assert (narrow["inference"]["rescale"], narrow["inference"]["average"]) == ([90, 60], "logits")
+    assert narrow["confusion"] != measured["confusion"]
+    assert narrow["mean_boundary_iou"] != measured["mean_boundary_iou"]
+    with pytest.raises(SystemExit):
+        main([*where, "--boundary", "2"])
+    assert "'2' is not a number above 0 and up to 1" in capsys.readouterr().err
     assert main(["eval", str(weights)]) == 2
     assert "--data DIR" in capsys.readouterr().err
     assert main([*where, "--stride", "8x8"]) == 2

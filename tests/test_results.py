@@ -45,7 +45,8 @@ METHOD_KEYS = (
     "name mean_iou mean std difference against_long seconds teacher_seconds macs step_ms step_memory student teacher"
 )
 EVALUATION_KEYS = (
-    "weights split images inference mean_iou mean_boundary_iou pixel_accuracy class_names iou boundary_iou confusion"
+    "weights split images inference boundary mean_iou mean_boundary_iou pixel_accuracy class_names iou boundary_iou "
+    "confusion"
 )
 # A run as an earlier version wrote it.
 RUN_TEXT = """{
@@ -90,6 +91,7 @@ def an_evaluation() -> EvaluationResults:
         split="val",
         images=2,
         inference={"window": None, "stride": None, "scales": (1.0,), "flip": False},
+        boundary=0.02,
         mean_iou=0.5,
         mean_boundary_iou=math.nan,
         pixel_accuracy=0.75,

@@ -19,6 +19,7 @@ MASK_VALUE = Range(least=0, most=65535)
 NotNegative = Annotated[float, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
 Dropout = Annotated[float, Range(least=0, below=1)]
+Probability = Annotated[float, Range(least=0, most=1)]
 Count = Annotated[int, Range(least=1)]
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 ClassWeights = Literal["random", "fixed", "none"]
@@ -293,6 +294,48 @@ class Loss:
     lovasz: NotNegative = 0.0
 
 
+@dataclass(frozen=True)
+class Augment:
+    """The random changes of training images. A text in place of the section is its ``function``.
+
+    Args:
+        rescale: Long and short side of a box that every image is first fitted into, aspect kept, in training and
+            evaluation, such as [2048, 512]; null keeps the size.
+        scale: Smallest and largest factor on the size.
+        scale_step: Distance of the factors that occur, such as 0.1; null for any between the two.
+        antialias: Whether images that get smaller are smoothed first.
+        cat_max_ratio: Largest share of a crop's valid pixels that one class may have, as mmsegmentation has it (0.75):
+            another place is drawn up to ten times. Null takes any.
+        flip: Probability of a mirrored image.
+        vertical_flip: Probability of an image upside down.
+        rotate: Largest angle in degrees, to either side; what turns in from outside is ignored.
+        color: jitter: brightness, contrast and saturation by up to a factor of 1 +- jitter; photometric:
+            mmsegmentation's photometric distortion; none.
+        jitter: How far the factors of jitter go.
+        blur: Probability of a Gaussian blur, sigma 0.1 to 2.
+        cutout: Probability of a rectangle of the mean colour over 2 to 33 % of the image; the label stays.
+        function: package.module:build, a function of your own that takes the crop's height and width and returns a
+            transform of torchvision v2 (or another callable) of image and mask as tv_tensors; the rest of the section
+            but rescale in evaluation has no effect then.
+    """
+
+    rescale: Annotated[list[Annotated[int, Range(least=8, most=16384)]], Length(2)] | None = None
+    scale: Annotated[list[Annotated[float, Range(least=0.05, most=20)]], Length(2)] = field(
+        default_factory=lambda: [0.5, 2.0]
+    )
+    scale_step: Positive | None = None
+    antialias: bool = True
+    cat_max_ratio: Annotated[float, Range(above=0, most=1)] | None = None
+    flip: Probability = 0.5
+    vertical_flip: Probability = 0.0
+    rotate: Annotated[float, Range(least=0, most=180)] = 0.0
+    color: Literal["jitter", "photometric", "none"] = "jitter"
+    jitter: Annotated[float, Range(least=0, most=1)] = 0.25
+    blur: Probability = 0.0
+    cutout: Probability = 0.0
+    function: str | None = None
+
+
 def _installed_tracker() -> list[Tracker]:
     return ["tensorboard"] if find_spec("tensorboard") else []
 
@@ -310,6 +353,7 @@ class Recipe:
         distill: How it learns.
         schedule: How long and how each network is trained.
         loss: The class loss of every network's heads.
+        augment: The random changes of training images.
         baseline: Whether to train the student without help too, with the same budget.
         seed: Fixes every random draw of the run.
         out: The run's folder; null for runs/NAME.
@@ -325,6 +369,7 @@ class Recipe:
     distill: Distill = field(default_factory=Distill)
     schedule: Schedule = field(default_factory=Schedule)
     loss: Loss = field(default_factory=Loss)
+    augment: Augment = field(default_factory=Augment)
     baseline: bool = True
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     out: str | None = None

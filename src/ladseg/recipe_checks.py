@@ -51,6 +51,9 @@ def _data_fault(recipe: Recipe) -> str | None:
 
 
 def _training_fault(recipe: Recipe) -> str | None:
+    low, high = recipe.augment.scale
+    if low > high:
+        return f"augment.scale is {recipe.augment.scale}; the smallest factor comes first"
     teacher, loss, schedule = recipe.teacher, recipe.loss, recipe.schedule
     for key, lr in {"schedule": schedule.lr, "teacher": teacher.lr, "distill": recipe.distill.lr}.items():
         if lr is not None and lr < schedule.min_lr:

@@ -187,6 +187,8 @@ def _report_conflicts(preset: dict[str, Any], file: dict[str, Any], words: dict[
 def _checked_keys(values: dict[str, Any], source: str) -> dict[str, Any]:
     """Return nested values, each as its field holds it; the keys that are absent stay absent."""
     values = _with_one_distill(values, source)
+    if isinstance(values.get("augment"), str):
+        values = {**values, "augment": {"function": values["augment"]}}
     result: dict[str, Any] = {}
     fields = {field.name: field.type for field in dataclasses.fields(Recipe)}
     for key, value in values.items():

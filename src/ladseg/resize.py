@@ -1,5 +1,6 @@
 """Upsample logits to the size of an image, whole or a few rows at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,11 @@ def resize_logits(logits: Tensor, size: tuple[int, int], align_corners: bool = T
     if logits.shape[-2:] == size:
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def fit_factor(size: tuple[int, int], box: Sequence[int] | None) -> float:
+    """Return the factor that fits a height and width into a box of a long and a short side; 1 without a box."""
+    return 1.0 if box is None else min(max(box) / max(size), min(box) / min(size))
 
 
 # Number of float32 values in a processor's widest register (AVX-512).

@@ -216,6 +216,7 @@ class EvaluationResults:
         split: The split.
         images: Number of images.
         inference: How images were predicted: the fields of :class:`ladseg.Inference`.
+        boundary: Width of the boundaries of boundary IoU as a share of the image's diagonal.
         mean_iou: Mean over the classes that occur.
         mean_boundary_iou: Mean over the classes that occur.
         pixel_accuracy: Share of the counted pixels that are right.
@@ -229,6 +230,7 @@ class EvaluationResults:
     split: str
     images: int
     inference: dict[str, Any]
+    boundary: float
     mean_iou: float
     mean_boundary_iou: float
     pixel_accuracy: float

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as V
 from ladseg.data import eval_loader, open_dataset, train_loader, transforms
 from ladseg.data.transforms import augment, normalize
 from ladseg.errors import RecipeError
-from ladseg.recipe import Data
+from ladseg.recipe import Augment, Data
 
 PLAIN = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
@@ -82,7 +82,7 @@ def test_image_and_label_go_through_the_same_geometry(monkeypatch: pytest.Monkey
     image = torch.stack([cells * 5, cells * 5, cells * 5])
     mean, std = torch.zeros(3), torch.ones(3)
     agree = 0.0
-    monkeypatch.setattr(transforms, "_factors", lambda generator: (1.0, 1.0, 1.0))
+    monkeypatch.setattr(transforms, "_factors", lambda generator, jitter: (1.0, 1.0, 1.0))
     for seed in range(20):
         shown, label = augment(image, cells, (40, 48), mean, std, torch.Generator().manual_seed(seed))
         valid = label != 255
@@ -92,14 +92,19 @@ def test_image_and_label_go_through_the_same_geometry(monkeypatch: pytest.Monkey
     assert agree > 0.8, "cells agree but for blended borders"
 
 
+def drawn_window(
+    source: tuple[int, int], crop: tuple[int, int], seed: int
+) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    label = torch.zeros(source, dtype=torch.uint8)
+    return transforms._place(label, crop, torch.Generator().manual_seed(seed), Augment())
+
+
 def test_crops_are_the_whole_image_resized_and_cut() -> None:
     """A slow twin: resize everything, cut the window. Equal up to the window's alignment to whole source pixels."""
-    from ladseg.data.transforms import _window
-
     image = torch.rand(1, 3, 64, 96)
     image = F.interpolate(F.avg_pool2d(image, 8), scale_factor=8, mode="bilinear")
     for seed in range(10):
-        (top, left, height, width), size = _window(torch.Size((64, 96)), (40, 48), torch.Generator().manual_seed(seed))
+        (top, left, height, width), size = drawn_window((64, 96), (40, 48), seed)
         cut = F.interpolate(
             image[..., top : top + height, left : left + width], size=size, mode="bilinear", antialias=True
         )
@@ -112,11 +117,9 @@ def test_crops_are_the_whole_image_resized_and_cut() -> None:
 
 
 def test_scale_covers_half_to_double_and_flips_are_even() -> None:
-    from ladseg.data.transforms import _window
-
     scales = []
     for seed in range(300):
-        (_, _, height, _), size = _window(torch.Size((200, 200)), (50, 50), torch.Generator().manual_seed(seed))
+        (_, _, height, _), size = drawn_window((200, 200), (50, 50), seed)
         scales.append(size[0] / height)
     assert 0.49 < min(scales) < 0.55
     assert 1.9 < max(scales) < 2.06

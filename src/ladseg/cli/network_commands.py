@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ladseg.cli.parser import Commands, path, scales, size
+from ladseg.cli.parser import Commands, path, scales, share, size
 from ladseg.cli.terminal import print_line, print_note, print_tables
 from ladseg.errors import RecipeError
 
@@ -26,6 +26,13 @@ def add_commands(command: Commands) -> None:
     evaluate.add_argument("--split", default="val", help="train or val (default: val)")
     evaluate.add_argument("--confusion", action="store_true", help="print which classes are taken for which")
     evaluate.add_argument("--json", type=path, metavar="FILE", help="write all figures as JSON; - prints only that")
+    evaluate.add_argument(
+        "--boundary",
+        type=share,
+        default=0.02,
+        metavar="SHARE",
+        help="width of boundary IoU's boundaries in diagonals of the image; Cityscapes: 0.005 (default: 0.02)",
+    )
     _add_inference(evaluate)
 
     predict = command(
@@ -85,13 +92,19 @@ def _add_inference(command: argparse.ArgumentParser) -> None:
         "--scales", type=scales, default=(1.0,), metavar="A,B", help="sizes to average, such as 0.75,1,1.25"
     )
     command.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    command.add_argument(
+        "--average", choices=("softmax", "logits"), default="softmax", help="what is averaged (default: softmax)"
+    )
+    command.add_argument(
+        "--rescale", type=size, metavar="LONGxSHORT", help="fit images into a box first, such as 2048x512"
+    )
 
 
 def _inference(known: argparse.Namespace) -> "Inference":
     from ladseg.evaluation import Inference
 
     try:
-        return Inference(known.window, known.stride, known.scales, known.flip)
+        return Inference(known.window, known.stride, known.scales, known.flip, known.average, known.rescale)
     except ValueError as error:
         raise RecipeError(str(error)) from None
 
@@ -105,7 +118,7 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.results import to_json
 
     keys, how = _data_keys(known, keys), _inference(known)
-    measured = evaluate_file(known.weights, keys, known.split, known.model, how)
+    measured = evaluate_file(known.weights, keys, known.split, known.model, how, known.boundary)
     text = json.dumps(to_json(measured), indent=2)
     if known.json == "-":
         print(text)

@@ -208,6 +208,17 @@ def scales(word: str) -> tuple[float, ...]:
     return factors
 
 
+def share(word: str) -> float:
+    """Type of a number above 0 and up to 1."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{word}' is not a number above 0 and up to 1, such as 0.005")
+    return value
+
+
 def size(word: str) -> tuple[int, int]:
     """Type of height and width in pixels."""
     height, _, width = word.lower().partition("x")

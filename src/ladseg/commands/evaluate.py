@@ -10,6 +10,7 @@ from ladseg.deploy.predictor import load
 from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import DataError
 from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids
+from ladseg.evaluation.boundary_iou import SHARE
 from ladseg.evaluation.evaluate import evaluate
 from ladseg.progress import progress
 from ladseg.recipe import Data
@@ -18,7 +19,12 @@ from ladseg.results import EvaluationResults
 
 
 def evaluate_file(
-    weights: str, overrides: list[str], split: str = "val", model: str | None = None, how: Inference = WHOLE
+    weights: str,
+    overrides: list[str],
+    split: str = "val",
+    model: str | None = None,
+    how: Inference = WHOLE,
+    boundary: float = SHARE,
 ) -> EvaluationResults:
     """Measure a delivered network on a data set.
 
@@ -28,6 +34,7 @@ def evaluate_file(
         split: The split to measure on.
         model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
         how: How images are predicted.
+        boundary: Width of boundaries as a share of the image's diagonal.
 
     Raises:
         UserError: The file, the data set or an argument cannot be used, or the data set has other classes.
@@ -40,7 +47,7 @@ def evaluate_file(
     classes = len(student.class_names)
     if dataset.spec.num_classes != classes:
         raise DataError(f"{data.root}: {dataset.spec.num_classes} classes, but {weights} predicts {classes}")
-    boundaries = BoundaryIoU(classes)
+    boundaries = BoundaryIoU(classes, share=boundary)
 
     def predictor(batch: dict[str, Tensor]) -> Tensor:
         ids = class_ids(student.network, batch["image"], how)
@@ -55,6 +62,7 @@ def evaluate_file(
         split=split,
         images=len(dataset),
         inference=asdict(how),
+        boundary=boundary,
         mean_iou=matrix.mean_iou(),
         mean_boundary_iou=boundaries.mean_iou(),
         pixel_accuracy=matrix.pixel_accuracy(),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .layouts import get_layout as get_layout
     from .loader import eval_loader as eval_loader
     from .loader import train_loader as train_loader
+    from .own_augmentation import build_transform as build_transform
     from .spec import IGNORE as IGNORE
     from .spec import DatasetSpec as DatasetSpec
     from .spec import portable as portable

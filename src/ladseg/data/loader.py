@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ladseg.data.dataset import SegmentationDataset
-from ladseg.data.transforms import augment, normalize
+from ladseg.data.own_augmentation import augment_by
+from ladseg.data.transforms import BY_DEFAULT, augment, normalize
 from ladseg.errors import DataError, FileError, RecipeError, UserError, first_words
+from ladseg.recipe import Augment
 from ladseg.seeds import derive_seed, generator_for
 
 Sample = dict[str, Tensor]
@@ -31,6 +33,7 @@ def train_loader(
     std: Sequence[float],
     start_step: int,
     steps: int,
+    settings: Augment = BY_DEFAULT,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -46,6 +49,7 @@ def train_loader(
         std: Of RGB images in 0..1.
         start_step: The first step to yield.
         steps: The step to stop before.
+        settings: How images are changed.
         workers: Loader processes.
         rank: This process.
         world_size: Number of processes.
@@ -61,7 +65,7 @@ def train_loader(
         raise RecipeError(
             f"schedule.batch_size {batch_size} can't be shared by {world_size} processes; use a multiple of it"
         )
-    samples = TrainSamples(dataset, crop, batch_size, seed, torch.tensor(mean), torch.tensor(std))
+    samples = TrainSamples(dataset, crop, batch_size, seed, torch.tensor(mean), torch.tensor(std), settings)
     share = batch_size // world_size
     order = Steps(start_step, steps, batch_size, rank * share, share)
     return _loader(samples, order, workers)
@@ -176,13 +180,17 @@ class TrainSamples(Dataset):
     seed: int
     mean: Tensor
     std: Tensor
+    settings: Augment
 
     def __getitem__(self, position: int) -> Sample:
         epoch, place = divmod(position, len(self.dataset))
         step, offset = divmod(position, self.batch_size)
         image, label = self.dataset.read(int(_permutation(self.seed, epoch, len(self.dataset))[place]))
         generator = generator_for(self.seed, "augment", step, offset)
-        image, label = augment(image, label, self.crop, self.mean, self.std, generator)
+        if self.settings.function is None:
+            image, label = augment(image, label, self.crop, self.mean, self.std, generator, self.settings)
+        else:
+            image, label = augment_by(self.settings.function, image, label, self.crop, self.mean, self.std, generator)
         return {
             "image": image,
             "label": label,

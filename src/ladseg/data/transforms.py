@@ -1,16 +1,29 @@
 """Joint augmentation of an image and its label, drawn from one generator."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import gaussian_blur, rotate
 
+from ladseg.data.photometric import distort
 from ladseg.data.spec import IGNORE
+from ladseg.recipe import Augment
+from ladseg.resize import fit_factor
 
-SCALE = (0.5, 2.0)
-JITTER = 0.25
+# Top, left, height and width, in pixels of the source.
+Window = tuple[int, int, int, int]
+
 # Luma of ITU-R BT.601, as Pillow and torchvision have it, to add up to one.
 GRAY = torch.tensor([0.299, 0.587, 0.114])
+BY_DEFAULT = Augment()
+# Draws of a place that gives no class too much.
+PLACES = 10
+# Kernel and standard deviations of the blur; share of the image and sides' ratio of the rectangle that is cut out.
+KERNEL, SIGMA, AREA, RATIO = 5, (0.1, 2.0), (0.02, 0.33), (0.3, 3.3)
 
 
 def augment(
@@ -20,8 +33,9 @@ def augment(
     mean: Tensor,
     std: Tensor,
     generator: Generator,
+    settings: Augment = BY_DEFAULT,
 ) -> tuple[Tensor, Tensor]:
-    """Random scale 0.5 to 2, random crop, flip, colour jitter, normalisation.
+    """Scale, crop, flip, change colours and normalise; by default random scale 0.5 to 2, flip and colour jitter.
 
     The window that the crop will show is cut from the source first and only that is resized: the same as resizing
     everything and cropping, up to the alignment of the window to whole source pixels.
@@ -33,18 +47,41 @@ def augment(
         mean: ``(3,)`` of images in 0..1.
         std: ``(3,)`` of images in 0..1.
         generator: Source of every draw.
+        settings: What is drawn; its ``function`` is not looked at.
 
     Returns:
         ``(3, h, w)`` float32, 0 (the mean) where the crop exceeds the image; ``(h, w)`` uint8, 255 there.
     """
-    (top, left, height, width), size = _window(image.shape[-2:], crop, generator)
-    flip = _uniform(generator) < 0.5
-    image = _resize(image[:, top : top + height, left : left + width], size)
-    label = _pick(label, _nearest(top, height, size[0]), _nearest(left, width, size[1], flip))
-    image = _recolor(image.flip(-1) if flip else image, _factors(generator), mean, std)
-    if size == crop:
+    window, size = _place(label, crop, generator, settings)
+    top, left, height, width = window
+    flip = _uniform(generator) < settings.flip
+    image = _resize(image[:, top : top + height, left : left + width], size, settings.antialias)
+    label = _shown(label, window, size, flip)
+    if flip:
+        image = image.flip(-1)
+    if settings.vertical_flip and _uniform(generator) < settings.vertical_flip:
+        image, label = image.flip(-2), label.flip(-2)
+    if settings.rotate:
+        image, label = _rotate(image, label, settings.rotate * (2 * _uniform(generator) - 1), mean)
+    if settings.blur and _uniform(generator) < settings.blur:
+        image = gaussian_blur(image, [KERNEL, KERNEL], [_between(*SIGMA, generator)])
+    if settings.color == "jitter":
+        image = _recolor(image, _factors(generator, settings.jitter), mean, std)
+    elif settings.color == "photometric":
+        image = (distort(image.float(), generator) / 255 - mean[:, None, None]) / std[:, None, None]
+    else:
+        image = normalize(image, mean, std)
+    if settings.cutout and _uniform(generator) < settings.cutout:
+        image = _cut_out(image, generator)
+    return pad_to(image, label, crop)
+
+
+def pad_to(image: Tensor, label: Tensor, crop: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Pad a normalised image by 0 and its label by 255, at the bottom and the right."""
+    height, width = label.shape
+    if (height, width) == crop:
         return image, label
-    margin = (0, crop[1] - size[1], 0, crop[0] - size[0])
+    margin = (0, crop[1] - width, 0, crop[0] - height)
     return F.pad(image, margin), F.pad(label, margin, value=IGNORE)
 
 
@@ -54,11 +91,38 @@ def normalize(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return image.to(torch.float32).mul_(scale.view(3, 1, 1)).sub_((mean / std).view(3, 1, 1))
 
 
+def _place(
+    label: Tensor, crop: tuple[int, int], generator: Generator, settings: Augment
+) -> tuple[Window, tuple[int, int]]:
+    """Return the source pixels that the crop shows, and their size after scaling."""
+    source = (label.shape[0], label.shape[1])
+    scale = _scale(generator, settings) * fit_factor(source, settings.rescale)
+    window, size = _window(source, crop, scale, generator)
+    for _ in range(PLACES if settings.cat_max_ratio is not None else 0):
+        if _is_varied(_shown(label, window, size), settings.cat_max_ratio or 1.0):
+            break
+        window, size = _window(source, crop, scale, generator)
+    return window, size
+
+
+def _scale(generator: Generator, settings: Augment) -> float:
+    low, high = settings.scale
+    drawn = _uniform(generator)
+    if settings.scale_step is None:
+        return low + (high - low) * drawn
+    return low + settings.scale_step * int(drawn * (round((high - low) / settings.scale_step) + 1))
+
+
+def _is_varied(label: Tensor, most: float) -> bool:
+    """Return whether there are two classes or more, and none has as large a share of the valid pixels as ``most``."""
+    counts = torch.bincount(label.flatten(), minlength=IGNORE + 1)[:IGNORE]
+    return int(counts.count_nonzero()) > 1 and bool(counts.max() / counts.sum() < most)
+
+
 def _window(
-    source: torch.Size, crop: tuple[int, int], generator: Generator
-) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-    """Top, left, height and width of the source pixels that the crop shows, and their size after scaling."""
-    scale = SCALE[0] + (SCALE[1] - SCALE[0]) * _uniform(generator)
+    source: tuple[int, int], crop: tuple[int, int], scale: float, generator: Generator
+) -> tuple[Window, tuple[int, int]]:
+    """Draw a window of what the crop shows at a scale; its size after scaling is the crop's, or less at an edge."""
     starts, lengths, sizes = [], [], []
     for have, want in zip(source, crop, strict=True):
         length = min(have, max(1, round(want / scale)))
@@ -69,12 +133,12 @@ def _window(
     return (starts[0], starts[1], lengths[0], lengths[1]), (sizes[0], sizes[1])
 
 
-def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, with antialiasing, of uint8 ``(3, H, W)``; pixel by pixel in memory, which is the fast way to do it."""
+def _resize(image: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
+    """Bilinear, of uint8 ``(3, H, W)``; pixel by pixel in memory, which is the fast way to do it."""
     if tuple(image.shape[-2:]) == size:
         return image
     pixels = image[None].contiguous(memory_format=torch.channels_last)
-    return F.interpolate(pixels, size, mode="bilinear", antialias=True)[0]
+    return F.interpolate(pixels, size, mode="bilinear", antialias=antialias)[0]
 
 
 def _nearest(start: int, length: int, size: int, backwards: bool = False) -> np.ndarray:
@@ -83,14 +147,40 @@ def _nearest(start: int, length: int, size: int, backwards: bool = False) -> np.
     return places[::-1] if backwards else places
 
 
+def _shown(label: Tensor, window: Window, size: tuple[int, int], flip: bool = False) -> Tensor:
+    """Return the part of the label that a window shows, at another size."""
+    top, left, height, width = window
+    return _pick(label, _nearest(top, height, size[0]), _nearest(left, width, size[1], flip))
+
+
+def _rotate(image: Tensor, label: Tensor, angle: float, mean: Tensor) -> tuple[Tensor, Tensor]:
+    fill = (255 * mean).tolist()
+    turned = rotate(image, angle, InterpolationMode.BILINEAR, fill=fill)
+    return turned, rotate(label[None], angle, InterpolationMode.NEAREST, fill=[float(IGNORE)])[0]
+
+
+def _cut_out(image: Tensor, generator: Generator) -> Tensor:
+    """Set a rectangle of a normalised image to 0, the mean colour."""
+    height, width = image.shape[-2:]
+    area = height * width * _between(*AREA, generator)
+    ratio = math.exp(_between(math.log(RATIO[0]), math.log(RATIO[1]), generator))
+    sides = min(height, round(math.sqrt(area * ratio))), min(width, round(math.sqrt(area / ratio)))
+    top, left = (
+        int(_uniform(generator) * (have - side + 1)) for have, side in zip((height, width), sides, strict=True)
+    )
+    image = image.clone()
+    image[:, top : top + sides[0], left : left + sides[1]] = 0
+    return image
+
+
 def _pick(label: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
     """Rows and columns of a label; numpy's take is much faster than indexing in torch here."""
     return torch.from_numpy(label.numpy().take(rows, 0).take(columns, 1))
 
 
-def _factors(generator: Generator) -> tuple[float, float, float]:
-    """Of brightness, contrast and saturation, each in 0.75..1.25."""
-    brightness, contrast, saturation = (1.0 + JITTER * (2.0 * _uniform(generator) - 1.0) for _ in range(3))
+def _factors(generator: Generator, jitter: float) -> tuple[float, float, float]:
+    """Of brightness, contrast and saturation, each in ``1 - jitter .. 1 + jitter``."""
+    brightness, contrast, saturation = (1.0 + jitter * (2.0 * _uniform(generator) - 1.0) for _ in range(3))
     return brightness, contrast, saturation
 
 
@@ -114,3 +204,7 @@ def _recolor(image: Tensor, factors: tuple[float, float, float], mean: Tensor, s
 
 def _uniform(generator: Generator) -> float:
     return float(torch.rand((), generator=generator))
+
+
+def _between(low: float, high: float, generator: Generator) -> float:
+    return low + (high - low) * _uniform(generator)

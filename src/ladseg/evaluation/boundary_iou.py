@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ladseg.evaluation.confusion_matrix import iou_of
 
-# Width of a boundary as a share of the image's diagonal, as the paper has it.
+# Width of a boundary as a share of the image's diagonal.
 SHARE = 0.02
 
 
@@ -15,26 +15,28 @@ class BoundaryIoU:
     """IoU of the boundary regions of labels and predictions, counts summed over a data set as for mIoU.
 
     A pixel belongs to its class's boundary if there is another id, or the image's edge, within d rows and columns (what
-    d erosions by a 3x3 square would take away), d being 2 % of the image's diagonal and at least 1. Pixels whose label
-    is ``ignore_index`` are taken out of label and prediction alike before, so their rim is a boundary of both.
+    d erosions by a 3x3 square would take away), d being a share of the image's diagonal and at least 1. Pixels whose
+    label is ``ignore_index`` are taken out of label and prediction alike before, so their rim is a boundary of both.
 
     Args:
         num_classes: Number of classes C, up to 255.
         ignore_index: The label of pixels that don't count.
+        share: d as a share of the diagonal: 0.02 on COCO and LVIS, 0.005 on Cityscapes, as the authors have it.
 
     Attributes:
         counts: ``(3, C)`` int64: boundary pixels of both that agree, of the label, of the prediction.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+    def __init__(self, num_classes: int, ignore_index: int = 255, share: float = SHARE) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.share = share
         self.counts = torch.zeros(3, num_classes, dtype=torch.int64)
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Count one image: class ids ``(H, W)`` of both."""
         height, width = label.shape
-        reach = max(1, round(SHARE * float(np.hypot(height, width))))
+        reach = max(1, round(self.share * float(np.hypot(height, width))))
         ignored = (label == self.ignore_index).cpu().numpy()
         maps = [np.where(ignored, 255, ids.cpu().numpy()).astype(np.uint8) for ids in (label, prediction)]
         in_label, in_prediction = (_boundary(ids, reach) & ~ignored for ids in maps)

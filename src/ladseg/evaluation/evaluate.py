@@ -9,19 +9,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ladseg.evaluation.confusion_matrix import ConfusionMatrix
-from ladseg.evaluation.inference import class_ids
+from ladseg.evaluation.inference import WHOLE, Inference, class_ids
 
 # A batch with image (N, 3, H, W) and label (N, H, W) to class ids (N, H, W).
 Predictor = Callable[[dict[str, Tensor]], Tensor]
 
 
-def by_argmax(network: Callable[[dict[str, Tensor]], Any]) -> Predictor:
+def by_argmax(network: Callable[[dict[str, Tensor]], Any], how: Inference = WHOLE) -> Predictor:
     """Return the predictor that takes the class of the highest score.
 
     Args:
         network: A batch to a :class:`ladseg.SegmentationOutput`, or to anything that its ``of`` reads.
+        how: How to predict.
     """
-    return lambda batch: class_ids(lambda image: network({**batch, "image": image}), batch["image"])
+    return lambda batch: class_ids(lambda image: network({**batch, "image": image}), batch["image"], how)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ before the next one is made.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ladseg.outputs import SegmentationOutput
-from ladseg.resize import resize_logits, resize_rows, row_chunks
+from ladseg.resize import fit_factor, resize_logits, resize_rows, row_chunks
 
 # A network: an image (N, 3, H, W), or a window of one, to its output, or to anything that SegmentationOutput.of reads.
 # The output says how its logits are upsampled, so no caller has to.
@@ -35,8 +35,11 @@ class Inference:
         window: Height and width of the windows that are predicted one by one, logits of overlaps averaged; None for
             the whole image at once. An image smaller than the window has one that is as large as itself.
         stride: Rows and columns from one window to the next; None for two thirds of the window.
-        scales: Factors on the image's size; softmaxes of the passes are averaged.
+        scales: Factors on the image's size.
         flip: Whether each scale is predicted mirrored too.
+        average: What is averaged over scales and mirrors: ``"softmax"``, as CIRKD and most others have it, or
+            ``"logits"``.
+        rescale: Long and short side of a box that the image is fitted into before, aspect kept; None keeps its size.
 
     Raises:
         ValueError: A stride that leaves gaps, or a scale that is not above 0.
@@ -46,6 +49,8 @@ class Inference:
     stride: tuple[int, int] | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    average: Literal["softmax", "logits"] = "softmax"
+    rescale: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
@@ -55,6 +60,8 @@ class Inference:
                 raise ValueError("a stride is between windows; give the window too")
             if min(self.stride) < 1 or any(s > w for s, w in zip(self.stride, self.window, strict=True)):
                 raise ValueError(f"stride {self.stride} leaves gaps between windows of {self.window}")
+        if self.rescale is not None and min(self.rescale) < 1:
+            raise ValueError(f"rescale is {self.rescale}; both sides must be at least 1")
         if self.window is not None and min(self.window) < 1:
             raise ValueError(f"window is {self.window}; both sides must be at least 1")
 
@@ -81,7 +88,7 @@ def class_ids(network: Network, image: Tensor, how: Inference = WHOLE) -> Tensor
 @torch.inference_mode()
 def probabilities(network: Network, image: Tensor, how: Inference = WHOLE) -> Tensor:
     """``(N, C, H, W)`` float32 of each class, which sum to 1; arguments as for :func:`class_ids`."""
-    single = _is_single(how)
+    single = _is_single(how) or how.average == "logits"
     chunks = _scores(network, image, how)
     return torch.cat([chunk.softmax(1) if single else chunk for chunk in chunks], dim=2)
 
@@ -91,10 +98,11 @@ def _is_single(how: Inference) -> bool:
 
 
 def _scores(network: Network, image: Tensor, how: Inference) -> Iterator[Tensor]:
-    """Chunks ``(N, C, rows, W)`` from top to bottom: logits of a single pass, or the mean softmax of several."""
+    """Chunks ``(N, C, rows, W)`` from top to bottom: logits of a single pass, or the mean of several."""
     size = (image.shape[-2], image.shape[-1])
+    factor = fit_factor(size, how.rescale)
     passes = [(scale, mirrored) for scale in how.scales for mirrored in ((False, True) if how.flip else (False,))]
-    streams = [_pass(network, image, how, scale, mirrored) for scale, mirrored in passes]
+    streams = [_pass(network, image, how, scale * factor, mirrored) for scale, mirrored in passes]
     chunks = [_full_size(bands, height, size) for bands, height in streams]
     for parts in zip(*chunks, strict=True):
         if len(parts) == 1:
@@ -103,7 +111,8 @@ def _scores(network: Network, image: Tensor, how: Inference) -> Iterator[Tensor]
             unmirrored = (
                 part.flip(-1) if mirrored else part for part, (_, mirrored) in zip(parts, passes, strict=True)
             )
-            yield torch.stack([part.softmax(1) for part in unmirrored]).mean(0)
+            logits = how.average == "logits"
+            yield torch.stack([part if logits else part.softmax(1) for part in unmirrored]).mean(0)
 
 
 def _pass(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ladseg.data import build_transform
 from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
 from ladseg.errors import ModelError
 from ladseg.losses.class_loss import make_class_loss
@@ -51,9 +52,11 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
 
     Raises:
         ModelError: A network cannot be built, or its input layer or features are not found.
-        RecipeError: The methods of distillation cannot be combined, or the class loss does not fit.
+        RecipeError: The methods of distillation cannot be combined, or the class loss or the augmentation does not fit.
     """
     make_class_loss(recipe.loss, num_classes)
+    if recipe.augment.function is not None:
+        build_transform(recipe.augment.function, recipe.schedule.crop)
     student = build_student(recipe, num_classes)
     if recipe.distill.method != "none":
         make_distiller(recipe, student, build_teacher(recipe, num_classes, start=None))

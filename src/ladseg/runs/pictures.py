@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ladseg.data import SegmentationDataset, eval_loader
-from ladseg.evaluation import Evaluation, iou_of
+from ladseg.evaluation import WHOLE, Evaluation, Inference, iou_of
 from ladseg.files import write_atomically
 from ladseg.objectives import LabelAssisted, Network, noise_generators, segmenter
 from ladseg.report.picture import Panel, color_table, save_picture
@@ -40,10 +40,14 @@ class Predictions:
 
 @torch.inference_mode()
 def predict_images(
-    network: Network, dataset: SegmentationDataset, indices: Sequence[int], device: torch.device
+    network: Network,
+    dataset: SegmentationDataset,
+    indices: Sequence[int],
+    device: torch.device,
+    how: Inference = WHOLE,
 ) -> Predictions:
     """Predict the images at ``indices`` as the evaluation does, with the same noise."""
-    inner, predict = segmenter(network), predictor_of(network)
+    inner, predict = segmenter(network), predictor_of(network, how)
     labels, noised = [], []
     for batch in eval_loader(dataset, mean=inner.input_mean, std=inner.input_std, indices=indices):
         batch = {**batch, "image": batch["image"].to(device), "label": batch["label"].to(device).long()}
@@ -59,6 +63,7 @@ def save_run_picture(
     dataset: SegmentationDataset,
     results: RunResults,
     device: torch.device,
+    how: Inference = WHOLE,
 ) -> None:
     """Draw image, label, noised label and the predictions of all networks for a few images.
 
@@ -70,7 +75,7 @@ def save_run_picture(
     panels = [Panel("image", [image for image, _ in raw]), Panel("label", [label.long() for _, label in raw])]
     for key in ("teacher", "baseline", "student"):
         if key in networks:
-            predicted = predict_images(networks[key], dataset, indices, device)
+            predicted = predict_images(networks[key], dataset, indices, device, how)
             if predicted.noised:
                 panels.append(Panel("noised label (teacher's 4th channel)", predicted.noised))
             title = f"{role(key, results)}: {100 * results.networks[key].mean_iou:.1f} % mIoU"
@@ -88,6 +93,7 @@ def save_samples(
     evaluations: Mapping[str, Evaluation],
     dataset: SegmentationDataset,
     device: torch.device,
+    how: Inference = WHOLE,
 ) -> None:
     """Write pictures of the validation images where distillation changed the student most, and the list of them.
 
@@ -97,11 +103,12 @@ def save_samples(
         evaluations: Evaluations of the networks on all of ``dataset``.
         dataset: The validation split.
         device: Where to predict.
+        how: How to predict.
     """
     scores = {key: iou_of(evaluation.images).nanmean(-1).nan_to_num() for key, evaluation in evaluations.items()}
     groups = _choose(scores, len(dataset))
     indices = [index for group in groups.values() for index in group]
-    predicted = {key: predict_images(network, dataset, indices, device) for key, network in networks.items()}
+    predicted = {key: predict_images(network, dataset, indices, device, how) for key, network in networks.items()}
     samples = []
     for place, index in enumerate(indices):
         pictures = _pictures(place, index, predicted, dataset)
@@ -114,12 +121,14 @@ def save_samples(
     write_json(folder / INDEX, samples)
 
 
-def sample_strips(network: Network, dataset: SegmentationDataset, device: torch.device) -> list[np.ndarray]:
+def sample_strips(
+    network: Network, dataset: SegmentationDataset, device: torch.device, how: Inference = WHOLE
+) -> list[np.ndarray]:
     """Return image, label and prediction side by side, ``(H, 3 W, 3)`` uint8, for a few images spread evenly."""
     count = min(EACH, len(dataset))
     indices = [place * len(dataset) // count for place in range(count)]
     strips = []
-    for index, prediction in zip(indices, predict_images(network, dataset, indices, device).labels, strict=True):
+    for index, prediction in zip(indices, predict_images(network, dataset, indices, device, how).labels, strict=True):
         image, label = dataset.read(index)
         parts = [image.permute(1, 2, 0).numpy(), _colored(label, dataset), _colored(prediction, dataset)]
         strips.append(np.asarray(_shrunk(np.concatenate(parts, axis=1), 3 * SIDE)))

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from ladseg.data import portable, train_loader
 from ladseg.deploy.student_file import save_student
-from ladseg.evaluation import Evaluation, paired_interval
+from ladseg.evaluation import WHOLE, Evaluation, Inference, paired_interval
 from ladseg.lease import Lease
 from ladseg.measure.model_times import prediction_seconds
 from ladseg.measure.peak_memory import PeakMemory
@@ -92,7 +93,9 @@ class Run:
         self.train_set, self.val_set = opened.train_set, opened.val_set
         self.spec = self.train_set.spec
         self.evaluations: dict[str, Evaluation] = {}
-        self.validation = Validation(self.val_set, recipe.data.workers, self.accelerator)
+        box = recipe.augment.rescale
+        how = WHOLE if box is None else Inference(rescale=(box[0], box[1]))
+        self.validation = Validation(self.val_set, recipe.data.workers, self.accelerator, how)
         if self.accelerator.is_main_process:
             log(
                 f"{len(self.train_set)} training and {len(self.val_set)} validation images, "
@@ -154,8 +157,9 @@ class Run:
         )
         data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
         save_student(self.folder / DELIVERED, delivered, data)
-        save_run_picture(self.folder / "picture.png", networks, self.val_set, results, device)
-        save_samples(self.folder / "samples", networks, self.evaluations, self.val_set, device)
+        how = self.validation.how
+        save_run_picture(self.folder / "picture.png", networks, self.val_set, results, device, how)
+        save_samples(self.folder / "samples", networks, self.evaluations, self.val_set, device, how)
         write_json(self.folder / RESULTS, results)
         return results
 
@@ -199,6 +203,7 @@ class Run:
                 std=training.reads.input_std,
                 start_step=start_step,
                 steps=schedule.iterations,
+                settings=self.recipe.augment,
                 workers=self.recipe.data.workers,
                 rank=self.accelerator.process_index,
                 world_size=self.accelerator.num_processes,
@@ -208,6 +213,11 @@ class Run:
             assert measured is not None
             with self.accelerator.autocast():
                 return self.validation.evaluate(measured).matrix.mean_iou()
+
+        def pictures() -> list[np.ndarray]:
+            if measured is None:
+                return []
+            return sample_strips(measured, self.val_set, self.accelerator.device, self.validation.how)
 
         return fit(
             training.objective,
@@ -224,5 +234,5 @@ class Run:
                 "data.train": self.train_set.contents,
                 "data.val": self.val_set.contents,
             },
-            pictures=lambda: [] if measured is None else sample_strips(measured, self.val_set, self.accelerator.device),
+            pictures=pictures,
         )

@@ -18,7 +18,7 @@ from ladseg.objectives import (
     TeacherObjective,
     segmenter,
 )
-from ladseg.recipe import Loss, Recipe, Schedule
+from ladseg.recipe import Augment, Loss, Recipe, Schedule
 from ladseg.runs.networks import build_student, build_teacher, make_distiller, teacher_network
 
 
@@ -145,9 +145,9 @@ def first_stage_steps(recipe: Recipe) -> int:
 
 
 def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
-    """Return sections of the recipe, and the loss where it is not the default, as earlier versions had it."""
-    loss = {} if recipe.loss == Loss() else {"loss": dataclasses.asdict(recipe.loss)}
-    return {name: dataclasses.asdict(getattr(recipe, name)) for name in names} | loss
+    """Return sections of the recipe, and those of loss and augmentation where they are not earlier versions' own."""
+    changed = [name for name, own in {"loss": Loss(), "augment": Augment()}.items() if getattr(recipe, name) != own]
+    return {name: dataclasses.asdict(getattr(recipe, name)) for name in (*names, *changed)}
 
 
 def _teacher_input(student: Segmenter, teacher: Segmenter) -> tuple[Tensor, Tensor] | None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
 from ladseg.data import SegmentationDataset, eval_loader, fingerprint
-from ladseg.evaluation import Evaluation, Predictor, by_argmax, mean_pairwise_kl
+from ladseg.evaluation import WHOLE, Evaluation, Inference, Predictor, by_argmax, mean_pairwise_kl
 from ladseg.evaluation.evaluate import evaluate
 from ladseg.files import write_atomically
 from ladseg.measure.step_costs import prediction_macs
@@ -31,9 +32,13 @@ class Validation:
         dataset: The validation split.
         workers: Number of loader processes.
         accelerator: Device, and the processes that share the work.
+        how: How images are predicted.
     """
 
-    def __init__(self, dataset: SegmentationDataset, workers: int, accelerator: Accelerator) -> None:
+    def __init__(
+        self, dataset: SegmentationDataset, workers: int, accelerator: Accelerator, how: Inference = WHOLE
+    ) -> None:
+        self.how = how
         self.dataset = dataset
         self.workers = workers
         self.accelerator = accelerator
@@ -54,7 +59,7 @@ class Validation:
             world_size=self.accelerator.num_processes,
         )
         device = self.accelerator.device
-        return evaluate(predictor or predictor_of(network), loader, self.dataset.spec.num_classes, device)
+        return evaluate(predictor or predictor_of(network, self.how), loader, self.dataset.spec.num_classes, device)
 
     def measure(
         self, network: Network, fitted: FitResult, crop: tuple[int, int], memory: int | None, folder: Path
@@ -88,16 +93,17 @@ class Validation:
 
     def _without_label(self, network: LabelAssisted) -> float:
         """Return the mIoU with zeros in place of the noised label (section 4.2)."""
-        predictor = by_argmax(lambda batch: network.without_label(batch["image"]))
+        predictor = by_argmax(lambda batch: network.without_label(batch["image"]), self.how)
         return self.evaluate(network, predictor).matrix.mean_iou()
 
     def _without_image(self, network: LabelAssisted) -> float:
         """Return the mIoU with zeros, which are the mean colour, in place of the image (section 4.2)."""
 
         def output_of(batch: dict[str, Tensor]) -> SegmentationOutput:
+            batch = with_label_of_its_size(batch)
             return network(torch.zeros_like(batch["image"]), batch["label"], noise_generators(batch, 1))
 
-        return self.evaluate(network, by_argmax(output_of)).matrix.mean_iou()
+        return self.evaluate(network, by_argmax(output_of, self.how)).matrix.mean_iou()
 
     @torch.inference_mode()
     def _mean_kl(self, network: LabelAssisted) -> float:
@@ -115,11 +121,23 @@ class Validation:
         return total / count
 
 
-def predictor_of(network: Network) -> Predictor:
+def predictor_of(network: Network, how: Inference = WHOLE) -> Predictor:
     """Return how a network predicts: from image and noised label if it is label-assisted, else from the image."""
-    if isinstance(network, LabelAssisted):
-        return by_argmax(lambda batch: network(batch["image"], batch["label"], noise_generators(batch, 1)))
-    return by_argmax(lambda batch: network(batch["image"]))
+
+    def assisted(batch: dict[str, Tensor]) -> SegmentationOutput:
+        batch = with_label_of_its_size(batch)
+        return network(batch["image"], batch["label"], noise_generators(batch, 1))
+
+    return by_argmax(assisted if isinstance(network, LabelAssisted) else lambda batch: network(batch["image"]), how)
+
+
+def with_label_of_its_size(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the batch with the label resized as its image was, for a network that is to see both."""
+    size = batch["image"].shape[-2:]
+    if batch["label"].shape[-2:] == size:
+        return batch
+    resized = F.interpolate(batch["label"][:, None].double(), size, mode="nearest-exact")[:, 0]
+    return {**batch, "label": resized.to(batch["label"].dtype)}
 
 
 def load_evaluation(folder: Path) -> Evaluation:
