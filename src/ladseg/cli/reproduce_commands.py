@@ -19,7 +19,9 @@ def add_commands(command: Commands) -> None:
         epilog="Every key of a recipe can be set here too, such as --data.root DIR or --student.weights FILE;\n"
         "it holds for all students that are trained. docs/reproduce.md says what each table needs.",
     )
-    reproduce.add_argument("name", nargs="?", metavar="NAME", help="table-1 ... table-9, dinov2 (default: list them)")
+    reproduce.add_argument(
+        "name", nargs="?", metavar="NAME", help="table-1 to table-9, dinov2, figure-4 (default: a list)"
+    )
     reproduce.add_argument("--seeds", metavar="0,1,2", default="0", type=seeds, help="(default: 0)")
     reproduce.add_argument(
         "--only", metavar="A,B", default="", help="only students whose recipe has one of these in its name, as stdc1"
@@ -76,6 +78,20 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
     request = Request(out, known.seeds, only, known.cell, weights, keys, tiny, known.worker)
     if tiny:
         write_demo_scenes(request.scenes, TRAIN, VAL)
+    if experiment.is_figure:
+        from ladseg.report.contributions import LEGEND as FIGURE_LEGEND
+        from ladseg.report.contributions import FigureResults
+        from ladseg.reproduce.figure import reproduce_figure
+        from ladseg.results import read_json
+
+        written = reproduce_figure(experiment, request, print_line)
+        if written is not None:
+            figure = read_json(FigureResults, written[1])
+            print_line(figure.heading)
+            print_tables([figure.sheet.terminal()])
+            print_line(FIGURE_LEGEND)
+            print_line(f"written: {', '.join(map(str, written))}")
+        return
     table = reproduce_table(experiment, request, print_line)
     if table is not None:
         files = write_table(out, table)

@@ -1,0 +1,164 @@
+"""Figure 4: what a class is predicted from, as numbers and as a picture."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ladseg.files import write_atomically
+from ladseg.report.page import file_uri, machine, render
+from ladseg.report.sheet import Sheet
+from ladseg.results import Environment
+
+COLUMNS = ("teacher", "label % (LayerCAM)", "label % (integrated)", "images", "mIoU", "without label", "without image")
+LEGEND = (
+    "Label: its share, beside the image's, of the class's LayerCAM maps at the layers that both enter, and of "
+    "integrated gradients; each a mean over images (docs/reproduce.md says how they are computed). mIoU: of the "
+    "teacher on val, %, with both inputs, with zeros for the label, and with the mean colour for the image."
+)
+
+
+@dataclass(frozen=True)
+class TeacherShares:
+    """What one teacher predicts the class from.
+
+    Attributes:
+        name: What it was trained on.
+        method: Name of its method.
+        shares_of_label: The label's share of the LayerCAM maps in each image.
+        integrated_shares_of_label: The label's share of integrated gradients in each image.
+        mean_iou: mIoU on val; this and the next two in 0..1.
+        mean_iou_without_label: With zeros in place of the label's channel.
+        mean_iou_without_image: With the mean colour in place of the image.
+    """
+
+    name: str
+    method: str
+    shares_of_label: list[float]
+    integrated_shares_of_label: list[float]
+    mean_iou: float
+    mean_iou_without_label: float | None
+    mean_iou_without_image: float | None
+
+    @property
+    def share_of_label(self) -> float:
+        """Mean of the label's shares of the maps."""
+        return statistics.mean(self.shares_of_label)
+
+    @property
+    def integrated_share_of_label(self) -> float:
+        """Mean of the label's shares of integrated gradients."""
+        return statistics.mean(self.integrated_shares_of_label)
+
+
+@dataclass(frozen=True)
+class FigureResults:
+    """The numbers of Figure 4.
+
+    Attributes:
+        title: What it shows.
+        remark: What its figures do not say; empty where they were made in full.
+        class_name: The class.
+        teachers: The teacher of the noised label, and that of the clean one.
+        environment: Where it was made.
+    """
+
+    title: str
+    remark: str
+    class_name: str
+    teachers: list[TeacherShares]
+    environment: Environment
+
+    @property
+    def heading(self) -> str:
+        """Title, and the remark."""
+        return f"{self.title}. {self.remark}" if self.remark else self.title
+
+    @property
+    def sheet(self) -> Sheet:
+        """The numbers as a table."""
+        return Sheet(f"Contributions to class '{self.class_name}'", COLUMNS, [_line(one) for one in self.teachers])
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One row of the picture.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8.
+        label: ``(H, W)``, whether a pixel has the class.
+        maps: For each teacher the maps of image and label, ``(h, w)``.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    maps: Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+def _line(one: TeacherShares) -> list[str]:
+    shares = [f"{100 * share:.1f}" for share in (one.share_of_label, one.integrated_share_of_label)]
+    scores = (one.mean_iou, one.mean_iou_without_label, one.mean_iou_without_image)
+    cells = ["" if score is None else f"{100 * score:.1f}" for score in scores]
+    return [one.name, *shares, str(len(one.shares_of_label)), *cells]
+
+
+def figure_markdown(figure: FigureResults) -> str:
+    """Return the numbers in Markdown."""
+    made = f"Made by `{figure.environment.command}`. {machine(figure.environment)}\n"
+    return "\n".join([f"# {figure.heading}\n", f"## {figure.sheet.markdown()}", f"{LEGEND}\n", made])
+
+
+def figure_page(figure: FigureResults, picture: Path) -> str:
+    """Return picture and numbers as a self-contained page."""
+    return render(
+        "reproduced.html",
+        title=figure.title,
+        remark=figure.remark,
+        sheets=[figure.sheet],
+        legend=LEGEND,
+        differences=[],
+        plot=file_uri(picture),
+        command=figure.environment.command,
+        machine=machine(figure.environment),
+    )
+
+
+def save_contributions(path: Path, figure: FigureResults, strips: Sequence[Strip]) -> None:
+    """Draw a row an image: image, label, and for each teacher the maps of its two inputs.
+
+    The two maps of a teacher share one scale, so that their colours compare; red is much.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    titles = ["image", f"label: {figure.class_name}"]
+    for one in figure.teachers:
+        label = 100 * one.share_of_label
+        titles += [f"{one.name}\nfrom the image: {100 - label:.0f} %", f"{one.name}\nfrom the label: {label:.0f} %"]
+    height, width = strips[0].label.shape
+    cell = 2.4
+    size = (len(titles) * cell, len(strips) * cell * height / width + 1.0)
+    drawn = Figure(figsize=size, layout="constrained", dpi=130)
+    FigureCanvasAgg(drawn)
+    grid = drawn.subplots(len(strips), len(titles), squeeze=False)
+    for axes, strip in zip(grid, strips, strict=True):
+        gray = strip.image.mean(2)
+        axes[0].imshow(strip.image)
+        axes[1].imshow(strip.label, cmap="gray", vmin=0, vmax=1)
+        for column, pair in enumerate(strip.maps):
+            top = max(float(map_.max()) for map_ in pair) or 1.0
+            for offset, map_ in enumerate(pair):
+                axis = axes[2 + 2 * column + offset]
+                axis.imshow(gray, cmap="gray", vmin=0, vmax=255)
+                # The square root keeps weak contributions visible beside a few strong ones.
+                strength = np.sqrt(map_ / top)
+                extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+                axis.imshow(strength, cmap="jet", vmin=0, vmax=1, alpha=0.55, extent=extent, interpolation="bilinear")
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for axis, title in zip(grid[0], titles, strict=True):
+        axis.set_title(title, fontsize=8)
+    drawn.suptitle(figure.heading, fontsize=9)
+    write_atomically(path, drawn.savefig)
