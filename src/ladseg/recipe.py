@@ -49,6 +49,11 @@ class Data:
         images: For layout folder, where images are, such as {split}/{stem}.jpg; null for the customary trees.
         masks: For layout folder, where their masks are, such as {split}/{stem}_mask.png.
         pairs: For layout list, the list of pairs, such as {split}.txt or pairs.csv.
+        val_fraction: For data without a val split, the share of the training images to validate on, such as 0.2; which
+            ones depends on their names alone.
+        group: With val_fraction, which images stay together, such as the frames of a video: {stem_prefix} is the stem
+            without the number at its end, {folder} the folder; or a pattern such as images/{group}_*.png; null divides
+            single images.
         augmented: For layout voc, whether to train on SBD's masks too.
         cache: ram or disk keeps decoded images and labels there; null decodes each time.
         workers: Loader processes; results do not depend on it.
@@ -64,6 +69,8 @@ class Data:
     images: str | None = None
     masks: str | None = None
     pairs: str | None = None
+    val_fraction: Annotated[float, Range(above=0, below=1)] | None = None
+    group: str | None = None
     augmented: bool = False
     cache: Literal["ram", "disk"] | None = None
     workers: Annotated[int, Range(least=0, most=1024)] = 0

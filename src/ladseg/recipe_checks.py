@@ -44,6 +44,8 @@ def _data_fault(recipe: Recipe) -> str | None:
         unprintable = [name for name in data.classes if not name.isprintable()]
         if unprintable:
             return f"data.classes has '{unprintable[0]}', a name with control characters; take them out"
+    if data.group is not None and data.val_fraction is None:
+        return "data.group is read with data.val_fraction only; set that, or leave data.group out"
     if data.colors is not None and len({tuple(color) for color in data.colors}) < len(data.colors):
         twice_color = next(color for color in data.colors if data.colors.count(color) > 1)
         return f"data.colors has {twice_color} twice; a colour stands for one mask value"

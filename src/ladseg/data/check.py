@@ -162,7 +162,7 @@ def _survey_split(split: str, listing: Listing, spec: DatasetSpec, palettes: Pal
     noted = ~known | spec.left_out
     classes = spec.num_classes
     pixels, images, values = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(256, np.int64)
-    report = SplitReport(split, len(pairs), listing.published, [], [])
+    report = SplitReport(split, len(pairs), listing.published, [], [], groups=listing.groups)
     survey = SplitSurvey(split, listing, spec, report, list(listing.faults))
     for inspection in progress(inspect_pairs(pairs, spec, _cores()), len(pairs), f"checking {split}", "pairs"):
         survey.add(inspection)

@@ -45,6 +45,7 @@ class SplitReport:
         image_kinds: Images of each format and mode.
         image_values: Of each of these, the lowest and the highest value of the files' pixels.
         mask_kinds: Masks of each format and mode.
+        groups: Where data.val_fraction makes the split, the number of groups that its pairs are of.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SplitReport:
     image_kinds: dict[str, int] = field(default_factory=dict)
     image_values: dict[str, tuple[int, int]] = field(default_factory=dict)
     mask_kinds: dict[str, int] = field(default_factory=dict)
+    groups: int | None = None
 
 
 @dataclass

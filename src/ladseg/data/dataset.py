@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ladseg.data.division import divide
 from ladseg.data.layouts import get_layout
 from ladseg.data.pairs import Listing, PackedPairs, Pairs, Source
 from ladseg.data.read import read_image, read_mask
@@ -70,10 +71,25 @@ def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
     """
     layout = get_layout(data.layout)
     data_root(data)
-    listing = layout.find(data, split)
+    listing = layout.find(data, split) if data.val_fraction is None else _divided(data, split)
     if isinstance(listing.pairs, list):
         listing = replace(listing, pairs=PackedPairs(listing.pairs))
     return listing, make_spec(data, listing.spec)
+
+
+def _divided(data: Data, split: str) -> Listing:
+    """Find train or val of a data set that has no val split.
+
+    Faults of single files are told with train, so that each is told once.
+    """
+    if data.val_fraction is None:
+        raise ValueError("data.val_fraction is not set")
+    layout = get_layout(data.layout)
+    if layout.find_all is None:
+        raise DataError(f"data.val_fraction: layout '{data.layout}' has a val split of its own; leave it out")
+    listing = layout.find_all(data)
+    pairs, groups = divide(listing.pairs, Path(data.root), data.val_fraction, data.group, split)
+    return replace(listing, pairs=pairs, groups=groups, faults=listing.faults if split == "train" else ())
 
 
 def data_root(data: Data) -> Path:

@@ -80,6 +80,7 @@ class Listing:
         spec: What the layout knows of its classes; None if the recipe must say.
         published: How many pairs the publisher's split has; None if there is no publisher.
         missing: What of it is not there, in words.
+        groups: Where data.val_fraction makes the split, the number of groups that its pairs are of.
     """
 
     pairs: Pairs
@@ -87,6 +88,7 @@ class Listing:
     spec: DatasetSpec | None = None
     published: int | None = None
     missing: str = ""
+    groups: int | None = None
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,24 @@ def print_check(report: Report, console: Console, hints: bool = False) -> None:
     """Print the findings; ``hints`` adds to each what to do."""
     console.print(Text(f"{report.root}  (layout {report.layout}, {len(report.class_names)} classes)"), soft_wrap=True)
     console.print(_splits_table(report))
+    if line := division_line(report):
+        console.print(Text(line), soft_wrap=True)
     console.print(_classes_table(report))
     for finding in report.findings:
         # Not wrapped, so that file names can be copied.
         console.print(_finding_text(finding, hints), soft_wrap=True)
     console.print(Text(check_summary(report)), soft_wrap=True)
+
+
+def division_line(report: Report) -> str:
+    """Return how many pairs and groups data.val_fraction has put into each split; nothing where it is not set."""
+    parts = [
+        f"{split.name} {split.pairs:,} pairs"
+        + (f" of {split.groups:,} group{'s' * (split.groups > 1)}" if split.groups != split.pairs else "")
+        for split in report.splits
+        if split.groups is not None
+    ]
+    return f"divided by data.val_fraction: {', '.join(parts)}" if parts else ""
 
 
 def check_summary(report: Report) -> str:

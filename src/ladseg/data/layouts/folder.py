@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ladseg.data.layouts.layout import Layout, spellings
-from ladseg.data.layouts.patterns import find_by_patterns
+from ladseg.data.layouts.layout import Layout, own_val, spellings
+from ladseg.data.layouts.patterns import find_by_patterns, has_files
 from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Listing, list_files, match
 from ladseg.errors import DataError
 from ladseg.recipe import Data
@@ -17,18 +17,68 @@ TREES = (
     ("img_dir/{split}", "ann_dir/{split}"),
     ("images/{split}", "annotations/{split}"),
 )
+# The same without splits, for data.val_fraction.
+FLAT_TREES = (
+    *((images, masks) for masks in ("masks", "mask", "labels", "annotations") for images in ("images", "image")),
+    ("img_dir", "ann_dir"),
+    ("JPEGImages", "SegmentationClass"),
+)
 
 
 def _find(data: Data, split: str) -> Listing:
     root = Path(data.root)
     if data.images or data.masks:
+        _refuse_one_for_all(data)
         return find_by_patterns(root, split, data.images or "", data.masks or "")
+    folders = _tree_of(root, split)
+    if folders is None:
+        raise _no_tree(root, split)
+    return _pairs_in(*folders)
+
+
+def _find_all(data: Data) -> Listing:
+    """Find the pairs of the training split, or those of a folder without splits."""
+    root = Path(data.root)
+    if data.images or data.masks:
+        if "{split}" in (data.images or "") and has_files(root, "val", data.images or ""):
+            raise own_val(data.images or "")
+        return find_by_patterns(root, "train", data.images or "", data.masks or "")
+    if own := _tree_of(root, "val"):
+        raise own_val(own[0])
+    folders = _tree_of(root, "train") or flat_tree_of(root)
+    if folders is None:
+        names = ", ".join(f"{images} and {masks}" for images, masks in FLAT_TREES[:2])
+        raise DataError(f"{root}: no two folders such as {names}; or give data.images and data.masks as patterns")
+    return _pairs_in(*folders)
+
+
+def _pairs_in(images: Path, masks: Path) -> Listing:
+    return Listing(*match(list_files(images, IMAGE_SUFFIXES), list_files(masks, MASK_SUFFIXES)))
+
+
+def _tree_of(root: Path, split: str) -> tuple[Path, Path] | None:
+    """Return the folders of images and masks of a split."""
     for images, masks in TREES:
         for word in spellings(split):
             folders = root / images.format(split=word), root / masks.format(split=word)
             if all(folder.is_dir() for folder in folders):
-                return Listing(*match(list_files(folders[0], IMAGE_SUFFIXES), list_files(folders[1], MASK_SUFFIXES)))
-    raise _no_tree(root, split)
+                return folders
+    return None
+
+
+def flat_tree_of(root: Path) -> tuple[Path, Path] | None:
+    """Return the folders of images and masks of a data set without splits."""
+    folders = ((root / images, root / masks) for images, masks in FLAT_TREES)
+    return next((pair for pair in folders if all(map(Path.is_dir, pair))), None)
+
+
+def _refuse_one_for_all(data: Data) -> None:
+    """Refuse patterns by which train and val would be the same files."""
+    if all("{stem}" in (text or "") and "{split}" not in (text or "") for text in (data.images, data.masks)):
+        raise DataError(
+            f"data.images '{data.images}' is the same for all splits; write it with {{split}}, or set "
+            "data.val_fraction: 0.2"
+        )
 
 
 def _no_tree(root: Path, split: str) -> DataError:
@@ -43,7 +93,7 @@ def _no_tree(root: Path, split: str) -> DataError:
                 )
     return DataError(
         f"{root}: no images/{split} and masks/{split} in it, nor any other tree that 'ladseg data folder' shows; "
-        "or give data.images and data.masks as patterns"
+        "or give data.images and data.masks as patterns, or set data.val_fraction if there are no splits"
     )
 
 
@@ -60,6 +110,7 @@ As data.classes, data.ignore_index and data.label_map say; RGB masks as data.col
 by a CSV file of name,r,g,b rows as data.classes.""",
     source="yours",
     find=_find,
+    find_all=_find_all,
     recognises=lambda root: any(
         (root / images.format(split=word)).is_dir() and (root / masks.format(split=word)).is_dir()
         for images, masks in TREES

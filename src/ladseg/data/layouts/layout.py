@@ -60,6 +60,7 @@ class Layout:
         published: Pairs a split, as published.
         recipe: The ready recipe for it.
         submission: The server's format, where there is a server.
+        find_all: All pairs of a data set without a val split, for data.val_fraction; None where there always is one.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Layout:
     published: Mapping[str, int] | None = None
     recipe: str | None = None
     submission: Submission | None = None
+    find_all: Callable[[Data], Listing] | None = None
 
 
 def packaged_rows(name: str) -> list[dict[str, str]]:
@@ -113,6 +115,11 @@ def read_list(path: Path) -> list[str]:
 def missing_image(path: Path) -> Fault:
     """The fault of a split that names an image which is not there."""
     return Fault("image missing", str(path), "no such image, but the split names it", "unpack it again")
+
+
+def own_val(place: Path | str) -> DataError:
+    """The error for data.val_fraction where there is a val split."""
+    return DataError(f"data.val_fraction: there is a val split, {place}; leave data.val_fraction out to use it")
 
 
 def no_such_split(split: str, splits: tuple[str, ...], layout: str) -> DataError:

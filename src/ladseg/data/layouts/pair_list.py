@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from pathlib import Path
 
-from ladseg.data.layouts.layout import Layout, spellings
+from ladseg.data.layouts.layout import Layout, own_val, spellings
 from ladseg.data.pairs import Fault, Listing
 from ladseg.data.text import read_text
 from ladseg.errors import DataError
@@ -15,18 +15,32 @@ HEADINGS = {"image", "mask", "split"}
 
 
 def _find(data: Data, split: str) -> Listing:
+    return _listed(data, split, one_for_all=False)
+
+
+def _find_all(data: Data) -> Listing:
+    """Find the pairs of train, or of a list without splits."""
+    if "{split}" in (data.pairs or ""):
+        for path in (Path(data.root) / (data.pairs or "").replace("{split}", word) for word in spellings("val")):
+            if path.is_file():
+                raise own_val(path)
+    return _listed(data, "train", one_for_all=True)
+
+
+def _listed(data: Data, split: str, one_for_all: bool) -> Listing:
     if not data.pairs:
         raise DataError("data.pairs is empty; give the list of pairs, such as {split}.txt or pairs.csv")
     root = Path(data.root)
     lists = [root / data.pairs.replace("{split}", word) for word in spellings(split)]
     path = next(filter(Path.is_file, lists), lists[0])
     text = read_text(path, "a list of pairs")
-    rows = _csv_rows(text, path, split) if path.suffix.lower() == ".csv" else _text_rows(text, path)
+    rows = _csv_rows(text, path, split, one_for_all) if path.suffix.lower() == ".csv" else _text_rows(text, path)
     if not rows:
         raise DataError(f"{path}: no pair of split '{split}' in it; give image and mask a line")
-    if "{split}" not in data.pairs and path.suffix.lower() != ".csv":
+    if not one_for_all and "{split}" not in data.pairs and path.suffix.lower() != ".csv":
         raise DataError(
-            f"{path}: one list for all splits; write data.pairs with {{split}} in it, or a CSV with a split column"
+            f"{path}: one list for all splits; write data.pairs with {{split}} in it, or a CSV with a split column, "
+            "or set data.val_fraction: 0.2"
         )
     pairs, faults = [], []
     for image, mask in rows:
@@ -39,7 +53,7 @@ def _find(data: Data, split: str) -> Listing:
     return Listing(pairs, tuple(faults))
 
 
-def _csv_rows(text: str, path: Path, split: str) -> list[tuple[str, str]]:
+def _csv_rows(text: str, path: Path, split: str, one_for_all: bool) -> list[tuple[str, str]]:
     rows = [
         [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)
     ]
@@ -50,8 +64,15 @@ def _csv_rows(text: str, path: Path, split: str) -> list[tuple[str, str]]:
     else:
         columns = {"image": 0, "mask": 1, **({"split": 2} if rows and len(rows[0]) > 2 else {})}
     words = spellings(split)
-    if "split" not in columns and not any(word in path.name for word in words):
-        raise DataError(f"{path}: no column says the split; add one named split, or write one list a split")
+    if one_for_all and "split" in columns:
+        of_splits = {row[columns["split"]] for row in rows if len(row) > columns["split"]}
+        if of_splits & set(spellings("val")):
+            raise own_val(f"in {path}")
+    if not one_for_all and "split" not in columns and not any(word in path.name for word in words):
+        raise DataError(
+            f"{path}: no column says the split; add one named split, or write one list a split, "
+            "or set data.val_fraction: 0.2"
+        )
     found, others = [], Counter[str]()
     for number, row in enumerate(rows, 1):
         if len(row) <= max(columns.values()):
@@ -91,5 +112,6 @@ pairs.csv       columns image,mask,split; or one CSV a split without the third
     ids="As for the layout 'folder'.",
     source="yours",
     find=_find,
+    find_all=_find_all,
     recognises=lambda root: False,
 )

@@ -32,6 +32,12 @@ def find_by_patterns(root: Path, split: str, images: str, masks: str) -> Listing
     raise DataError(f"{root}: no file of split '{split}' fits both data.images {images} and data.masks {masks}")
 
 
+def has_files(root: Path, split: str, images: str) -> bool:
+    """Return whether a split has an image that fits the pattern ``data.images``."""
+    patterns = (_patterns(images.replace("{split}", word), images)[0] for word in spellings(split))
+    return any(_list(root, pattern, IMAGE_SUFFIXES).paths for pattern in patterns)
+
+
 @dataclass(frozen=True)
 class Pattern:
     """A pattern of file names below a data set's folder.
