@@ -17,7 +17,7 @@ def add_commands(command: Commands) -> None:
     evaluate = command(
         "eval",
         _eval,
-        "measure a weights file on a data set",
+        "measure a weights file, or an exported .onnx or .pt2 file, on a data set",
         takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11;\n"
         "what is not given is as in the data set that the network was trained on.",
@@ -63,6 +63,9 @@ def add_commands(command: Commands) -> None:
     export.add_argument("--normalize", action="store_true", help="take RGB in 0..1; else normalised images")
     export.add_argument("--argmax", action="store_true", help="give class ids (N, H, W); else logits (N, C, H, W)")
     export.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: torch's choice)")
+    export.add_argument(
+        "--size", type=size, metavar="HxW", help="take one image of this size only, as some runtimes want it"
+    )
     export.add_argument("--label-type", choices=("int64", "int32"), default="int64", help="type of class ids")
 
 
@@ -74,7 +77,7 @@ def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
 
 def _add_weights(command: argparse.ArgumentParser) -> None:
     """Add the arguments that name a delivered network."""
-    command.add_argument("weights", type=path, metavar="WEIGHTS", help="the student.safetensors of a run")
+    command.add_argument("weights", type=path, metavar="WEIGHTS", help="a run's folder, or its student.safetensors")
     command.add_argument(
         "--model",
         metavar="MODULE:CLASS",
@@ -165,6 +168,7 @@ def _export(known: argparse.Namespace, keys: list[str]) -> None:
         known.model,
         known.opset,
         known.label_type,
+        known.size,
     )
     print_line(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
     print(*exported.measured, sep="\n")

@@ -1,13 +1,17 @@
-"""Measure a delivered weights file on a data set."""
+"""Measure a delivered network on a data set: its weights file, or what was exported from it."""
 
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from ladseg.data import check_dataset, eval_loader, get_layout, open_dataset
+from ladseg.deploy.exported_file import is_exported, open_exported
 from ladseg.deploy.predictor import load
-from ladseg.deploy.student_header import StudentHeader
+from ladseg.deploy.student_header import StudentHeader, Triple
 from ladseg.errors import DataError
 from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids
 from ladseg.evaluation.boundary_iou import SHARE
@@ -16,6 +20,39 @@ from ladseg.progress import progress
 from ladseg.recipe import Data
 from ladseg.recipe_files import make_recipe
 from ladseg.results import EvaluationResults
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A delivered network that is ready to be measured, whatever runs it.
+
+    Attributes:
+        header: What its file says of it.
+        mean: Mean to subtract from RGB in 0..1.
+        std: Standard deviation to divide by.
+        device: Where it predicts.
+        class_ids: A normalised image ``(1, 3, H, W)`` on that device, and how to predict, to class ids ``(1, H, W)``.
+    """
+
+    header: StudentHeader
+    mean: Triple
+    std: Triple
+    device: torch.device
+    class_ids: Callable[[Tensor, Inference], Tensor]
+
+
+def open_network(weights: str, model: str | None = None) -> Opened:
+    """Open a weights file, a run's folder, an ONNX file or a ``torch.export`` program.
+
+    Raises:
+        UserError: It is missing, damaged or not one of ladseg's, or its network is of other code.
+    """
+    if is_exported(weights):
+        file = open_exported(weights)
+        return Opened(file.header, file.mean, file.std, torch.device("cpu"), file.class_ids)
+    student = load(weights, model)
+    header = student.header
+    return Opened(header, header.mean, header.std, student.device, partial(class_ids, student.network))
 
 
 def evaluate_file(
@@ -29,7 +66,7 @@ def evaluate_file(
     """Measure a delivered network on a data set.
 
     Args:
-        weights: The ``student.safetensors`` of a run.
+        weights: The ``student.safetensors`` of a run, the run's folder, or an exported ``.onnx`` or ``.pt2`` file.
         overrides: ``--data.KEY VALUE`` arguments; other keys are those of the data that the network was trained on.
         split: The split to measure on.
         model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
@@ -39,24 +76,36 @@ def evaluate_file(
     Raises:
         UserError: The file, the data set or an argument cannot be used, or the data set has other classes.
     """
-    student = load(weights, model)
-    data = data_for(student.header, overrides)
+    opened = open_network(weights, model)
+    data = data_for(opened.header, overrides)
     for warning in check_dataset(data, splits=(split,)):
         print(f"warning: {warning}", file=sys.stderr)
+    return measure(weights, opened, data, split, how, boundary)
+
+
+def measure(
+    weights: str,
+    opened: Opened,
+    data: Data,
+    split: str = "val",
+    how: Inference = WHOLE,
+    boundary: float = SHARE,
+) -> EvaluationResults:
+    """Measure an opened network on a split of a data set that was checked; arguments as for :func:`evaluate_file`."""
     dataset = open_dataset(data, split)
-    classes = len(student.class_names)
+    classes = opened.header.num_classes
     if dataset.spec.num_classes != classes:
         raise DataError(f"{data.root}: {dataset.spec.num_classes} classes, but {weights} predicts {classes}")
     boundaries = BoundaryIoU(classes, share=boundary)
 
     def predictor(batch: dict[str, Tensor]) -> Tensor:
-        ids = class_ids(student.network, batch["image"], how)
+        ids = opened.class_ids(batch["image"], how)
         boundaries.update(ids[0], batch["label"][0])
         return ids
 
-    loader = eval_loader(dataset, mean=student.header.mean, std=student.header.std, workers=data.workers)
+    loader = eval_loader(dataset, mean=opened.mean, std=opened.std, workers=data.workers)
     batches = progress(loader, len(dataset), f"measuring {split}", "images")
-    matrix = evaluate(predictor, batches, classes, student.device).matrix
+    matrix = evaluate(predictor, batches, classes, opened.device).matrix
     return EvaluationResults(
         weights=weights,
         split=split,

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,14 @@ from torch.export import ExportedProgram
 
 import ladseg
 from ladseg.deploy.export_check import Measured, compare, open_onnx, open_program
-from ladseg.deploy.export_graph import Deployed, LabelType, Sizes, trace
-from ladseg.deploy.student_file import load_student
+from ladseg.deploy.export_graph import Deployed, FixedSize, LabelType, Sizes, trace, trace_fixed
+from ladseg.deploy.exported_file import METADATA_FILE, SUFFIX
+from ladseg.deploy.student_file import delivered_file, load_student
 from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import ModelError, UserError, first_words
 from ladseg.files import remove_abandoned, write_atomically
 from ladseg.models import Segmenter
 
-SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
-METADATA_FILE = "ladseg.json"
 OLDEST_OPSET = 18
 
 
@@ -34,7 +33,7 @@ class Exported:
     """
 
     path: Path
-    sizes: Sizes
+    sizes: Sizes | FixedSize
     measured: list[Measured]
 
 
@@ -47,13 +46,14 @@ def export_student(
     model: str | None = None,
     opset: int | None = None,
     label_type: LabelType = "int64",
+    size: tuple[int, int] | None = None,
 ) -> Exported:
     """Write a delivered network as ONNX or as a ``torch.export`` program, if it agrees with the network in torch.
 
     The file is opened again and compared at three image sizes before it gets its name.
 
     Args:
-        weights: What :func:`ladseg.deploy.save_student` wrote.
+        weights: What :func:`ladseg.deploy.save_student` wrote, or the folder of a run that holds it.
         to: ``onnx`` or ``torch``.
         out: The file; None for one beside the weights.
         normalize: Whether the file takes RGB in 0..1 and normalises it inside.
@@ -61,6 +61,8 @@ def export_student(
         model: As for :func:`ladseg.deploy.load_student`.
         opset: Version of ONNX's operators, as an older runtime may need; None is torch's choice.
         label_type: Type of the class ids.
+        size: Height and width of the only images that the file takes, one at a time, as some runtimes want it; None
+            for any batch and size.
 
     Raises:
         ModelError: No such weights, a network that can't be exported for a range of sizes, or a file that disagrees.
@@ -70,11 +72,17 @@ def export_student(
     _refuse_options(to, argmax, opset, label_type)
     if to == "onnx":
         _require_onnx()
+    weights = delivered_file(weights)
     network, header = load_student(weights, model)
     deployed = Deployed(network, normalize, argmax, label_type).eval()
-    program, sizes = trace(deployed, for_onnx=to == "onnx")
+    sizes: Sizes | FixedSize
+    if size is None:
+        program, sizes = trace(deployed, for_onnx=to == "onnx")
+    else:
+        sizes = FixedSize(*size)
+        program = trace_fixed(deployed, to == "onnx", sizes)
     facts = _facts(network, header, deployed, sizes)
-    path = Path(out) if out else Path(weights).with_suffix(SUFFIX[to])
+    path = Path(out) if out else weights.with_suffix(SUFFIX[to])
     measured: list[Measured] = []
 
     def write(temporary: Path) -> None:
@@ -84,7 +92,7 @@ def export_student(
         else:
             _write_program(temporary, program, facts)
             opened = open_program(temporary)
-        measured.extend(compare(opened, network, normalize, argmax, _shapes(sizes)))
+        measured.extend(compare(opened, network, normalize, argmax, sizes.shapes()))
 
     write_atomically(path, write)
     remove_abandoned(path.parent)
@@ -114,7 +122,7 @@ def _require_onnx() -> None:
         raise UserError(f"ONNX needs {error.name}: pip install 'ladseg[onnx]'") from error
 
 
-def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes: Sizes) -> dict[str, Any]:
+def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes: Sizes | FixedSize) -> dict[str, Any]:
     """Collect what the file says of itself."""
     return {
         "ladseg": ladseg.__version__,
@@ -130,12 +138,8 @@ def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes:
         else "outside: image is (RGB in 0..1 - mean) / std",
         "output": "label" if deployed.argmax else "logits",
         "sizes": str(sizes),
+        "data": asdict(header.data),
     }
-
-
-def _shapes(sizes: Sizes) -> list[tuple[int, int, int]]:
-    """Return batch, height and width of each comparison: the smallest sides, and odd ones where they are legal."""
-    return [(1, sizes.side(0), sizes.side(32)), (2, sizes.side(33), sizes.side(67)), (1, sizes.side(71), sizes.side(1))]
 
 
 def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any], opset: int | None) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import math
 import operator
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -49,6 +50,43 @@ class Sizes:
         if self.multiple == 1:
             return Dim(name, min=first, max=last)
         return self.multiple * Dim(f"_{name}", min=first, max=last)
+
+    def take(self, height: int, width: int) -> bool:
+        """Return whether an image of this size is legal."""
+        return all(self.smallest <= side <= LARGEST and side % self.multiple == 0 for side in (height, width))
+
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """Return batch, height and width of images to compare on: the smallest sides, and odd ones where legal."""
+        side = self.side
+        return [(1, side(0), side(32)), (2, side(33), side(67)), (1, side(71), side(1))]
+
+
+@dataclass(frozen=True)
+class FixedSize:
+    """The one height and width that a file takes, one image at a time."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width} only"
+
+    def take(self, height: int, width: int) -> bool:
+        """Return whether an image of this size is legal."""
+        return (height, width) == (self.height, self.width)
+
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """Return batch, height and width of the images to compare on."""
+        return [(1, self.height, self.width)]
+
+
+def read_sizes(text: str) -> Sizes | FixedSize | None:
+    """Read what the classes above print, as the metadata of a file has it; None for other text."""
+    if match := re.fullmatch(r"(\d+)x(\d+) only", text):
+        return FixedSize(int(match[1]), int(match[2]))
+    if match := re.fullmatch(rf"(?:any|multiples of (\d+)) from (\d+) to {LARGEST}", text):
+        return Sizes(int(match[1] or 1), int(match[2]))
+    return None
 
 
 # Tried one after the other. A map that a small image leaves one position wide is a special case to torch; a network
@@ -99,6 +137,22 @@ class Deployed(nn.Module):
             kept = torch.arange(shown(side, logits.shape[dim], whole), device=image.device)
             logits = logits.index_select(dim, kept)
         return logits
+
+
+def trace_fixed(deployed: Deployed, for_onnx: bool, size: FixedSize) -> ExportedProgram:
+    """Trace the network for one image of one size.
+
+    Raises:
+        ModelError: It can't be traced, or does not take this size.
+    """
+    image = torch.zeros(1, 3, size.height, size.width)
+    try:
+        with torch.no_grad(), plain_sizes(deployed), AverageBins() if for_onnx else nullcontext():
+            return torch.export.export(deployed, (image,), strict=False)
+    except Exception as error:  # torch's many kinds, and those of anyone's network
+        raise ModelError(
+            f"'{deployed.network.name}' can't be exported for {size.height}x{size.width}: {first_words(error)}"
+        ) from error
 
 
 def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:

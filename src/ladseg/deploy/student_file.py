@@ -15,6 +15,23 @@ from ladseg.errors import ModelError, first_words
 from ladseg.files import remove_abandoned, write_atomically
 from ladseg.models import Segmenter, build_model
 
+# The name of the delivered file in a run's folder.
+STUDENT = "student.safetensors"
+
+
+def delivered_file(path: str | Path) -> Path:
+    """Return the delivered file that a path names: the path itself, or ``student.safetensors`` in a folder.
+
+    Raises:
+        ModelError: The folder has no such file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / STUDENT).is_file():
+        raise ModelError(f"{path}: a folder without {STUDENT}; give the folder of a finished run, or a file")
+    return path / STUDENT
+
 
 def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
     """Write the network as it predicts: without its training-only heads, adapters merged into the weights.
@@ -59,7 +76,7 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
     """Read what :func:`save_student` wrote.
 
     Args:
-        path: The file.
+        path: The file, or a folder that holds it as ``student.safetensors``.
         model: The name ``package.module:Class`` of a network that is not ladseg's. A file says which code builds its
             network; code from elsewhere runs only if the caller names it too.
 
@@ -70,7 +87,7 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
         ModelError: The file is missing, damaged or not one of ladseg's, its weights don't fit or are not finite, or
             its network is of other code that the caller did not name.
     """
-    path = Path(path)
+    path = delivered_file(path)
     header = read_header(path)
     if ":" in header.model and model != header.model:
         raise ModelError(

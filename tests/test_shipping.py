@@ -1,0 +1,167 @@
+"""The files that ship: measured by the code that measures weights, against onnxruntime and Pillow by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+import ladseg
+from ladseg.cli import main
+from ladseg.data import write_demo_scenes
+from ladseg.deploy.export import export_student
+from ladseg.deploy.export_graph import ATTEMPTS, FixedSize, read_sizes
+from ladseg.deploy.exported_file import open_exported
+from ladseg.deploy.student_file import save_student
+from ladseg.errors import ModelError
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+SIZE = (64, 96)
+IGNORED = 9
+
+
+class Tiny(nn.Module):
+    """Predicts from colours, at half of the image's size."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)
+        )
+        self.classify = nn.Conv2d(16, num_classes, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.classify(F.relu(self.layers(image)))
+
+
+TINY = f"{__name__}:Tiny"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    write_demo_scenes(root, train=8, val=3, size=SIZE)
+    return root
+
+
+def pixels(scenes: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Images ``(3, H, W)`` in 0..1 and masks, read by Pillow alone."""
+    found = []
+    for path in sorted((scenes / "images" / split).iterdir()):
+        with Image.open(path) as image, Image.open(scenes / "masks" / split / path.name) as mask:
+            found.append((np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1) / 255, np.asarray(mask)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the student of a short training by bare torch."""
+    torch.manual_seed(0)
+    classes = (scenes / "classes.txt").read_text().split()
+    network = ladseg.build_model(TINY, len(classes), aux=False, merged=True)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.input_mean, network.input_std))
+    pairs = pixels(scenes, "train")
+    images = (torch.stack([torch.tensor(image) for image, _ in pairs]) - mean) / std
+    labels = torch.stack([torch.tensor(mask).long() for _, mask in pairs])
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(40):
+        logits = F.interpolate(network(images).logits, size=SIZE, mode="bilinear", align_corners=True)
+        optimizer.zero_grad()
+        F.cross_entropy(logits, labels, ignore_index=IGNORED).backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("run")
+    save_student(folder / "student.safetensors", network.eval(), {"class_names": classes, "ignore_index": IGNORED})
+    return folder
+
+
+def measured(file: Path, scenes: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    capsys.readouterr()
+    assert main(["eval", str(file), "--data", str(scenes), "--json", "-", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("to", "normalize", "argmax"),
+    [("onnx", True, True), ("onnx", False, False), ("torch", True, False), ("torch", False, True)],
+)
+def test_eval_of_the_file_that_ships_is_that_of_the_weights(
+    to: str, normalize: bool, argmax: bool, run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffix = "onnx" if to == "onnx" else "pt2"
+    file = export_student(run, to, tmp_path / f"s.{suffix}", normalize, argmax, TINY).path
+    ours, theirs = measured(file, scenes, capsys), measured(run, scenes, capsys, "--model", TINY)
+    assert ours["images"] == theirs["images"] == 3
+    assert ours["mean_iou"] > 0.1
+    for figure in ("mean_iou", "mean_boundary_iou", "pixel_accuracy"):
+        assert ours[figure] == pytest.approx(theirs[figure], abs=2e-3)
+    if to == "torch":
+        return
+    session, right, counted = onnxruntime.InferenceSession(str(file)), 0, 0
+    network = ladseg.build_model(TINY, 3)
+    for image, mask in pixels(scenes, "val"):
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in (network.input_mean, network.input_std))
+        (given,) = session.run(None, {"image": (image if normalize else (image - mean) / std)[None]})
+        ids = given[0] if argmax else given[0].argmax(0)
+        right += int(((ids == mask) & (mask != IGNORED)).sum())
+        counted += int((mask != IGNORED).sum())
+    assert ours["pixel_accuracy"] == pytest.approx(right / counted, abs=1e-9)
+
+
+def test_sizes_are_read_as_they_are_printed() -> None:
+    for sizes in (*ATTEMPTS, FixedSize(64, 96)):
+        assert read_sizes(str(sizes)) == sizes
+    assert read_sizes("any") is None
+    multiples = ATTEMPTS[2]
+    assert [multiples.take(*side) for side in ((64, 96), (64, 97), (32, 64), (64, 32768))] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_a_file_of_one_size_takes_that_and_names_it(
+    to: str, run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / ("s.onnx" if to == "onnx" else "s.pt2")
+    words = ["export", str(run), "--to", to, "--model", TINY, "--out", str(file), "--size"]
+    assert main([*words, "64x96"]) == 0
+    assert "heights and widths: 64x96 only" in capsys.readouterr().out
+    if to == "onnx":
+        assert onnxruntime.InferenceSession(str(file)).get_inputs()[0].shape == [1, 3, 64, 96]
+    whole = measured(run, scenes, capsys, "--model", TINY)
+    assert measured(file, scenes, capsys)["mean_iou"] == pytest.approx(whole["mean_iou"], abs=2e-3)
+    assert main([*words, "32x48"]) == 0
+    assert main(["eval", str(file), "--data", str(scenes)]) == 2
+    assert "takes heights and widths: 32x48 only; the image is 64x96; give --window" in capsys.readouterr().err
+    assert measured(file, scenes, capsys, "--window", "32x48")["pixel_accuracy"] > 0.3
+
+
+def test_a_file_that_cant_be_measured_is_one_line(run: Path, scenes: Path, tmp_path: Path) -> None:
+    ids = export_student(run, "onnx", tmp_path / "ids.onnx", argmax=True, model=TINY).path
+    with pytest.raises(ModelError, match="returns class ids, so windows"):
+        open_exported(ids).class_ids(torch.zeros(1, 3, *SIZE), ladseg.Inference(flip=True))
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    (tmp_path / "bad.pt2").write_bytes(b"no network")
+    for name, words in (("bad.onnx", "can't be opened"), ("bad.pt2", "can't be opened"), ("none.onnx", "no such file")):
+        with pytest.raises(ModelError, match=words) as caught:
+            open_exported(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_names_its_student(
+    run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = str(next((scenes / "images/val").iterdir()))
+    for weights, out in ((run, "a"), (run / "student.safetensors", "b")):
+        assert main(["predict", str(weights), image, "--model", TINY, "--out", str(tmp_path / out)]) == 0
+    (first,), (second,) = ((tmp_path / out / "masks").iterdir() for out in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    assert main(["predict", str(scenes), image, "--out", str(tmp_path / "c")]) == 2
+    assert "a folder without student.safetensors" in capsys.readouterr().err
