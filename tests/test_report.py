@@ -15,8 +15,8 @@ import pytest
 from ladseg.cli import main
 from ladseg.data import write_demo_scenes
 from ladseg.report.comparison_page import comparison_summary
-from ladseg.report.run_tables import run_summary
 from ladseg.report.svg_figures import curves, heat_map
+from ladseg.report.verdict import run_verdict
 from ladseg.results import MeanInterval, MethodRow, RunResults, read_json
 from tests.made_results import comparison_results, method_row
 from tests.test_command_line import SMALL
@@ -76,7 +76,8 @@ def test_the_page_says_what_the_results_say(folders: dict[str, Path]) -> None:
     teacher = results["networks"]["teacher"]
     assert f"from the label alone {100 * teacher['mean_iou_without_image']:.2f}" in words
     assert f"{100 * teacher['mean_kl_between_draws']:.3g} x 10^-2 nats" in words
-    summary = run_summary(read_json(RunResults, folders["run"] / "results.json"))
+    summary = run_verdict(read_json(RunResults, folders["run"] / "results.json")).sentence
+    assert results["verdict"]["sentence"] == summary
     assert f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}" in summary
     assert html.unescape(summary) in words
     assert "distilled by cwd from a label-assisted pspnet@test_resnet, on 8 images of 'scenes'" in words

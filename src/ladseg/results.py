@@ -51,6 +51,19 @@ class Environment:
     command: str
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What figures allow to be said; made by :mod:`ladseg.report.verdict` alone.
+
+    Attributes:
+        word: One of its words, such as ``"no difference shown"``.
+        sentence: The word with its reason and the figures.
+    """
+
+    word: str
+    sentence: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkRow:
     """A trained network of a run.
@@ -74,6 +87,7 @@ class NetworkRow:
         mean_kl_between_draws: Of a label-assisted teacher, KL_mean of section 4.3 in nats a pixel (Table 8).
         first_stage_seconds: Of a distilled student, time of training its distiller's first stage.
         folder: The training's folder, relative to the run's.
+        validation_curve: Steps and mIoU of each evaluation while it was trained.
     """
 
     model: str
@@ -94,6 +108,7 @@ class NetworkRow:
     mean_kl_between_draws: float | None = None
     first_stage_seconds: float | None = None
     folder: str | None = None
+    validation_curve: list[tuple[int, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +178,8 @@ class RunResults:
         networks: ``"baseline"``, ``"teacher"`` and ``"student"``, those that the run trained.
         difference: What distillation changed; None without both students.
         prediction: Speed of the delivered network.
+        constant_mean_iou: mIoU on the validation split of the best prediction of one class everywhere.
+        verdict: What the figures allow to be said.
     """
 
     name: str
@@ -176,6 +193,8 @@ class RunResults:
     networks: dict[str, NetworkRow]
     difference: Difference | None
     prediction: PredictionTime
+    constant_mean_iou: float | None = None
+    verdict: Verdict | None = None
 
     @property
     def delivered(self) -> NetworkRow:
@@ -310,6 +329,11 @@ class MeanInterval:
     low: float | None
     high: float | None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends; None for a single value."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodRow:
@@ -343,6 +367,7 @@ class MethodRow:
         smallest_effect: The gain that so many seeds of this spread would have shown in four of five cases.
         marginal_p_sign_flip: As ``p_sign_flip``, of ``gain_at_equal_marginal``.
         marginal_interval_t: As ``interval_t``, of ``gain_at_equal_marginal``.
+        verdict: What the seeds allow to be said of it; None for ``none`` itself and before a seed has finished.
     """
 
     name: str
@@ -371,6 +396,7 @@ class MethodRow:
     smallest_effect: float | None = None
     marginal_p_sign_flip: float | None = None
     marginal_interval_t: tuple[float, float] | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

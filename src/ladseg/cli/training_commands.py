@@ -116,7 +116,8 @@ def _run(recipe: object) -> None:
     from ladseg.commands.report import update_report
     from ladseg.data.memory import keep_freed_memory
     from ladseg.recipe import Recipe
-    from ladseg.report.run_tables import results_table, run_summary, teacher_remark
+    from ladseg.report.run_tables import results_table, teacher_remark
+    from ladseg.report.verdict import run_verdict
     from ladseg.runs.train import train
 
     assert isinstance(recipe, Recipe)
@@ -124,7 +125,7 @@ def _run(recipe: object) -> None:
     results = train(recipe)
     if results is not None:
         Console(markup=False).print(results_table(results))
-        for line in filter(None, (run_summary(results), teacher_remark(results))):
+        for line in filter(None, (run_verdict(results).sentence, teacher_remark(results))):
             print_line(line)
         print_line(f"weights: {recipe.folder / 'student.safetensors'}")
         print_line(f"picture: {recipe.folder / 'picture.png'}")
@@ -139,7 +140,7 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.data import write_demo_scenes
     from ladseg.data.memory import keep_freed_memory
     from ladseg.recipe_files import load_recipe
-    from ladseg.report.comparison_tables import compare_tables
+    from ladseg.report.comparison_tables import compare_tables, verdict_lines
 
     keep_freed_memory()
     recipe = load_recipe(known.recipe, keys)
@@ -161,6 +162,8 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     if results is not None:
         write_comparison(folder, results)
         print_tables(compare_tables(results))
+        for line in verdict_lines(results):
+            print_line(line)
         print_line(f"written: {folder}/results.json, .md, .tex and .png")
         print_line(f"report:  {update_report(folder)}")
 

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from scipy.special import stdtrit
 
@@ -10,6 +11,7 @@ from ladseg.comparison.costs import Costs, marginal_macs, starts_from_baseline, 
 from ladseg.comparison.judgement import judged
 from ladseg.comparison.methods import NONE, NONE_LONG, Method
 from ladseg.recipe import Recipe
+from ladseg.report.verdict import method_verdict
 from ladseg.results import ComparisonResults, Environment, MeanInterval, MethodCost, MethodRow, RunResults, TeacherCost
 from ladseg.runs.networks import teacher_network
 
@@ -55,6 +57,11 @@ def summarize(
             )
         )
     rows = judged(rows, {method.name: marginal_macs(method, costs[method.name]) for method in methods})
+    alone_runs = list(runs.get(NONE, {}).values())
+    rows = [
+        replace(row, verdict=method_verdict(row, list(runs[row.name].values()), alone_runs)) if row.mean_iou else row
+        for row in rows
+    ]
     return ComparisonResults(
         name=recipe.name,
         student=recipe.student.model,

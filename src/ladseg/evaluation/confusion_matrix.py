@@ -71,6 +71,14 @@ class ConfusionMatrix:
         """Mean over the classes that occur, in 0..1; NaN if none does."""
         return float(self.iou().nanmean())
 
+    def constant_mean_iou(self) -> float:
+        """mIoU of the best prediction of one class everywhere, in 0..1; NaN if no pixel was counted.
+
+        The most frequent class then has its share of the pixels as its IoU, and every other class of the labels 0.
+        """
+        labelled = self.counts.sum(1)
+        return float(labelled.max().double() / labelled.sum() / (labelled > 0).sum())
+
     def pixel_accuracy(self) -> float:
         """Share of counted pixels that are right, in 0..1; NaN if none was counted."""
         return float(self.counts.diagonal().sum().double() / self.counts.sum())

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from ladseg.report.comparison_tables import comparison_sheets, format_difference, legend, power_remark
+from ladseg.report.comparison_tables import comparison_sheets, format_difference, legend, power_remark, verdict_lines
 from ladseg.report.page import file_uri, machine, render
+from ladseg.report.verdict import NO_DIFFERENCE, word_of
 from ladseg.results import ComparisonResults, MethodRow
 
 
@@ -41,7 +42,7 @@ def comparison_summary(comparison: ComparisonResults) -> list[str]:
     if {"lad", "none-long"} <= set(finished):
         sentences.append(_against_long(finished["lad"], finished["none-long"]))
     sentences += [_worth(row) for row in finished.values() if row.gain_at_equal_total is not None]
-    return [*sentences, *filter(None, [power_remark(comparison)])]
+    return [*sentences, *verdict_lines(comparison), *filter(None, [power_remark(comparison)])]
 
 
 def _worth(row: MethodRow) -> str:
@@ -62,8 +63,9 @@ def _against_long(lad: MethodRow, longer: MethodRow) -> str:
     """Return a sentence on the difference; if its interval contains zero, the two can't be told apart."""
     paired = lad.against_long
     gap = paired.mean if paired else _mean(lad) - _mean(longer)
+    interval = None if paired is None else paired.interval
     word = "is worth more than" if gap > 0 else "does not make up for"
-    if paired and paired.low is not None and paired.high is not None and paired.low <= 0 <= paired.high:
+    if word_of((), (), gap, interval, len(lad.mean_iou)) == NO_DIFFERENCE:
         word = "can't be told apart from"
     points = format_difference(paired) if paired else f"{100 * gap:+.2f}"
     return (

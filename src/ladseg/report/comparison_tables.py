@@ -55,6 +55,11 @@ def power_remark(comparison: ComparisonResults) -> str | None:
     )
 
 
+def verdict_lines(comparison: ComparisonResults) -> list[str]:
+    """Return the verdict on each method, as a sentence."""
+    return [row.verdict.sentence for row in comparison.methods if row.verdict is not None]
+
+
 def compare_tables(comparison: ComparisonResults) -> list[Table]:
     """Return the tables for the terminal, with what their columns mean."""
     tables = [sheet.terminal() for sheet in comparison_sheets(comparison)]
@@ -71,12 +76,15 @@ def legend(comparison: ComparisonResults) -> str:
 def compare_markdown(comparison: ComparisonResults) -> str:
     """Return the tables in Markdown, with what their columns mean and where they were measured."""
     sheets = [f"## {sheet.markdown()}" for sheet in comparison_sheets(comparison)]
+    verdicts = "".join(f"- {line}\n" for line in verdict_lines(comparison))
     environment = comparison.environment
     measured = (
         f"Measured on {environment.gpu or environment.processor} ({environment.threads} threads), "
         f"torch {environment.packages['torch']}, by `{environment.command}`.\n"
     )
-    return "\n".join([f"# {comparison.name}: methods compared\n", *sheets, f"{legend(comparison)}\n", measured])
+    return "\n".join(
+        [f"# {comparison.name}: methods compared\n", *sheets, *verdicts, f"{legend(comparison)}\n", measured]
+    )
 
 
 def compare_latex(comparison: ComparisonResults) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 import yaml
 
 from ladseg.report.page import file_uri, machine, render
-from ladseg.report.run_tables import role, run_summary, teacher_remark
+from ladseg.report.run_tables import role, teacher_remark
 from ladseg.report.svg_figures import curves, heat_map
+from ladseg.report.verdict import run_verdict
 from ladseg.results import Environment, RunResults, Sample, to_json
 
 # Numbers of the networks' colours, the same in the whole page.
@@ -57,7 +58,7 @@ def run_page(run: RunRecord) -> str:
         "run.html",
         name=results.name,
         subject=_subject(results, recipe),
-        summary=run_summary(results),
+        summary=run_verdict(results).sentence,
         uncertainty=uncertainty(results),
         val_images=results.images.val,
         networks=list(_networks(results)),

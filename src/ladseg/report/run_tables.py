@@ -37,34 +37,6 @@ def role(key: str, results: RunResults) -> str:
     return ROLES[key]
 
 
-def run_summary(results: RunResults) -> str:
-    """Return one sentence: what the distillation changed, how sure that is, and what one run cannot tell.
-
-    The student is only called better or worse if the interval of the difference does not contain zero.
-    """
-    networks = results.networks
-    if "student" not in networks:
-        return f"The student alone has {100 * networks['baseline'].mean_iou:.2f} % mIoU; nothing was distilled."
-    student = 100 * networks["student"].mean_iou
-    if "baseline" not in networks:
-        return (
-            f"The distilled student has {student:.2f} % mIoU; baseline was off, so there is nothing to compare it with."
-        )
-    alone = 100 * networks["baseline"].mean_iou
-    word = "better" if student > alone else "worse" if student < alone else "neither better nor worse"
-    points = f"{student - alone:+.2f} points"
-    if results.difference and results.difference.interval is None:
-        points += f", without an interval: {results.difference.no_interval}"
-    elif results.difference and results.difference.interval is not None:
-        low, high = (100 * value for value in results.difference.interval)
-        word = f"not clearly {word}" if low <= 0 <= high and student != alone else word
-        points += f", 95 % interval {low:+.2f} to {high:+.2f} over the validation images"
-    return (
-        f"The distilled student is {word} than the student alone: {student:.2f} against {alone:.2f} % mIoU "
-        f"({points}; one seed, so repeat with other seeds before relying on it)."
-    )
-
-
 def teacher_remark(results: RunResults) -> str | None:
     """Return a sentence on how much the teacher uses each of its inputs; None without a label-assisted teacher.
 

@@ -18,6 +18,7 @@ from ladseg.measure.peak_memory import PeakMemory
 from ladseg.models import Segmenter
 from ladseg.objectives import Network
 from ladseg.recipe import Recipe
+from ladseg.report.verdict import run_verdict
 from ladseg.results import RESULTS, Difference, ImageCounts, NetworkRow, PredictionTime, RunResults, write_json
 from ladseg.runs.class_weights import with_class_weights
 from ladseg.runs.finished import DELIVERED, Log
@@ -25,7 +26,7 @@ from ladseg.runs.pictures import sample_strips, save_run_picture, save_samples
 from ladseg.runs.preparation import Workspace, claim_folder, open_workspace
 from ladseg.runs.trainings import Training, baseline_training, first_stage_training, student_training, teacher_training
 from ladseg.runs.validation import Validation
-from ladseg.training import FitResult, fit, load_result
+from ladseg.training import FitResult, fit, load_result, validation_curve
 
 
 def train_networks(
@@ -147,14 +148,20 @@ class Run:
             images=ImageCounts(len(self.train_set), len(self.val_set)),
             crop=self.recipe.schedule.crop,
             networks={
-                key: dataclasses.replace(row, folder=os.path.relpath(self.folder_of(key), self.folder))
+                key: dataclasses.replace(
+                    row,
+                    folder=os.path.relpath(self.folder_of(key), self.folder),
+                    validation_curve=validation_curve(self.folder_of(key) / "metrics.jsonl"),
+                )
                 for key, row in rows.items()
             },
             difference=self._difference(rows),
             prediction=PredictionTime(
                 (height, width), prediction_seconds(delivered, (height, width), device), device.type
             ),
+            constant_mean_iou=next(iter(self.evaluations.values())).matrix.constant_mean_iou(),
         )
+        results = dataclasses.replace(results, verdict=run_verdict(results))
         data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
         save_student(self.folder / DELIVERED, delivered, data)
         how = self.validation.how

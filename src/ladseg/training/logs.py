@@ -205,6 +205,13 @@ def drop_later_metrics(path: Path, step: int) -> None:
         write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
 
 
+def validation_curve(path: Path) -> list[tuple[int, float]]:
+    """Return steps and score of each evaluation that ``metrics.jsonl`` has; empty if there is no such file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    values = map(json.loads, lines)
+    return [(line["step"], line["score"]) for line in values if line.get("score") is not None]
+
+
 def _step_of(line: str) -> float:
     """Return the step of a line of metrics; infinity if it is none."""
     try:

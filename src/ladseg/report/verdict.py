@@ -1,0 +1,179 @@
+"""What the figures of a run or a comparison allow to be said, decided in one place for terminal, page and JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ladseg.results import MethodRow, NetworkRow, RunResults, Verdict
+
+NOT_LEARNED = "not learned yet"
+STILL_IMPROVING = "still improving"
+NO_DIFFERENCE = "no difference shown"
+AHEAD, BEHIND = "ahead in this run", "behind in this run"
+BETTER, WORSE = "better", "worse"
+# There is one network, and nothing to compare it with.
+ALONE = "not compared"
+
+# At or near the constant prediction: less than this share of the way from its mIoU to 1.
+LEARNED = 0.02
+# A curve is flat where the last quarter of the steps brought less than this share of all that was learned.
+FLAT = 0.05
+LAST_PART = 0.25
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A student of a run.
+
+    Attributes:
+        mean_iou: mIoU on the validation split.
+        constant: That of the best prediction of one class everywhere; None where it is not known.
+        steps: Training steps.
+        curve: Steps and mIoU of each evaluation while it was trained.
+    """
+
+    mean_iou: float
+    constant: float | None
+    steps: int
+    curve: Sequence[tuple[int, float]]
+
+    @classmethod
+    def of(cls, row: NetworkRow, results: RunResults) -> "Learner":
+        """Return the learner of a row of a run's results."""
+        return cls(row.mean_iou, results.constant_mean_iou, row.steps, row.validation_curve or [])
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether it is well above the best constant prediction; True where that is not known."""
+        return self.constant is None or self.mean_iou >= self.constant + LEARNED * (1 - self.constant)
+
+    @property
+    def is_still_improving(self) -> bool:
+        """Whether its validation curve still rises at the end; False where it has too few evaluations to tell.
+
+        The rise is that of the best score since the last evaluation before the final quarter, brought to a quarter of
+        the steps. It is compared with all that was learned, the mIoU above the constant prediction.
+        """
+        start = (1 - LAST_PART) * self.steps
+        before = [(step, score) for step, score in self.curve if step <= start]
+        after = [(step, score) for step, score in self.curve if step > start]
+        if not before or not after:
+            return False
+        rise = max(score for _, score in after) - max(score for _, score in before)
+        quarters = (after[-1][0] - before[-1][0]) / (LAST_PART * self.steps)
+        learned = max(score for _, score in self.curve) - (self.constant or 0.0)
+        return rise > 0 and rise / quarters > FLAT * learned
+
+
+def word_of(
+    students: Sequence[Learner],
+    others: Sequence[Learner],
+    gain: float | None,
+    interval: tuple[float, float] | None,
+    seeds: int,
+) -> str:
+    """Return the word that the evidence allows.
+
+    Args:
+        students: The networks to be judged, one a seed.
+        others: The networks that they are compared with; empty for none.
+        gain: Their mean mIoU minus that of the others, or of what the others stand for; None where it is not known.
+        interval: The 95 % interval of ``gain``: over the seeds, or over the images of a single run.
+        seeds: Number of seeds that ``gain`` is a mean over.
+    """
+    learners = [*students, *others]
+    if learners and not any(learner.has_learned for learner in learners):
+        return NOT_LEARNED
+    if any(_are_still_improving(group) for group in (students, others)):
+        return STILL_IMPROVING
+    if gain is None:
+        return ALONE
+    if gain == 0 or (interval is not None and interval[0] <= 0 <= interval[1]):
+        return NO_DIFFERENCE
+    if seeds > 1 and interval is not None:
+        return BETTER if gain > 0 else WORSE
+    return AHEAD if gain > 0 else BEHIND
+
+
+def _are_still_improving(group: Sequence[Learner]) -> bool:
+    """Return whether at least half of the networks are, so that one seed of many does not decide."""
+    return bool(group) and 2 * sum(learner.is_still_improving for learner in group) >= len(group)
+
+
+def run_verdict(results: RunResults) -> Verdict:
+    """Return the verdict on the delivered network of a run.
+
+    It never says ``"better"``: that takes several seeds.
+    """
+    learners = [Learner.of(results.networks[key], results) for key in results.students]
+    compared = len(learners) == 2
+    gain = learners[1].mean_iou - learners[0].mean_iou if compared else None
+    interval = results.difference.interval if results.difference else None
+    word = word_of(learners[-1:], learners[:-1], gain, interval, seeds=1)
+    if compared:
+        assert gain is not None
+        return Verdict(word, f"{_meaning(word, results)} {_run_figures(results, gain)}")
+    alone = f"{100 * learners[0].mean_iou:.2f} % mIoU"
+    if "student" in results.networks:
+        figures = f"The distilled student has {alone}; baseline was off, so there is nothing to compare it with."
+    else:
+        figures = f"The student alone has {alone}; nothing was distilled."
+    return Verdict(word, figures if word == ALONE else f"{_meaning(word, results)} {figures}")
+
+
+def method_verdict(row: MethodRow, runs: Sequence[RunResults], alone: Sequence[RunResults]) -> Verdict | None:
+    """Return the verdict on a method of a comparison; None for ``none`` itself and before a seed has finished.
+
+    A method is judged against the plain student of equal total compute where the plain curve reaches so far, else
+    against ``none``.
+
+    Args:
+        row: Its figures.
+        runs: Its finished runs.
+        alone: Those of the student alone, ``none``.
+    """
+    at_equal = row.gain_at_equal_total is not None
+    if at_equal:
+        gain, interval = row.gain_at_equal_total, row.interval_t
+    elif row.difference is not None:
+        gain, interval = row.difference.mean, row.difference.interval
+    else:
+        return None
+    assert gain is not None
+    seeds = len(row.mean_iou)
+    students, others = ([Learner.of(run.delivered, run) for run in group] for group in (runs, alone))
+    word = word_of(students, others, gain, interval, seeds)
+    against = "the plain student of equal total compute" if at_equal else "the student alone"
+    figures = f"{100 * gain:+.2f} points against {against}"
+    if interval is not None:
+        figures += f", 95 % interval {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+    advice = {STILL_IMPROVING: ": train longer before you compare", NOT_LEARNED: ": train longer"}.get(word, "")
+    return Verdict(word, f"{row.name}: {word}{advice} ({figures}; {seeds} seed{'s' * (seeds != 1)}).")
+
+
+def _meaning(word: str, results: RunResults) -> str:
+    """Return the verdict of a run in words."""
+    compared = len(results.students) == 2
+    if word == NOT_LEARNED:
+        assert results.constant_mean_iou is not None
+        subject = "Neither network has learned yet" if compared else "The network has not learned yet"
+        constant = f"{100 * results.constant_mean_iou:.2f} % mIoU"
+        return f"{subject}: one class everywhere would have {constant}; train longer."
+    if word == STILL_IMPROVING:
+        return f"Still improving: train longer{' before you compare' * compared}."
+    if word == NO_DIFFERENCE:
+        return "No difference shown between the distilled student and the student alone."
+    return f"The distilled student is {word}."
+
+
+def _run_figures(results: RunResults, gain: float) -> str:
+    alone, student = (100 * results.networks[key].mean_iou for key in ("baseline", "student"))
+    points = f"{100 * gain:+.2f} points"
+    if results.difference and results.difference.interval is not None:
+        low, high = (100 * value for value in results.difference.interval)
+        points += f", 95 % interval {low:+.2f} to {high:+.2f} over the validation images"
+    elif results.difference:
+        points += f", without an interval: {results.difference.no_interval}"
+    return (
+        f"The distilled student has {student:.2f}, the student alone {alone:.2f} % mIoU ({points}; one seed, so repeat "
+        "with other seeds before relying on it)."
+    )
