@@ -87,7 +87,7 @@ def test_a_preset_of_the_command_line_wins_over_a_ready_recipe(name: str, preset
 def test_ready_recipes_name_what_their_data_set_decides() -> None:
     for name in set(recipe_names()) - {"demo"}:
         # Those of the paper's tables decide the student and the preset too.
-        more = {"preset", "student", "teacher", "loss"} if name.startswith(("table-", "dinov2-")) else set()
+        more = {"preset", "student", "teacher", "loss", "augment"} if name.startswith(("table-", "dinov2-")) else set()
         keys = set(yaml.safe_load(recipe_text(name)))
         assert keys - more == {"name", "data", "schedule"}, name
 

@@ -79,6 +79,10 @@ def test_schedules_are_the_published_ones(
     assert (schedule.iterations, schedule.batch_size, schedule.crop) == (iterations, batch, crop)
     assert (schedule.lr, schedule.weight_decay, schedule.momentum, schedule.power) == (lr, decay, 0.9, 0.9)
     of_mmsegmentation = decay == 5e-4
+    augment = load_recipe(recipe).augment
+    color, step, ratio = ("photometric", None, 0.75) if of_mmsegmentation else ("none", 0.1, None)
+    assert (augment.color, augment.scale_step, augment.cat_max_ratio, augment.antialias) == (color, step, ratio, False)
+    assert augment.rescale == ([2048, 512] if recipe.startswith("table-5") else None)
     assert (schedule.min_lr, load_recipe(recipe).loss.mean) == ((1e-4, "all") if of_mmsegmentation else (0.0, "valid"))
 
 
@@ -96,6 +100,7 @@ def test_methods_of_the_tables_as_recipes() -> None:
     assert paper_method(dino, "lad+ocrnet_w48", {}).name == "lad"
     rival = paper_method(psp, "skd+deeplabv3_r101", {"deeplabv3_r101": "mine.pth"})
     assert (rival.name, rival.recipe.teacher.weights) == ("skd+deeplabv3_r101", "mine.pth")
+    assert paper_method(psp, "cirkd+deeplabv3_r101", {}).recipe.distill.options == {"group": 2}
     # No two teachers of a student share a name, whose folder they would share.
     for experiment in experiments().values():
         for setting in experiment.settings:
@@ -103,6 +108,19 @@ def test_methods_of_the_tables_as_recipes() -> None:
             taught = [one for one in made if one.teacher]
             assert len({one.teacher for one in taught}) == len({repr(one.recipe.teacher) for one in taught})
             assert len({one.name for one in made}) == len(made)
+
+
+def test_what_differs_is_said_of_the_rows_that_it_concerns() -> None:
+    psp = find_experiment("table-1").only(["pspnet"])[0]
+    common = psp.differs("none")
+    assert [text.partition(" (")[0] for text in common] == ["input RGB over std"]
+    assert psp.differs("lad") == [*common, "LAD's own schedule is not published: the control's"]
+    assert [text[:13] for text in psp.differs("maskd+deeplabv3_r101")] == [
+        common[0][:13],
+        "schedule of t",
+        "their teacher",
+    ]
+    assert len(psp.differs("skd+deeplabv3_r101")) == 2
 
 
 def test_counted_macs_are_those_of_the_networks() -> None:

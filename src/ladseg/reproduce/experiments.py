@@ -41,7 +41,8 @@ class Setting:
     def differs(self, method: str) -> list[str]:
         """Return what of a method's published setting the recipe does not have, as its comments list it."""
         name = re.split("[+@]", method)[0]
-        return [*recipe_remarks(self.recipe, "differs"), *recipe_remarks(self.recipe, f"differs ({name})")]
+        words = ["differs", f"differs ({name})", *([] if name in ("none", "lad") else ["differs (rivals)"])]
+        return [remark for word in words for remark in recipe_remarks(self.recipe, word)]
 
     @property
     def needs(self) -> list[str]:

@@ -11,6 +11,8 @@ from ladseg.recipe_files import make_recipe
 UNNAMED_TEACHER = "deeplabv3_r101"
 # What classic teachers start from, unless the command line names a file.
 TEACHER_WEIGHTS = "timm"
+# What the tables' rivals have beside the defaults: CIRKD pairs the two images of one of eight GPUs.
+OPTIONS = {"cirkd": {"group": 2}}
 
 
 def paper_method(base: Recipe, word: str, weights: Mapping[str, str | None]) -> Method:
@@ -29,7 +31,9 @@ def paper_method(base: Recipe, word: str, weights: Mapping[str, str | None]) -> 
         return make_method(base, word, default_teacher(base))
     teacher = with_teacher(word).partition("+")[2]
     start = weights.get(teacher, TEACHER_WEIGHTS)
-    return make_method(base, f"{name}+{teacher}", classic_teacher(base, teacher, start))
+    method = make_method(base, f"{name}+{teacher}", classic_teacher(base, teacher, start))
+    options = OPTIONS.get(name, method.recipe.distill.options)
+    return replace(method, recipe=replace(method.recipe, distill=replace(method.recipe.distill, options=options)))
 
 
 def with_teacher(word: str) -> str:

@@ -56,6 +56,7 @@ def tiny_recipe(name: str, scenes: Path, overrides: Sequence[str]) -> Recipe:
         "data.ignore_index": str(VOID),
         "data.augmented": "false",
         "data.workers": "0",
+        "augment.rescale": "null",
         **{f"schedule.{key}": value for key, value in SCHEDULE.items()},
     }
     if full.teacher.model:
