@@ -16,9 +16,11 @@ from ladseg.data import write_demo_scenes
 from ladseg.deploy.export import export_student
 from ladseg.deploy.export_graph import ATTEMPTS, FixedSize, read_sizes
 from ladseg.deploy.exported_file import open_exported
-from ladseg.deploy.student_file import save_student
+from ladseg.deploy.quantize import search
+from ladseg.deploy.student_file import load_student, save_student
 from ladseg.errors import ModelError
 
+onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 SIZE = (64, 96)
@@ -165,3 +167,106 @@ def test_a_folder_names_its_student(
     assert first.read_bytes() == second.read_bytes()
     assert main(["predict", str(scenes), image, "--out", str(tmp_path / "c")]) == 2
     assert "a folder without student.safetensors" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def spoilt(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network, one layer of which int8 can't hold: a channel a million times as large as the others."""
+    network, header = load_student(run, TINY)
+    first, _, _, second = network.core.layers  # type: ignore[union-attr]
+    with torch.no_grad():
+        first.bias[0], first.weight[0] = 1e6, 0.0
+        second.weight[:, 0] = 0.0
+        network.core.layers[1].running_mean[0], network.core.layers[1].running_var[0] = 0.0, 1.0  # type: ignore
+        network.core.layers[1].weight[0], network.core.layers[1].bias[0] = 1.0, 0.0  # type: ignore[union-attr]
+    folder = tmp_path_factory.mktemp("spoilt")
+    data = {"class_names": list(header.data.class_names), "ignore_index": IGNORED}
+    save_student(folder / "student.safetensors", network, data)
+    return folder
+
+
+def test_int8_is_measured_small_and_within_its_loss(
+    run: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(run), "--to", "onnx", "--int8", "--model", TINY, "--data", str(scenes), "--max-loss", "2"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "mIoU %" in printed
+    assert "ms an image" in printed
+    file = run / "student.int8.onnx"
+    model = onnx.load(file)
+    onnx.checker.check_model(model)
+    kinds = {value.data_type for value in model.graph.initializer if "weight_quantized" in value.name}
+    assert kinds == {onnx.TensorProto.INT8}
+    scales = {value.name: value for value in model.graph.initializer if value.name.endswith("weight_scale")}
+    assert len(scales) == 3
+    assert all(
+        list(scale.dims) in ([16], [len(open_exported(file).header.data.class_names)]) for scale in scales.values()
+    )
+    facts = {
+        entry.key: json.loads(entry.value)
+        for entry in model.metadata_props
+        if entry.key in ("precision", "float_layers")
+    }
+    assert facts == {"precision": "int8", "float_layers": []}
+    whole = measured(run, scenes, capsys, "--model", TINY)
+    assert measured(file, scenes, capsys)["mean_iou"] > whole["mean_iou"] - 0.02
+
+
+def test_int8_leaves_out_the_layer_that_costs_it(
+    spoilt: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(spoilt), "--to", "onnx", "--int8", "--model", TINY, "--data", str(scenes)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "of 3 layers stay in floating point" in printed
+    facts = {entry.key: entry.value for entry in onnx.load(spoilt / "student.int8.onnx").metadata_props}
+    assert any("layers.3" in layer for layer in json.loads(facts["float_layers"]))
+    assert len(json.loads(facts["float_layers"])) < 3
+    whole = measured(spoilt, scenes, capsys, "--model", TINY)
+    assert measured(spoilt / "student.int8.onnx", scenes, capsys)["mean_iou"] > whole["mean_iou"] - 0.01
+
+
+@pytest.mark.parametrize("needed", range(6))
+def test_the_search_leaves_out_no_more_than_it_must(needed: int) -> None:
+    layers = list("abcdefg")
+    tried: list[int] = []
+
+    def is_good(left_out: list[str]) -> bool:
+        tried.append(len(left_out))
+        return len(left_out) >= needed
+
+    assert search(layers, is_good) == layers[:needed]
+    assert len(tried) == len(set(tried))
+    with pytest.raises(ModelError, match="allow more with --max-loss"):
+        search(layers, lambda left_out: False)
+
+
+def test_fp16_halves_the_file(run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "half.onnx"
+    words = ["export", str(run), "--to", "onnx", "--fp16", "--model", TINY, "--data", str(scenes), "--out", str(out)]
+    assert main(words) == 0
+    kinds = {value.data_type for value in onnx.load(out).graph.initializer if value.name.endswith("weight")}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    whole = measured(run, scenes, capsys, "--model", TINY)
+    assert measured(out, scenes, capsys)["mean_iou"] == pytest.approx(whole["mean_iou"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to", "torch", "--int8"], "--int8 writes ONNX"),
+        (["--to", "onnx", "--max-loss", "1"], "--max-loss are of --int8 and --fp16"),
+        (["--to", "onnx", "--int8"], "--data DIR"),
+        (["--to", "onnx", "--int8", "--max-loss", "-1"], "not a number from 0"),
+    ],
+)
+def test_what_int8_cant_do_is_one_line(
+    words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(["export", str(run), "--model", TINY, *words])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    assert code == 2
+    assert message in capsys.readouterr().err

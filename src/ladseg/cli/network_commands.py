@@ -2,9 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from ladseg.cli.parser import Commands, path, scales, share, size
+from ladseg.cli.parser import Commands, number, path, scales, share, size
 from ladseg.cli.terminal import print_line, print_note, print_tables
 from ladseg.errors import RecipeError
 
@@ -56,8 +56,15 @@ def add_commands(command: Commands) -> None:
     submit.add_argument("--out", type=path, metavar="DIR", required=True, help="where the PNG files go")
     submit.add_argument("--split", default="test", help="the split to predict (default: test)")
 
-    export = command("export", _export, "write a delivered network for other runtimes, compared with torch first")
-    _add_weights(export)
+    export = command(
+        "export",
+        _export,
+        "write a delivered network for other runtimes, compared with torch first",
+        takes_recipe_keys=True,
+        epilog="--int8 and --fp16 measure what they lose, so they need the data set: --data DIR, or --data.KEY VALUE\n"
+        "for any key of a recipe's data section; other keys are those of the data that the network was trained on.",
+    )
+    _add_weights_on_data(export)
     export.add_argument("--to", choices=("onnx", "torch"), required=True, help="ONNX, or a program of torch.export")
     export.add_argument("--out", type=path, metavar="FILE", help="(default: beside the weights, as .onnx or .pt2)")
     export.add_argument("--normalize", action="store_true", help="take RGB in 0..1; else normalised images")
@@ -65,6 +72,17 @@ def add_commands(command: Commands) -> None:
     export.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: torch's choice)")
     export.add_argument(
         "--size", type=size, metavar="HxW", help="take one image of this size only, as some runtimes want it"
+    )
+    bits = export.add_mutually_exclusive_group()
+    bits.add_argument(
+        "--int8", action="store_true", help="ONNX in 8-bit integers, ranges taken from the training images"
+    )
+    bits.add_argument("--fp16", action="store_true", help="ONNX in 16-bit floats; input and logits stay 32-bit")
+    export.add_argument(
+        "--max-loss",
+        type=number(float, 0.0, 100.0),
+        metavar="POINTS",
+        help="the most points of mIoU that --int8 or --fp16 may lose (default: 1.0)",
     )
     export.add_argument("--label-type", choices=("int64", "int32"), default="int64", help="type of class ids")
 
@@ -159,20 +177,41 @@ def _submit(known: argparse.Namespace, keys: list[str]) -> None:
 def _export(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.deploy.export import export_student
 
-    exported = export_student(
-        known.weights,
-        known.to,
-        known.out,
-        known.normalize,
-        known.argmax,
-        known.model,
-        known.opset,
-        known.label_type,
-        known.size,
-    )
+    options = {
+        "normalize": known.normalize,
+        "argmax": known.argmax,
+        "model": known.model,
+        "opset": known.opset,
+        "label_type": known.label_type,
+        "size": known.size,
+    }
+    keys = _data_keys(known, keys)
+    if known.int8 or known.fp16:
+        _export_reduced(known, keys, options)
+        return
+    if keys or known.max_loss is not None:
+        raise RecipeError("--data and --max-loss are of --int8 and --fp16; other exports read no data")
+    exported = export_student(known.weights, known.to, known.out, **options)
     print_line(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
     print(*exported.measured, sep="\n")
     print_line(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")
+
+
+def _export_reduced(known: argparse.Namespace, keys: list[str], options: dict[str, Any]) -> None:
+    from ladseg.commands.reduce import export_reduced
+    from ladseg.report.reduced_table import left_out_sheet, reduced_sheet
+
+    kind: Literal["int8", "fp16"] = "int8" if known.int8 else "fp16"
+    if known.to != "onnx":
+        raise RecipeError(f"--{kind} writes ONNX; --to {known.to} has 32-bit floats only")
+    max_loss = 1.0 if known.max_loss is None else known.max_loss
+    reduced = export_reduced(known.weights, kind, keys, known.out, max_loss, say=print_note, **options)
+    before, after = ((f.mean_iou, f.bytes, f.seconds) for f in (reduced.before, reduced.after))
+    sheets = [reduced_sheet(kind, before, after)]
+    if reduced.left_out:
+        sheets.append(left_out_sheet(reduced.left_out, reduced.layers))
+    print_tables(sheet.terminal() for sheet in sheets)
+    print_line(f"written: {reduced.path}")
 
 
 def _data_keys(known: argparse.Namespace, keys: list[str]) -> list[str]:

@@ -1,0 +1,169 @@
+"""Export a delivered network in 8-bit integers or 16-bit floats, and measure what that costs and saves."""
+
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ladseg.commands.evaluate import data_for, measure, open_network
+from ladseg.data import check_dataset, eval_loader, open_dataset
+from ladseg.deploy.export import export_student
+from ladseg.deploy.exported_file import ExportedFile, open_exported
+from ladseg.deploy.quantize import Int8Quantizer, search, write_fp16
+from ladseg.deploy.student_file import delivered_file, read_header
+from ladseg.errors import ModelError, UserError
+from ladseg.files import write_atomically
+from ladseg.measure.timing import in_turns
+from ladseg.recipe import Data
+
+Kind = Literal["int8", "fp16"]
+# Seconds that timing takes at most.
+PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a file is worth.
+
+    Attributes:
+        mean_iou: On the validation images.
+        bytes: Its size.
+        seconds: Median time of one validation image, by onnxruntime on this machine.
+    """
+
+    mean_iou: float
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What :func:`export_reduced` wrote.
+
+    Attributes:
+        path: The file.
+        before: Figures of the file in 32-bit floats.
+        after: Figures of this file.
+        layers: Number of layers with weights; 0 for fp16, where all are converted.
+        left_out: The layers that stay in floating point, with their sensitivities.
+    """
+
+    path: Path
+    before: Figures
+    after: Figures
+    layers: int
+    left_out: dict[str, float]
+
+
+def export_reduced(
+    weights: str | Path,
+    kind: Kind,
+    overrides: list[str],
+    out: str | Path | None = None,
+    max_loss: float = 1.0,
+    images: int = 64,
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> Reduced:
+    """Write a delivered network as ONNX in fewer bits.
+
+    Args:
+        weights: The ``student.safetensors`` of a run, or the run's folder.
+        kind: ``int8`` or ``fp16``.
+        overrides: ``--data.KEY VALUE`` arguments; other keys are those of the data that the network was trained on.
+            ``int8`` takes ranges from the training images; both are measured on the validation images.
+        out: The file; None for ``student.int8.onnx`` or ``student.fp16.onnx`` beside the weights.
+        max_loss: The most points of mIoU that the file may lose; of ``int8``, layers stay in floating point for it.
+        images: The most training images that ranges are taken from.
+        say: Takes a line about the progress.
+        options: Others of :func:`ladseg.deploy.export.export_student`.
+
+    Raises:
+        UserError: The weights or the data can't be used, or the file would lose more.
+    """
+    source = delivered_file(weights)
+    path = Path(out) if out else source.with_suffix(f".{kind}.onnx")
+    data = data_for(read_header(source), overrides)
+    for warning in check_dataset(data, splits=("train", "val") if kind == "int8" else ("val",)):
+        say(f"warning: {warning}")
+    with tempfile.TemporaryDirectory(prefix="ladseg-") as name:
+        folder = Path(name)
+        full, reduced = folder / "float.onnx", folder / "reduced.onnx"
+        export_student(source, "onnx", full, **options)
+        opened = open_exported(full)
+        best = _mean_iou(full, data)
+        say(f"float32: {100 * best:.2f} % mIoU")
+
+        def lost() -> float:
+            now = _mean_iou(reduced, data)
+            say(f"{kind}: {100 * now:.2f} % mIoU")
+            return 100 * (best - now)
+
+        left_out: dict[str, float] = {}
+        layers = 0
+        if kind == "fp16":
+            write_fp16(full, reduced)
+            if not (loss := lost()) <= max_loss:
+                raise ModelError(f"fp16 loses {loss:.2f} points of mIoU; allow more with --max-loss")
+        else:
+            quantizer = Int8Quantizer(full, folder, partial(_images, opened, data, images))
+            layers = len(quantizer.layers)
+            left_out = _search(quantizer, reduced, lambda: lost() <= max_loss, say)
+        seconds = _seconds({"before": full, "after": reduced}, next(_images(opened, data, 1, "val")))
+        before = Figures(best, full.stat().st_size, seconds["before"])
+        after = Figures(_mean_iou(reduced, data), reduced.stat().st_size, seconds["after"])
+        write_atomically(path, lambda temporary: shutil.copyfile(reduced, temporary))
+    return Reduced(path, before, after, layers, left_out)
+
+
+def _search(
+    quantizer: Int8Quantizer, path: Path, is_good: Callable[[], bool], say: Callable[[str], None]
+) -> dict[str, float]:
+    """Write the file with the fewest layers left out that is good; return those with their sensitivities."""
+    quantizer.write(path, [])
+    if is_good():
+        return {}
+    say(f"measuring what each of {len(quantizer.layers)} layers costs")
+    sensitivities = quantizer.sensitivities()
+
+    def attempt(left_out: list[str]) -> bool:
+        quantizer.write(path, left_out)
+        return is_good()
+
+    left_out = search(list(sensitivities), attempt, say)
+    # The last attempt was not always the one that is kept.
+    quantizer.write(path, left_out)
+    return {layer: sensitivities[layer] for layer in left_out}
+
+
+def _mean_iou(file: Path, data: Data) -> float:
+    return measure(str(file), open_network(str(file)), data).mean_iou
+
+
+def _images(opened: ExportedFile, data: Data, count: int, split: str = "train") -> Iterator[np.ndarray]:
+    """Yield images evenly spread over a split, as the file takes them."""
+    dataset = open_dataset(data, split)
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist()
+    for batch in islice(eval_loader(dataset, mean=opened.mean, std=opened.std, indices=chosen), count):
+        image = batch["image"]
+        if not opened.sizes.take(image.shape[-2], image.shape[-1]):
+            raise UserError(
+                f"the file takes heights and widths: {opened.sizes}; images of {split} are "
+                f"{image.shape[-2]}x{image.shape[-1]}; leave --size out or give theirs"
+            )
+        yield image.contiguous().numpy()
+
+
+def _seconds(files: dict[str, Path], image: np.ndarray) -> dict[str, float]:
+    batch = torch.from_numpy(image)
+    runs = {key: partial(open_exported(file).run, batch) for key, file in files.items()}
+    times = in_turns(runs, torch.device("cpu"), patience=PATIENCE)
+    return {key: statistics.median(seconds) for key, seconds in times.items()}
