@@ -191,6 +191,7 @@ def test_public_names_and_commands_are_a_contract() -> None:
         "report",
         "submit",
         "bench",
+        "init",
         "check",
         "data",
         "recipes",

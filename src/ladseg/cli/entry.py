@@ -22,8 +22,8 @@ Make a light semantic-segmentation network more accurate at no run-time cost,
 by label-assisted distillation.
 
   ladseg demo                          see it work on built-in scenes, in minutes
-  ladseg recipes camvid > mine.yaml    a recipe to edit for your own data
-  ladseg check path/to/data            what a data set holds, and its faults
+  ladseg init path/to/data --out mine.yaml   a recipe for your own data
+  ladseg check mine.yaml               what a data set holds, and its faults
   ladseg train mine.yaml               train teacher, student and control, and write a report
   ladseg compare mine.yaml             compare methods over seeds
   ladseg eval runs/NAME/student.safetensors --data DATASET

@@ -1,4 +1,4 @@
-"""The commands that train nothing: check, data, recipes, models and bench."""
+"""The commands that train nothing: init, check, data, recipes, models and bench."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,11 @@ from ladseg.errors import ModelError, RecipeError
 
 
 def add_commands(command: Commands) -> None:
-    """Add check, data, recipes, models and bench."""
+    """Add init, check, data, recipes, models and bench."""
+    init = command("init", _init, "look at your images and masks, and print a recipe to train on them")
+    init.add_argument("folder", type=path, metavar="DATA", help="the folder of images and masks")
+    init.add_argument("--out", type=path, metavar="FILE", help="write the recipe to this new file, such as mine.yaml")
+
     check = command(
         "check",
         _check,
@@ -52,6 +56,22 @@ def add_commands(command: Commands) -> None:
     form = bench.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one object for machines on standard output")
     form.add_argument("--markdown", action="store_true", help="print Markdown instead of tables for the terminal")
+
+
+def _init(known: argparse.Namespace, keys: list[str]) -> None:
+    from ladseg.commands.init import propose_recipe
+    from ladseg.files import write_text
+
+    if known.out and Path(known.out).exists():
+        raise RecipeError(f"{known.out}: is there already; remove it or give another --out")
+    seen, text = propose_recipe(known.folder)
+    for line in seen:
+        print_note(line)
+    if not known.out:
+        print(text, end="")
+        return
+    write_text(known.out, text)
+    print_note(f"written: {known.out}; next: ladseg check {known.out}, ladseg train {known.out}")
 
 
 def _check(known: argparse.Namespace, keys: list[str]) -> int:

@@ -1,15 +1,19 @@
 """A data section for a folder that no recipe describes yet."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from ladseg.data.classes import Color, read_classes
 from ladseg.data.dataset import find_split
+from ladseg.data.guess import guess_group, guess_section
 from ladseg.data.layouts import LAYOUTS
-from ladseg.data.read import read_mask
-from ladseg.data.spec import IGNORE, make_spec
+from ladseg.data.pairs import Pairs, Source
+from ladseg.data.read import open_file, read_mask
+from ladseg.data.spec import IGNORE
 from ladseg.errors import DataError
 from ladseg.recipe import Data
 
@@ -17,51 +21,242 @@ CLASS_FILES = (
     *("classes.txt", "classes.csv", "class_dict.csv", "labels.txt", "labelmap.txt", "label_colors.txt"),
     *("_classes.csv", "train/_classes.csv", "classes.yaml", "classes.json"),
 )
-# Masks that are read to find which values there are.
+# Masks and images that are read to find which values, colours and sizes there are.
 SAMPLE = 200
+# Of more colours than this, most come of smooth edges.
+MOST_COLORS = 100
+# What people call the class of pixels that don't count.
+VOID = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "unknown", "__ignore__", "don't care", "dontcare"}
+
+
+@dataclass
+class MaskValues:
+    """What a sample of masks holds.
+
+    Attributes:
+        masks: How many could be read.
+        kinds: Masks of each format and mode.
+        files: In how many masks each value is; a value is an id, or a colour where masks are in colour.
+        pixels: Pixels of each value.
+        in_color: Whether the values are colours.
+    """
+
+    masks: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    files: Counter[int | Color] = field(default_factory=Counter)
+    pixels: Counter[int | Color] = field(default_factory=Counter)
+    in_color: bool = False
+
+    def share(self, value: int | Color) -> str:
+        """Say how often a value occurs."""
+        share = self.pixels[value] / max(self.pixels.total(), 1)
+        return f"{share:.2%} of the pixels, in {self.files[value]:,} of {self.masks:,} masks"
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a folder seems to be.
+
+    Attributes:
+        data: The data section.
+        train: Its training pairs.
+        val: Its validation pairs.
+        values: What a sample of its masks holds; None where the layout knows its classes.
+        notes: What was noticed, a sentence each.
+    """
+
+    data: Data
+    train: Pairs
+    val: Pairs
+    values: MaskValues | None = None
+    notes: tuple[str, ...] = ()
 
 
 def detect(root: Path) -> Data:
-    """How a folder lies, and what its masks hold.
+    """Return the data section of :func:`detect_all`."""
+    return detect_all(root).data
 
-    The layout is the first that recognises the folder. Where the layout does not know its classes they come from a file
-    beside the images, or else are as many as the values in the first masks ask for.
+
+def detect_all(root: Path) -> Detection:
+    """Find out how a folder lies, and what its masks hold.
+
+    The layout is the first that recognises the folder, or patterns are made of the endings of its masks' names. Where
+    the layout does not know its classes they come from a file beside the images, or else from the values or colours
+    in a sample of the masks.
 
     Raises:
-        DataError: No such folder, or no layout recognises it.
+        DataError: No such folder, no layout or pattern fits, or the masks have too many colours.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder or recipe; give one of them")
-    layout = next((layout for layout in LAYOUTS.values() if layout.recognises(root)), None)
-    if layout is None:
-        raise DataError(f"{root}: no layout recognises this folder; 'ladseg data' lists them, or write a recipe")
-    data = Data(layout=layout.name, root=str(root))
-    if layout.spec is not None:
-        folders = [root / below / "SegmentationClassAug" for below in ("", "VOC2012", "VOCdevkit/VOC2012")]
-        return replace(data, augmented=layout.name == "voc" and any(map(Path.is_dir, folders)))
-    for name in CLASS_FILES:
-        if (root / name).is_file():
-            data = replace(data, classes=str(root / name))
-            break
-    values = _values_of(replace(data, classes=data.classes or ["unknown", "classes"]))
-    if data.classes:
-        count, masks = make_spec(data).num_classes, max(values.values(), default=0)
-        # A value beyond the classes that is common is there on purpose; rare ones are faults.
-        common = [value for value in values if count <= value < IGNORE and values[value] > masks / 2]
-        return replace(data, ignore_index=common[0]) if len(common) == 1 else data
-    if set(values) == {0, 255}:
-        return replace(data, classes=["background", "foreground"], label_map={0: 0, 255: 1}, ignore_index=None)
-    count = max((value for value in values if value != IGNORE), default=0) + 1
-    return replace(data, classes=[f"class {index}" for index in range(count)])
+    data = guess_section(root)
+    notes: list[str] = []
+    if LAYOUTS[data.layout].spec is None:
+        any_classes = replace(data, classes=["unknown", "classes"])
+        if data.val_fraction is not None:
+            everything = [pair for split in ("train", "val") for pair in find_split(any_classes, split)[0].pairs]
+            group = guess_group(everything, root)
+            if group:
+                notes.append(f"Images seem to be frames of several scenes, which data.group {group} keeps together.")
+            data, any_classes = replace(data, group=group), replace(any_classes, group=group)
+        train, val = (find_split(any_classes, split)[0].pairs for split in ("train", "val"))
+        values = survey_masks(train)
+        data = _with_classes(data, root, values, notes)
+        return Detection(data, train, val, values, tuple(notes))
+    train, val = (find_split(data, split)[0].pairs for split in ("train", "val"))
+    return Detection(data, train, val)
 
 
-def _values_of(data: Data) -> Counter[int]:
-    """In how many masks each value is, of masks spread over the training split, as far as they can be read."""
-    pairs = find_split(data, "train")[0].pairs
-    found: Counter[int] = Counter()
-    for index in np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs))).round().astype(int):
+def spread(pairs: Pairs) -> list[tuple[Source, Source]]:
+    """Return a sample of the pairs, spread evenly over them."""
+    return [pairs[int(at)] for at in np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs))).round()]
+
+
+def survey_masks(pairs: Pairs) -> MaskValues:
+    """Count the values in a sample of masks, as far as they can be read; the check names those that can't."""
+    found: list[tuple[str, np.ndarray]] = []
+    for _, mask in spread(pairs):
         try:
-            found.update(np.unique(read_mask(pairs[int(index)][1])).tolist())
+            found.append(_counted(mask))
         except DataError:
-            continue  # the check will name it
-    return found
+            continue
+    values = MaskValues(len(found), in_color=any(counts.shape[1] == 4 and _colored(counts) for _, counts in found))
+    for kind, counts in found:
+        values.kinds[kind] += 1
+        for row in counts.tolist():
+            *value, pixels = row
+            key: int | Color = value[0] if not values.in_color else _as_color(value)
+            values.files[key] += 1
+            values.pixels[key] += pixels
+    return values
+
+
+def _counted(mask: Source) -> tuple[str, np.ndarray]:
+    """Return format and mode of a mask, and rows of value and pixels: ``(N, 2)``, or ``(N, 4)`` for RGB."""
+    if isinstance(mask, Path) and mask.suffix.lower() == ".mat":
+        kind, pixels = "MAT", read_mask(mask)
+    else:
+        with open_file(mask, "a mask") as image:
+            kind = f"{image.format} {image.mode}"
+            ids = image.mode in ("1", "L", "P", "PA") or image.mode.startswith(("I", "F"))
+            pixels = np.zeros(0) if ids else np.array(image.convert("RGB"))
+        pixels = read_mask(mask) if ids else pixels
+    if pixels.ndim == 2:
+        found, counts = np.unique(pixels, return_counts=True)
+        return kind, np.column_stack([found.astype(np.int64), counts])
+    packed = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+    found, counts = np.unique(packed, return_counts=True)
+    return kind, np.column_stack([found >> 16, found >> 8 & 255, found & 255, counts]).astype(np.int64)
+
+
+def _as_color(value: list[int]) -> Color:
+    """Return a colour of three parts, or of one grey."""
+    red, green, blue = value if len(value) == 3 else value * 3
+    return red, green, blue
+
+
+def _colored(counts: np.ndarray) -> bool:
+    return bool((counts[:, 0] != counts[:, 1]).any() or (counts[:, 0] != counts[:, 2]).any())
+
+
+def _with_classes(data: Data, root: Path, values: MaskValues, notes: list[str]) -> Data:
+    """Add classes, colours, ignored value and label map."""
+    file = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
+    if file is not None:
+        names, colors = read_classes(str(file))
+        if values.in_color and colors is None:
+            notes.append(f"{file} names classes without colours; which colour is which class is for you to say.")
+            return _drafted_palette(data, values, notes)
+        return _from_file(data, file, names, colors, values, notes)
+    if values.in_color:
+        return _drafted_palette(data, values, notes)
+    return _from_ids(data, values, notes)
+
+
+def _from_file(
+    data: Data,
+    file: Path,
+    names: tuple[str, ...],
+    colors: tuple[Color, ...] | None,
+    values: MaskValues,
+    notes: list[str],
+) -> Data:
+    void = [at for at, name in enumerate(names) if name.strip().lower() in VOID]
+    kept = [at for at in range(len(names)) if at not in void[:1]]
+    if values.in_color and colors is not None:
+        unnamed = [str(color) for color, _ in values.pixels.most_common() if color not in colors]
+        if unnamed:
+            shown = ", ".join(unnamed[:8])
+            notes.append(f"Masks have {len(unnamed)} colours that {file} does not name: {shown}; name them too.")
+        if "background" in [name.lower() for name in names]:
+            notes.append(f"{file} has a background row; it is kept as a class that counts.")
+    if void and len(kept) >= 2:
+        name, at = names[void[0]], void[0]
+        notes.append(f"{file} has a row '{name}'; its pixels are ignored, and it is no class.")
+        classes = [names[each] for each in kept]
+        if values.in_color and colors is not None:
+            ordered = [list(colors[each]) for each in (*kept, at)]
+            return replace(data, classes=classes, colors=ordered, ignore_index=len(kept))
+        if at == len(names) - 1:
+            return replace(data, classes=classes, ignore_index=at)
+        label_map = {value: new for new, value in enumerate(kept)}
+        return replace(data, classes=classes, label_map={**label_map, at: IGNORE})
+    data = replace(data, classes=str(file))
+    if values.in_color:
+        return data
+    # A value beyond the classes that is common is there on purpose; rare ones are faults.
+    beyond = [value for value in values.files if isinstance(value, int) and len(names) <= value < IGNORE]
+    most = max(values.files.values(), default=0)
+    common = [value for value in beyond if values.files[value] > most / 2]
+    return replace(data, ignore_index=common[0]) if len(common) == 1 else data
+
+
+def _drafted_palette(data: Data, values: MaskValues, notes: list[str]) -> Data:
+    """Make a class of each colour, the most frequent first; with the names of a known data set if it has them all."""
+    found = [color for color, _ in values.pixels.most_common() if not isinstance(color, int)]
+    if len(found) > MOST_COLORS:
+        raise DataError(
+            f"{data.root}: masks have {len(found)} colours, more than classes; were they saved as JPEG or resized "
+            "smoothly? Save them with one colour a class, or name the colours that are meant in data.colors"
+        )
+    known = _known_colors(found)
+    names = [known.get(color) or ("background" if color == (0, 0, 0) else _color_name(color)) for color in found]
+    void = [at for at, name in enumerate(names) if name.lower() in VOID]
+    notes.append(
+        "Colours have the names of a published data set."
+        if known
+        else "Colours are named by their values: rename them."
+    )
+    if void:
+        found = [color for at, color in enumerate(found) if at not in void] + [found[at] for at in void]
+        names = [name for name in names if name.lower() not in VOID]
+    ignore = len(names) if void else IGNORE
+    return replace(data, classes=names, colors=[list(color) for color in found], ignore_index=ignore)
+
+
+def _color_name(color: Color) -> str:
+    return "color {:02x}{:02x}{:02x}".format(*color)
+
+
+def _known_colors(found: Sequence[Color]) -> dict[Color, str]:
+    """Return the names that a published data set gives to these colours; nothing unless one knows all but black."""
+    colored = {color for color in found if color != (0, 0, 0)}
+    for layout in LAYOUTS.values():
+        if layout.spec is not None:
+            named = dict(zip(layout.spec.colors, layout.spec.class_names, strict=True))
+            if len(colored) > 1 and colored <= named.keys():
+                return {color: named[color] for color in found if color in named}
+    return {}
+
+
+def _from_ids(data: Data, values: MaskValues, notes: list[str]) -> Data:
+    """Name classes by their ids; ids far apart get a label map."""
+    ids = sorted(value for value in values.files if isinstance(value, int))
+    if ids == [0, IGNORE]:
+        return replace(data, classes=["background", "foreground"], label_map={0: 0, IGNORE: 1}, ignore_index=None)
+    counted = [value for value in ids if value != IGNORE]
+    count = max(counted, default=0) + 1
+    notes.append("No file names the classes; they are named by their ids: rename them.")
+    if len(counted) > 1 and count > 2 * len(counted):
+        notes.append("Ids have gaps, which data.label_map closes.")
+        names = [f"class {value}" for value in counted]
+        return replace(data, classes=names, label_map={value: at for at, value in enumerate(counted)})
+    return replace(data, classes=[f"class {index}" for index in range(max(count, 2))])
