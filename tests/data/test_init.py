@@ -115,6 +115,10 @@ MASKS: dict[str, tuple[np.ndarray, Callable[[Path], object], dict[str, Any], lis
     "colours with a void row": (
         halves(BLUE, GREY), lambda root: csv(root, "Void,9,9,9", "car,200,0,0", "sea,0,0,200"),
         {"classes": ["car", "sea"], "colors": [[200, 0, 0], [0, 0, 200], [9, 9, 9]], "ignore_index": 2}, [1, 255]),
+    "colours with a void row, and one that no row names": (
+        halves(BLUE, GREY), lambda root: csv(root, "Void,9,9,9", "car,200,0,0"),
+        {"classes": ["car", "color 0000c8"], "colors": [[200, 0, 0], [0, 0, 200], [9, 9, 9]], "ignore_index": 2},
+        [1, 255]),
     "colours with a background row": (
         halves(BLACK, RED), lambda root: csv(root, "background,0,0,0", "car,200,0,0"), {"ignore_index": 255}, [0, 1]),
 }  # fmt: skip
@@ -142,8 +146,7 @@ def test_notes_name_colours_that_the_class_file_lacks_and_the_background_row(tmp
     lay(tmp_path, "images/{stem}.png", "masks/{stem}.png", halves(BLUE, RED), FLAT)
     csv(tmp_path, "background,0,0,0", "car,200,0,0")
     notes = " ".join(detect_all(tmp_path).notes)
-    assert "1 colours that" in notes
-    assert "(0, 0, 200)" in notes
+    assert "does not name are classes called by their values, to be renamed: (0, 0, 200)" in notes
     assert "background row; it is kept as a class" in notes
 
 

@@ -89,8 +89,10 @@ def test_a_folder_is_recognised(name: str, tmp_path: Path) -> None:
     assert guess.layout == data.layout
     # SBD's own files are only taken where the recipe asks for them.
     assert guess.augmented == (name == "voc augmented")
-    label = open_dataset(guess, "val").read(0)[1]
-    assert torch.equal(label, open_dataset(data, "val").read(0)[1])
+    label, expected = (open_dataset(each, "val").read(0)[1] for each in (guess, data))
+    if name == "class_dict.csv":  # its last row is void, which a guess takes for what does not count
+        expected[expected == 3] = 255
+    assert torch.equal(label, expected)
 
 
 def test_every_ready_recipe_with_a_layout_belongs_to_it() -> None:

@@ -179,29 +179,19 @@ def _from_file(
     values: MaskValues,
     notes: list[str],
 ) -> Data:
-    void = [at for at, name in enumerate(names) if name.strip().lower() in VOID]
-    kept = [at for at in range(len(names)) if at not in void[:1]]
+    void = next((at for at, name in enumerate(names) if name.strip().lower() in VOID), None)
+    if void is not None:
+        notes.append(f"{file} has a row '{names[void]}'; its pixels are ignored, and it is no class.")
     if values.in_color and colors is not None:
-        unnamed = [str(color) for color, _ in values.pixels.most_common() if color not in colors]
-        if unnamed:
-            shown = ", ".join(unnamed[:8])
-            notes.append(f"Masks have {len(unnamed)} colours that {file} does not name: {shown}; name them too.")
-        if "background" in [name.lower() for name in names]:
-            notes.append(f"{file} has a background row; it is kept as a class that counts.")
-    if void and len(kept) >= 2:
-        name, at = names[void[0]], void[0]
-        notes.append(f"{file} has a row '{name}'; its pixels are ignored, and it is no class.")
-        classes = [names[each] for each in kept]
-        if values.in_color and colors is not None:
-            ordered = [list(colors[each]) for each in (*kept, at)]
-            return replace(data, classes=classes, colors=ordered, ignore_index=len(kept))
-        if at == len(names) - 1:
-            return replace(data, classes=classes, ignore_index=at)
+        return _from_colored_file(data, file, dict(zip(colors, names, strict=True)), void, values, notes)
+    if void is not None and len(names) > 2:
+        kept = [at for at in range(len(names)) if at != void]
+        classes = [names[at] for at in kept]
+        if void == len(names) - 1:
+            return replace(data, classes=classes, ignore_index=void)
         label_map = {value: new for new, value in enumerate(kept)}
-        return replace(data, classes=classes, label_map={**label_map, at: IGNORE})
+        return replace(data, classes=classes, label_map={**label_map, void: IGNORE})
     data = replace(data, classes=str(file))
-    if values.in_color:
-        return data
     # A value beyond the classes that is common is there on purpose; rare ones are faults.
     beyond = [value for value in values.files if isinstance(value, int) and len(names) <= value < IGNORE]
     most = max(values.files.values(), default=0)
@@ -209,14 +199,42 @@ def _from_file(
     return replace(data, ignore_index=common[0]) if len(common) == 1 else data
 
 
+def _from_colored_file(
+    data: Data, file: Path, named: dict[Color, str], void: int | None, values: MaskValues, notes: list[str]
+) -> Data:
+    """Take the classes of a file, without the void row, and a class of each colour that it does not name."""
+    if "background" in [name.lower() for name in named.values()]:
+        notes.append(f"{file} has a background row; it is kept as a class that counts.")
+    unnamed = [color for color, _ in values.pixels.most_common() if not isinstance(color, int) and color not in named]
+    if len(unnamed) > MOST_COLORS:
+        raise _too_many_colors(data, len(unnamed))
+    if unnamed:
+        shown = ", ".join(map(str, unnamed[:8]))
+        notes.append(f"Colours that {file} does not name are classes called by their values, to be renamed: {shown}.")
+    if void is None and not unnamed:
+        return replace(data, classes=str(file))
+    ignored = [] if void is None else [list(named)[void]]
+    counted = [color for color in (*named, *unnamed) if color not in ignored]
+    return replace(
+        data,
+        classes=[named.get(color) or _color_name(color) for color in counted],
+        colors=[list(color) for color in (*counted, *ignored)],
+        ignore_index=len(counted) if ignored else IGNORE,
+    )
+
+
+def _too_many_colors(data: Data, count: int) -> DataError:
+    return DataError(
+        f"{data.root}: masks have {count} colours, more than classes; were they saved as JPEG or resized smoothly? Save "
+        "them with one colour a class, or name the colours that are meant in data.colors"
+    )
+
+
 def _drafted_palette(data: Data, values: MaskValues, notes: list[str]) -> Data:
     """Make a class of each colour, the most frequent first; with the names of a known data set if it has them all."""
     found = [color for color, _ in values.pixels.most_common() if not isinstance(color, int)]
     if len(found) > MOST_COLORS:
-        raise DataError(
-            f"{data.root}: masks have {len(found)} colours, more than classes; were they saved as JPEG or resized "
-            "smoothly? Save them with one colour a class, or name the colours that are meant in data.colors"
-        )
+        raise _too_many_colors(data, len(found))
     known = _known_colors(found)
     names = [known.get(color) or ("background" if color == (0, 0, 0) else _color_name(color)) for color in found]
     void = [at for at, name in enumerate(names) if name.lower() in VOID]
