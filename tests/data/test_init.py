@@ -116,9 +116,9 @@ MASKS: dict[str, tuple[np.ndarray, Callable[[Path], object], dict[str, Any], lis
         halves(BLUE, GREY), lambda root: csv(root, "Void,9,9,9", "car,200,0,0", "sea,0,0,200"),
         {"classes": ["car", "sea"], "colors": [[200, 0, 0], [0, 0, 200], [9, 9, 9]], "ignore_index": 2}, [1, 255]),
     "colours with a void row, and one that no row names": (
-        halves(BLUE, GREY), lambda root: csv(root, "Void,9,9,9", "car,200,0,0"),
-        {"classes": ["car", "color 0000c8"], "colors": [[200, 0, 0], [0, 0, 200], [9, 9, 9]], "ignore_index": 2},
-        [1, 255]),
+        halves(BLUE, GREY), lambda root: csv(root, "Void,9,9,9", "car,200,0,0", "tree,1,2,3"),
+        {"classes": ["car", "tree", "color 0000c8"], "colors": [[200, 0, 0], [1, 2, 3], [0, 0, 200], [9, 9, 9]]},
+        [2, 255]),
     "colours with a background row": (
         halves(BLACK, RED), lambda root: csv(root, "background,0,0,0", "car,200,0,0"), {"ignore_index": 255}, [0, 1]),
 }  # fmt: skip

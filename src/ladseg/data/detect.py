@@ -179,12 +179,13 @@ def _from_file(
     values: MaskValues,
     notes: list[str],
 ) -> Data:
-    void = next((at for at, name in enumerate(names) if name.strip().lower() in VOID), None)
+    # Beside a single class, what is around it is a class too.
+    void = next((at for at, name in enumerate(names) if len(names) > 2 and name.strip().lower() in VOID), None)
     if void is not None:
         notes.append(f"{file} has a row '{names[void]}'; its pixels are ignored, and it is no class.")
     if values.in_color and colors is not None:
         return _from_colored_file(data, file, dict(zip(colors, names, strict=True)), void, values, notes)
-    if void is not None and len(names) > 2:
+    if void is not None:
         kept = [at for at in range(len(names)) if at != void]
         classes = [names[at] for at in kept]
         if void == len(names) - 1:
@@ -225,8 +226,8 @@ def _from_colored_file(
 
 def _too_many_colors(data: Data, count: int) -> DataError:
     return DataError(
-        f"{data.root}: masks have {count} colours, more than classes; were they saved as JPEG or resized smoothly? Save "
-        "them with one colour a class, or name the colours that are meant in data.colors"
+        f"{data.root}: masks have {count} colours, more than classes; were they saved as JPEG or resized smoothly? "
+        "Save them with one colour a class, or name the colours that are meant in data.colors"
     )
 
 
