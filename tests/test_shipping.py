@@ -270,3 +270,34 @@ def test_what_int8_cant_do_is_one_line(
         code = int(ended.code or 0)
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_bench_of_files_times_each_beside_torch(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ladseg.bench.delivered.ROUNDS", 5)
+    weights = tmp_path / "student.safetensors"
+    weights.write_bytes((run / "student.safetensors").read_bytes())
+    file = export_student(weights, "onnx", argmax=True, model=TINY).path
+    small = export_student(weights, "onnx", tmp_path / "small.onnx", model=TINY, size=(64, 96)).path
+    words = ["bench", str(file), str(small), "--model", TINY, "--threads", "1", "--size", "64x96,128x128"]
+    before = torch.get_num_threads()
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    rows = {(Path(row["file"]).name, *row["size"]): row for row in json.loads(capsys.readouterr().out)["latency"]}
+    assert len(rows) == 6
+    missing = rows.pop(("small.onnx", 128, 128))
+    assert (missing["p50"], missing["images"]) == (None, 0)
+    for (name, *_), row in rows.items():
+        assert 0 < row["p50"] <= row["p95"] < 10_000
+        assert (row["images"], row["bytes"]) == (5, (tmp_path / name).stat().st_size)
+    assert torch.get_num_threads() == before
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    for part in ("p50", "p95", "128x128", "threads: 1"):
+        assert part in printed
+    assert main(["bench", str(small), "--model", TINY, "--markdown"]) == 0  # its own size
+    assert "64x96" in capsys.readouterr().out
+    for wrong, message in ((["stdc1", str(file)], "'stdc1' is no file"), (["stdc1", "--threads", "2"], "of files")):
+        assert main(["bench", *wrong]) == 2
+        assert message in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ladseg.cli.parser import Commands, number, path, size
+from ladseg.cli.parser import Commands, number, path, size, sizes
 from ladseg.cli.terminal import print_note, print_tables
 from ladseg.errors import ModelError, RecipeError
 
@@ -48,8 +48,21 @@ def add_commands(command: Commands) -> None:
         _bench,
         "measure here what training and predicting cost, beside the networks' own arithmetic",
     )
-    bench.add_argument("names", nargs="*", metavar="NAME", help="networks (default: five light ones)")
-    bench.add_argument("--size", type=size, metavar="HxW", help="image size (default: 240x320, on a GPU 512x1024)")
+    bench.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="networks (default: five light ones); or exported files, student.safetensors and folders of runs: the "
+        "time of one image on the CPU, beside torch",
+    )
+    bench.add_argument(
+        "--size",
+        type=sizes,
+        metavar="HxW",
+        help="image size (default: 240x320, on a GPU 512x1024); of files several, such as 256x512,512x1024",
+    )
+    bench.add_argument("--threads", type=number(int, 1), metavar="N", help="of files: threads (default: the runtime's)")
+    bench.add_argument("--model", metavar="MODULE:CLASS", help="of files: the network, if it is your own code")
     bench.add_argument("--batch", type=int, default=2, metavar="N", help="images of a training step (default: 2)")
     bench.add_argument("--classes", type=classes, default=19, metavar="C", help="number of classes (default: 19)")
     bench.add_argument("--parts", metavar="A,B", help="only these of steps, loop, pieces, inference, memory, scaling")
@@ -148,17 +161,23 @@ def _bench(known: argparse.Namespace, keys: list[str]) -> None:
     import torch
 
     from ladseg.bench.bench import PARTS, bench
+    from ladseg.bench.delivered import is_delivered
     from ladseg.bench.setting import DEFAULT_NETWORKS, Setting
     from ladseg.models import build_model
     from ladseg.report.bench_tables import bench_sheets
 
+    if any(is_delivered(name) for name in known.names):
+        _bench_delivered(known)
+        return
+    if known.threads or known.model or (known.size and len(known.size) > 1):
+        raise RecipeError("--threads, --model and several sizes are of files: ladseg bench student.onnx")
     parts = known.parts.split(",") if known.parts else list(PARTS)
     if unknown := set(parts) - set(PARTS):
         raise RecipeError(f"--parts: no part is called '{min(unknown)}'; there are {', '.join(PARTS)}")
     if known.batch < 2:
         raise RecipeError(f"--batch is {known.batch}; batch norm needs 2 images at least")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    shape = known.size or ((512, 1024) if device.type == "cuda" else (240, 320))
+    shape = known.size[0] if known.size else ((512, 1024) if device.type == "cuda" else (240, 320))
     setting = Setting(device, tuple(known.names) or DEFAULT_NETWORKS, shape, known.batch, known.classes)
     for name in setting.networks:
         build_model(name, known.classes)  # a name that is wrong is told now
@@ -171,3 +190,24 @@ def _bench(known: argparse.Namespace, keys: list[str]) -> None:
         print("\n".join(sheet.markdown() for sheet in sheets), end="")
     else:
         print_tables(sheet.terminal() for sheet in sheets)
+
+
+def _bench_delivered(known: argparse.Namespace) -> None:
+    import json
+
+    from ladseg.bench.delivered import bench_delivered, is_delivered
+    from ladseg.report.latency_table import latency_sheet
+
+    if others := [name for name in known.names if not is_delivered(name)]:
+        raise RecipeError(f"'{others[0]}' is no file of a delivered network; name files, or networks, not both")
+    if known.parts:
+        raise RecipeError("--parts are of networks; of files only the time of an image is measured")
+    results = bench_delivered(known.names, known.size, known.threads, known.model)
+    if known.json:
+        print(json.dumps(results, indent=2))
+        return
+    sheet = latency_sheet(results)
+    if known.markdown:
+        print(sheet.markdown(), end="")
+    else:
+        print_tables([sheet.terminal()])

@@ -227,3 +227,8 @@ def size(word: str) -> tuple[int, int]:
             f"'{word}' is not HEIGHTxWIDTH, such as 512x1024, with sides from 1 to {LARGEST_SIDE}"
         )
     return int(height), int(width)
+
+
+def sizes(word: str) -> list[tuple[int, int]]:
+    """Type of a list of heights and widths in pixels."""
+    return [size(part) for part in word.split(",")]
