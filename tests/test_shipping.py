@@ -301,3 +301,94 @@ def test_bench_of_files_times_each_beside_torch(
     for wrong, message in ((["stdc1", str(file)], "'stdc1' is no file"), (["stdc1", "--threads", "2"], "of files")):
         assert main(["bench", *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def published(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a network that was trained on data at a secret place."""
+    network, header = load_student(run, TINY)
+    source = tmp_path_factory.mktemp("source") / "student.safetensors"
+    recipe = {"root": "/home/someone/secret", "ignore_index": IGNORED}
+    save_student(source, network, {"class_names": list(header.data.class_names), "recipe": recipe})
+    folder = tmp_path_factory.mktemp("published")
+    ladseg.load(source, TINY).save_pretrained(folder, {"mIoU % on val": 61.5}, license="mit", dataset="drawn scenes")
+    return folder
+
+
+def test_a_published_folder_predicts_and_has_a_card_that_the_hub_reads(run: Path, published: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    again, first = ladseg.load(published, TINY), ladseg.load(run / "student.safetensors", TINY)
+    assert torch.equal(again.predict(image), first.predict(image))
+    assert again.header.data.recipe == {"ignore_index": IGNORED}
+    assert b"secret" not in (published / "student.safetensors").read_bytes()
+    card = ModelCard.load(published / "README.md")
+    assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
+        "mit",
+        "ladseg",
+        "image-segmentation",
+    )
+    for words in ("| mIoU % on val | 61.5 |", "drawn scenes", *first.class_names):
+        assert words in card.text
+
+
+def test_a_name_that_is_no_path_is_of_the_hub(
+    run: Path, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        return str(published / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert ladseg.load("org/name", TINY).class_names == ladseg.load(run, TINY).class_names
+    assert asked == [("org/name", "student.safetensors")]
+    (tmp_path / "runs").mkdir()
+    for path in ("runs/slip", "org/student.safetensors", "a/b/c", "nothing"):
+        with pytest.raises(ModelError, match="no such weights file"):
+            ladseg.load(path)
+    assert len(asked) == 1
+
+
+def test_a_hub_that_does_not_answer_is_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    student = ladseg.load(run, TINY)
+    for ask in (lambda: ladseg.load("org/no-such-name"), lambda: student.push_to_hub("org/no-such-name")):
+        with pytest.raises(ModelError, match=r"org/no-such-name: .*Hub .*check the name") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_pushed_is_the_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, object] = {}
+
+    class Api:
+        def __init__(self, token: str | None) -> None:
+            sent["token"] = token
+
+        def create_repo(self, repository: str, private: bool, exist_ok: bool) -> None:
+            sent.update(repository=repository, private=private, exist_ok=exist_ok)
+
+        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> str:
+            sent["files"] = sorted(path.name for path in Path(folder_path).iterdir())
+            sent["card"] = (Path(folder_path) / "README.md").read_text()
+            return f"https://hub/{repo_id}/commit/1"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    address = ladseg.load(run, TINY).push_to_hub("org/name", {"mIoU": 0.5}, token="t")
+    assert address == "https://hub/org/name/commit/1"
+    card = str(sent.pop("card"))
+    assert f'ladseg.load("org/name", model="{TINY}")' in card
+    assert sent == {
+        "token": "t",
+        "repository": "org/name",
+        "private": True,
+        "exist_ok": True,
+        "files": ["README.md", "student.safetensors"],
+    }

@@ -1,5 +1,6 @@
 """A delivered network, ready to use: ``ladseg.load("student.safetensors").predict("image.jpg")``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ladseg.data.read import read_image, to_rgb
+from ladseg.deploy.hub import push, save_folder, weights_file
 from ladseg.deploy.student_file import load_student
 from ladseg.deploy.student_header import StudentHeader
 from ladseg.evaluation import WHOLE, Inference, class_ids, probabilities
@@ -95,19 +97,71 @@ class Student(nn.Module):
         output: SegmentationOutput = self.network(self.normalized(image))
         return output
 
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        figures: Mapping[str, float] | None = None,
+        license: str | None = None,
+        dataset: str | None = None,
+    ) -> None:
+        """Write a folder that :func:`ladseg.load` reads: ``student.safetensors`` and a model card, ``README.md``.
+
+        The path of the data set is left out of the file.
+
+        Args:
+            folder: The folder.
+            figures: What was measured, by name, for the card, such as ``{"mIoU % on val": 71.2}``.
+            license: The Hub's name of a licence, such as ``apache-2.0``.
+            dataset: The name of the data set that it was trained on, for the card.
+
+        Raises:
+            UserError: The folder can't be written.
+        """
+        save_folder(self, Path(folder), figures, license, dataset)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        figures: Mapping[str, float] | None = None,
+        license: str | None = None,
+        dataset: str | None = None,
+        private: bool = True,
+        token: str | None = None,
+    ) -> str:
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            repository: ``org/name``; made if it is not there.
+            figures: As for :meth:`save_pretrained`.
+            license: As for :meth:`save_pretrained`.
+            dataset: As for :meth:`save_pretrained`.
+            private: Whether a repository that is made is private.
+            token: For the Hub; None takes that of ``hf auth login``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ModelError: The Hub refuses, or can't be reached.
+        """
+        facts = {"figures": figures, "license": license, "dataset": dataset}
+        return push(self, repository, private, token, facts)
+
 
 def load(weights: str | Path, model: str | None = None, device: torch.device | str | None = None) -> Student:
     """Load a delivered network, ready to predict.
 
     Args:
-        weights: The ``student.safetensors`` of a run.
+        weights: The ``student.safetensors`` of a run; a folder that holds it, such as a run's; or ``org/name`` on the
+            Hugging Face Hub, if there is no such path.
         model: The name ``package.module:Class`` of a network of your own code, which runs only if you name it.
         device: Where to predict; None is a GPU if there is one.
 
     Raises:
-        ModelError: The file is missing or not one of ladseg's, or its network is of other code.
+        ModelError: The file is missing or not one of ladseg's, its network is of other code, or the Hub can't be
+            reached.
     """
-    network, header = load_student(weights, model)
+    network, header = load_student(weights_file(weights), model)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     student: Student = Student(network, header).to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return student.eval()
