@@ -91,7 +91,7 @@ class Int8Quantizer:
             found[layer] = float(np.mean([_change(*pair) for pair in zip(wanted, given, strict=True)]))
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _quantize(self, path: Path, nodes: dict[str, list[str]]) -> None:
+    def _quantize(self, path: Path, nodes: dict[str, Any]) -> None:
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
         # Products of two activations are attention, and averages whose matrices are made from the image's size.
@@ -184,7 +184,7 @@ def _outputs(path: Path, images: list[np.ndarray]) -> list[np.ndarray]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return [session.run(None, {"image": image})[0] for image in images]
+    return [np.asarray(session.run(None, {"image": image})[0]) for image in images]
 
 
 def _change(wanted: np.ndarray, given: np.ndarray) -> float:
@@ -202,7 +202,7 @@ def _reader(images: Images) -> Any:
         def __init__(self) -> None:
             self.images = images()
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
+        def get_next(self) -> Any:
             image = next(self.images, None)
             return None if image is None else {"image": image}
 
