@@ -458,7 +458,7 @@ def test_the_command_writes_tables_and_plot(scenes: Path, tmp_path: Path, capsys
     assert "| cwd+label | " in table
     assert "Student's t" in table
     latex = (out / "results.tex").read_text()
-    assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 2
+    assert latex.count("\\begin{tabular}") == latex.count("\\end{tabular}") == 3
     assert "%" not in latex.replace("\\%", "")
     assert (out / "results.png").stat().st_size > 10_000
     assert json.loads((out / "results.json").read_text())["methods"][1]["name"] == "cwd+label"

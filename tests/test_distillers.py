@@ -618,7 +618,7 @@ def test_lists_that_make_no_sense(methods: list, message: str) -> None:
     ("methods", "message"),
     [
         ([{"method": "fitnet"}, {"method": "kd"}], "two of the methods give the term 'kd'"),
-        ([{"method": "cwd"}, {"method": "kdd"}], "distill.method 'kdd' is not one of none, kd, feature"),
+        ([{"method": "cwd"}, {"method": "kdd"}], "distill\\[1\\].method is 'kdd'; it must be one of none, kd, feature"),
     ],
 )
 def test_methods_that_do_not_go_together(methods: list, message: str) -> None:

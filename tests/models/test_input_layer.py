@@ -259,7 +259,7 @@ REACHED: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "a scaled image": (lambda: Net(lambda n, x: n.a(x * 2), a=conv()), {"a"}),
     "RepVGG": (lambda: timm.create_model("repvgg_a0"), {"stem.conv_kxk.conv", "stem.conv_1x1.conv"}),
     "MobileOne": (lambda: timm.create_model("mobileone_s0"), {"stem.conv_kxk.0.conv", "stem.conv_scale.conv"}),
-    "FastViT": (lambda: timm.create_model("fastvit_t8"), {"stem_0.conv_kxk.0.conv", "stem_0.conv_scale.conv"}),
+    "FastViT": (lambda: timm.create_model("fastvit_t8"), {"stem.0.conv_kxk.0.conv", "stem.0.conv_scale.conv"}),
     "Swin": (lambda: timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1)), {"patch_embed.proj"}),
     "smp on MobileOne": (
         lambda: smp.Unet("mobileone_s0", encoder_weights=None),

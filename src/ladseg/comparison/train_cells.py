@@ -1,5 +1,6 @@
 """Train the cells of a comparison, and summarize those that have finished."""
 
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -80,5 +81,6 @@ def _with_steps_of_lad(methods: list[Method], lad: Method, classes: int, folder:
         return methods
     none = methods[0]
     costs = count_costs([none, lad], classes, folder, log)
-    steps = round(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
+    # Not less than LAD, so that the plain curve reaches LAD's compute.
+    steps = math.ceil(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
     return [lengthened(method, steps) if method.name in LONG else method for method in methods]
