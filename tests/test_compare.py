@@ -403,7 +403,7 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     # All is done: nothing is trained again.
     with pytest.raises(RecipeError, match="holds a run"):
         run(replace(recipe, out=str(tmp_path / "run")), methods, [0])
-    monkeypatch.setattr("ladseg.comparison.train_cells.train_networks", None)
+    monkeypatch.setattr("ladseg.comparison.sharing.train_networks", None)
     again = run(recipe, methods, [0, 1])
     assert again is not None
     assert replace(again, environment=results.environment) == results
