@@ -123,7 +123,7 @@ def _run_name(root: str) -> str:
 
 COMMENTS = {
     "val_fraction": "there is no val split; which images it takes depends on their names alone",
-    "group": "images of one group are in one split",
+    "group": "images of one group are in one split; leave it out if they are not frames of videos",
     "ignore_index": "pixels of this value don't count",
     "label_map": "mask value: class id",
 }

@@ -52,7 +52,7 @@ def guess_group(pairs: Pairs, root: Path) -> str | None:
         ("{folder}", {path.parent for path in paths}),
         ("{stem_prefix}", {stem_prefix(path.stem) for path in paths}),
     ):
-        if 5 <= len(groups) <= len(paths) / 3:
+        if 3 <= len(groups) <= len(paths) / 3:
             return pattern
     return None
 
