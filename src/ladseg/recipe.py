@@ -21,6 +21,7 @@ Positive = Annotated[float, Range(above=0)]
 Dropout = Annotated[float, Range(least=0, below=1)]
 Probability = Annotated[float, Range(least=0, most=1)]
 Count = Annotated[int, Range(least=1)]
+NotNegativeInt = Annotated[int, Range(least=0)]
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 ClassWeights = Literal["random", "fixed", "none"]
 if TYPE_CHECKING:
@@ -126,6 +127,9 @@ class TeacherSettings:
         consistency_form: one-way is D(O1, O2); symmetric adds D(O2, O1), each with its target detached.
         iterations: Training steps; null takes the schedule's.
         lr: Peak learning rate; null takes the schedule's.
+        train: Whether the teacher is trained; false takes it as it is from weights, the teacher.safetensors or
+            student.safetensors of a finished run, which tells model, noise and all else that it was made with.
+        classes: With train false, the teacher's class id for each class of the data; null goes by the class names.
     """
 
     label_assisted: bool = True
@@ -147,6 +151,8 @@ class TeacherSettings:
     consistency_form: Literal["one-way", "symmetric"] = "one-way"
     iterations: Count | None = None
     lr: Positive | None = None
+    train: bool = True
+    classes: list[NotNegativeInt] | None = None
 
 
 @dataclass(frozen=True)
@@ -390,7 +396,7 @@ class Recipe:
     @property
     def teacher_starts_warm(self) -> bool:
         """Whether the teacher starts from the trained plain student."""
-        possible = self.baseline and self.teacher_is_students_model
+        possible = self.baseline and self.teacher.train and self.teacher_is_students_model
         return possible if self.teacher.warm_start is None else self.teacher.warm_start
 
     @property

@@ -64,6 +64,12 @@ def _training_fault(recipe: Recipe) -> str | None:
         return f"schedule.accumulate {schedule.accumulate} does not divide schedule.batch_size {schedule.batch_size}"
     if not any((loss.cross_entropy, loss.dice, loss.focal, loss.lovasz)):
         return "loss has weight 0 for every part; give one of cross_entropy, dice, focal, lovasz a weight"
+    if not teacher.train and teacher.weights is None:
+        return "teacher.train is false, so teacher.weights must name the file of a finished network"
+    if not teacher.train and teacher.warm_start:
+        return "teacher.warm_start trains the teacher, but teacher.train is false; leave one of them out"
+    if teacher.train and teacher.classes is not None:
+        return "teacher.classes are those of a finished teacher; set teacher.train: false too"
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
         if warm and not recipe.baseline:
             return f"{section}.warm_start starts from the plain student; set baseline: true"

@@ -29,6 +29,13 @@ def add_commands(command: Commands) -> None:
     )
     train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
 
+    train.add_argument(
+        "--teacher-from",
+        type=path,
+        metavar="RUN",
+        help="distil from the teacher that a finished run left, without training one: the run's folder or a file",
+    )
+
     compare = command(
         "compare",
         _compare,
@@ -107,6 +114,10 @@ def _demo(known: argparse.Namespace, keys: list[str]) -> None:
 def _train(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.recipe_files import load_recipe
 
+    if known.teacher_from:
+        from ladseg.runs.finished_teacher import teacher_file_of
+
+        keys = [*keys, "--teacher.weights", str(teacher_file_of(Path(known.teacher_from))), "--teacher.train", "false"]
     _run(load_recipe(known.recipe, keys))
 
 

@@ -86,6 +86,8 @@ def _record(folder: Path, results: RunResults) -> "RunRecord":
 
 
 def _read_lines(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():  # of a teacher that was there already
+        return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -17,6 +17,7 @@ from ladseg.measure.environment import is_main_process
 from ladseg.recipe import Recipe, TeacherSettings
 from ladseg.results import RESULTS, ComparisonResults, read_if_complete
 from ladseg.runs.finished import DELIVERED, Log, data_is_unchanged, refuse_other_recipe
+from ladseg.runs.finished_teacher import with_finished_teacher
 
 
 def compare(
@@ -51,7 +52,7 @@ def compare(
     Raises:
         UserError: Anything a user can put right, found before the first training.
     """
-    recipe = _shared(recipe)
+    recipe = with_finished_teacher(_shared(recipe))
     if teacher_weights and not teacher:
         raise RecipeError("--teacher-weights are those of a classic teacher; name its network with --teacher")
     chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)

@@ -35,6 +35,8 @@ def count_costs(methods: Sequence[Method], num_classes: int, folder: Path, log: 
         num_classes: Number of classes.
         folder: The comparison's folder.
         log: Takes a line about what is counted.
+
+    A teacher that is there already costs nothing: its steps are 0.
     """
     costs: Costs = read_if_complete(Costs, folder / FILE) or {}
     for method in methods:
@@ -94,7 +96,7 @@ def _steps(recipe: Recipe) -> dict[str, int]:
     steps = recipe.schedule.iterations
     return {
         "baseline": steps,
-        "teacher": recipe.teacher.iterations or steps,
+        "teacher": (recipe.teacher.iterations or steps) if recipe.teacher.train else 0,
         "first-stage": first_stage_steps(recipe),
         "student": steps,
     }

@@ -143,10 +143,18 @@ def label_teacher(base: Recipe) -> TeacherSettings:
 
 
 def _of_the_students_model(base: Recipe) -> TeacherSettings:
-    if base.teacher_is_students_model:
+    if base.teacher.train and base.teacher_is_students_model:
         return base.teacher
     return replace(
-        base.teacher, model=None, args=None, weights=None, output_stride=None, features=None, aux_weight=None
+        base.teacher,
+        model=None,
+        args=None,
+        weights=None,
+        output_stride=None,
+        features=None,
+        aux_weight=None,
+        train=True,
+        classes=None,
     )
 
 

@@ -55,6 +55,16 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
         for name, value in merged.core.state_dict().items()
         if not merged.is_training_only(name)
     }
+    header = header_of(path, network, data)
+    _delivered(header).core.load_state_dict(state)
+    # Not save_file, which makes a file of its own that only its owner may read.
+    content = to_bytes(state, header.metadata())
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    remove_abandoned(path.parent)
+
+
+def header_of(path: Path, network: Segmenter, data: dict[str, Any]) -> StudentHeader:
+    """Return what a file is to say of a network; arguments and errors are those of :func:`save_student`."""
     facts = {
         "model": network.name,
         "num_classes": network.num_classes,
@@ -64,12 +74,7 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
         "align_corners": network.align_corners,
         "data": data,
     }
-    header = make_header(path, facts)
-    _delivered(header).core.load_state_dict(state)
-    # Not save_file, which makes a file of its own that only its owner may read.
-    content = to_bytes(state, header.metadata())
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
-    remove_abandoned(path.parent)
+    return make_header(path, facts)
 
 
 def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter, StudentHeader]:
@@ -89,12 +94,8 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
     """
     path = delivered_file(path)
     header = read_header(path)
-    if ":" in header.model and model != header.model:
-        raise ModelError(
-            f"{path}: its network is '{header.model}', code that is not ladseg's; if you trust it, "
-            f"add --model {header.model}"
-        )
-    state = _weights(path)
+    refuse_untrusted(path, header, model)
+    state = read_weights(path)
     try:
         network = _delivered(header)
     except ModelError as error:
@@ -113,18 +114,35 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
     return network.eval(), header
 
 
+def refuse_untrusted(path: Path, header: StudentHeader, model: str | None, option: str = "--model") -> None:
+    """Raise ModelError for a network of other code that the caller did not name; ``option`` is how a user names it."""
+    if ":" in header.model and model != header.model:
+        raise ModelError(
+            f"{path}: its network is '{header.model}', code that is not ladseg's; if you trust it, "
+            f"add {option} {header.model}"
+        )
+
+
 def read_header(path: Path) -> StudentHeader:
     """Read what the file of a delivered network says of it; errors as for :func:`load_student`."""
+    return parse_header(path, read_metadata(path))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file.
+
+    Raises:
+        ModelError: There is no such file, or it is none.
+    """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file")
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path}: not a safetensors file ({first_words(error)}); give the student.safetensors of a run"
         ) from None
-    return parse_header(path, metadata)
 
 
 def is_trained(weights: str | None, model: str, num_classes: int) -> bool:
@@ -138,7 +156,7 @@ def is_trained(weights: str | None, model: str, num_classes: int) -> bool:
     return (header.model, header.num_classes) == (model, num_classes)
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors.
 
     Raises:

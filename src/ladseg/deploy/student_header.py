@@ -11,6 +11,8 @@ from ladseg.data.classes import palette
 from ladseg.errors import ModelError
 
 FORMAT = "ladseg-student-1"
+# What a run leaves of its teacher: all of its weights, and how it sees the label.
+TEACHER = "ladseg-teacher-1"
 # Masks hold ids of at most 16 bits.
 MOST_CLASSES = 65536
 Triple = tuple[float, float, float]
@@ -74,17 +76,22 @@ class StudentHeader:
         return {"format": FORMAT, "ladseg": json.dumps(asdict(self))}
 
 
-def parse_header(path: Path, metadata: Mapping[str, str]) -> StudentHeader:
+def parse_header(path: Path, metadata: Mapping[str, str], teacher: bool = False) -> StudentHeader:
     """Read the metadata of a safetensors file, which may come from anyone.
 
     Args:
         path: The file, for messages.
         metadata: Strings by name, as safetensors gives them.
+        teacher: Whether the file may be a teacher's.
 
     Raises:
         ModelError: The file is not one of ladseg's, or an entry is missing, of another type or out of range.
     """
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") == TEACHER and not teacher:
+        raise ModelError(
+            f"{path}: a teacher for ladseg train --teacher-from; to predict, give the student.safetensors of its run"
+        )
+    if metadata.get("format") not in (FORMAT, TEACHER):
         raise ModelError(
             f"{path}: safetensors without ladseg's metadata, so its network is unknown; "
             "give the student.safetensors of a run"

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .class_order import reorder_classes as reorder_classes
     from .label_assisted import LabelAssisted as LabelAssisted
     from .label_assisted import Network as Network
     from .label_assisted import noise_generators as noise_generators

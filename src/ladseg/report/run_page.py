@@ -106,6 +106,8 @@ def uncertainty(results: RunResults) -> str | None:
 
 def _compute(results: RunResults) -> str:
     networks = results.networks
+    if not networks["teacher"].steps:
+        return "The teacher was there already and was not trained for this student."
     times = (networks["student"].seconds + networks["teacher"].seconds) / networks["baseline"].seconds
     return (
         f"Teacher and distilled student together were trained {times:.1f} times as long as the student alone; "
@@ -213,13 +215,16 @@ def _plots(run: RunRecord) -> Iterator[dict[str, str]]:
     scores = {
         role(key, run.results): [(line["step"], 100 * line["score"]) for line in lines if line.get("score") is not None]
         for key, lines in run.metrics.items()
+        if lines
     }
     yield {
         "title": "mIoU on the validation images",
         "alt": "mIoU against training steps; final values stand in the table of networks",
-        "svg": curves("miou", scores, "mIoU, %", colors=[SERIES[key] for key in run.metrics]),
+        "svg": curves("miou", scores, "mIoU, %", colors=[SERIES[key] for key, lines in run.metrics.items() if lines]),
     }
     for key, lines in run.metrics.items():
+        if not lines:
+            continue
         terms = sorted({term for line in lines if "score" not in line for term in line} - NOT_TERMS)
         series = {term: [(line["step"], line[term]) for line in lines if term in line] for term in terms}
         title = f"{role(key, run.results)}: the terms of its loss"

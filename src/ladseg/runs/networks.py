@@ -1,16 +1,18 @@
 """The networks of a run, built from its recipe."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ladseg.data import build_transform
+from ladseg.deploy.teacher_file import load_teacher
 from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
 from ladseg.errors import ModelError
 from ladseg.losses.class_loss import make_class_loss
 from ladseg.models import Segmenter, build_model
-from ladseg.objectives import LabelAssisted, Network, segmenter
+from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
 from ladseg.recipe import Recipe, StudentSettings
 from ladseg.seeds import derive_seed, generator_for
 
@@ -21,7 +23,7 @@ def build_student(recipe: Recipe, num_classes: int) -> Segmenter:
 
 
 def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | None) -> Network:
-    """Return the untrained teacher.
+    """Return the teacher: untrained, or as its file has it if the recipe does not train it.
 
     Args:
         recipe: The run; a teacher without a model of its own takes the student's.
@@ -29,6 +31,8 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
         start: Weights of the trained student alone to start from, for ``teacher.warm_start``; None for none.
     """
     teacher = recipe.teacher
+    if not teacher.train:
+        return _finished_teacher(recipe)
     network = _build(teacher_network(recipe), num_classes, recipe.seed)
     if start is not None:
         network.load_state_dict(start)
@@ -45,6 +49,17 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
         input_layer=teacher.input_layer,
         generator=generator_for(recipe.seed, "input slice"),
     )
+
+
+def _finished_teacher(recipe: Recipe) -> Network:
+    assert recipe.teacher.weights is not None
+    teacher = load_teacher(Path(recipe.teacher.weights), recipe.teacher.model)
+    if recipe.teacher.classes is not None:
+        reorder_classes(teacher, recipe.teacher.classes)
+    features = teacher_network(recipe).features
+    if features:
+        segmenter(teacher).tap(features)
+    return teacher
 
 
 def check_networks(recipe: Recipe, num_classes: int) -> None:

@@ -2,16 +2,20 @@
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ladseg.data import portable, train_loader
 from ladseg.deploy.student_file import save_student
+from ladseg.deploy.teacher_file import save_teacher
 from ladseg.evaluation import WHOLE, Evaluation, Inference, paired_interval
+from ladseg.files import write_atomically
 from ladseg.lease import Lease
 from ladseg.measure.model_times import prediction_seconds
 from ladseg.measure.peak_memory import PeakMemory
@@ -22,6 +26,8 @@ from ladseg.report.verdict import run_verdict
 from ladseg.results import RESULTS, Difference, ImageCounts, NetworkRow, PredictionTime, RunResults, write_json
 from ladseg.runs.class_weights import with_class_weights
 from ladseg.runs.finished import DELIVERED, Log
+from ladseg.runs.finished_teacher import TEACHER_FILE
+from ladseg.runs.networks import build_teacher
 from ladseg.runs.pictures import sample_strips, save_run_picture, save_samples
 from ladseg.runs.preparation import Workspace, claim_folder, open_workspace
 from ladseg.runs.trainings import Training, baseline_training, first_stage_training, student_training, teacher_training
@@ -56,7 +62,11 @@ def train_networks(
     if recipe.baseline or not distilled:
         fit_one(baseline_training(recipe, classes))
     if distilled:
-        teacher = fit_one(teacher_training(recipe, classes, networks.get("baseline")))
+        if recipe.teacher.train:
+            teacher = fit_one(teacher_training(recipe, classes, networks.get("baseline")))
+        else:
+            teacher, rows["teacher"] = run.measure_teacher(build_teacher(recipe, classes, start=None))
+            networks["teacher"] = teacher
         student = student_training(recipe, classes, networks.get("baseline"), teacher)
         before = run.fit_first_stage(first_stage_training(recipe, student))
         fit_one(student)
@@ -118,6 +128,19 @@ class Run:
             )
         return network, row
 
+    def measure_teacher(self, teacher: Network) -> tuple[Network, NetworkRow]:
+        """Measure a teacher that is there already."""
+        folder = self.folder_of("teacher")
+        teacher.to(self.accelerator.device)
+        untrained = FitResult(
+            best_score=None, best_step=0, last_score=None, iterations=0, seconds=0.0, precision="fp32"
+        )
+        with self._alone(folder):
+            row, self.evaluations["teacher"] = self.validation.measure(
+                teacher.eval(), untrained, self.recipe.schedule.crop, None, folder
+            )
+        return teacher, row
+
     def folder_of(self, key: str) -> Path:
         """Return the folder of a training: below the run's own, unless other runs share it."""
         return self.shared.get(key, self.folder / key)
@@ -165,10 +188,22 @@ class Run:
         data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
         save_student(self.folder / DELIVERED, delivered, data)
         how = self.validation.how
+        if "teacher" in networks:
+            self._save_teacher(networks["teacher"], data)
         save_run_picture(self.folder / "picture.png", networks, self.val_set, results, device, how)
         save_samples(self.folder / "samples", networks, self.evaluations, self.val_set, device, how)
         write_json(self.folder / RESULTS, results)
         return results
+
+    def _save_teacher(self, teacher: Network, data: dict[str, Any]) -> None:
+        """Leave the teacher for the next student: in the run's folder, or in its own where several runs share it."""
+        path = self.shared.get("teacher", self.folder) / TEACHER_FILE
+        settings = self.recipe.teacher
+        if settings.train:
+            save_teacher(path, teacher, data, settings.input_layer)
+        elif settings.weights is not None and not path.is_file():
+            file = settings.weights
+            write_atomically(path, lambda temporary: shutil.copyfile(file, temporary))
 
     def _difference(self, rows: dict[str, NetworkRow]) -> Difference | None:
         """Return what distillation changed, and its interval over the validation images; None without both students."""

@@ -4,6 +4,7 @@ from ladseg.measure.environment import is_main_process
 from ladseg.recipe import Recipe
 from ladseg.results import RunResults
 from ladseg.runs.finished import Log, find_finished
+from ladseg.runs.finished_teacher import with_finished_teacher
 
 
 def train(recipe: Recipe, log: Log = print) -> RunResults | None:
@@ -19,6 +20,7 @@ def train(recipe: Recipe, log: Log = print) -> RunResults | None:
     Raises:
         UserError: Anything a user can put right: the data, the recipe, a folder that holds another run.
     """
+    recipe = with_finished_teacher(recipe)
     finished = find_finished(recipe)
     if finished is None:
         from ladseg.runs.run import train_networks  # loads everything that trains

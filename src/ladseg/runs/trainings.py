@@ -19,6 +19,7 @@ from ladseg.objectives import (
     segmenter,
 )
 from ladseg.recipe import Augment, Loss, Recipe, Schedule
+from ladseg.runs.finished_teacher import teacher_digest
 from ladseg.runs.networks import build_student, build_teacher, make_distiller, teacher_network
 
 
@@ -104,9 +105,8 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         noise.alpha = noise.alpha if distill.alpha is None else distill.alpha
         noise.class_weights = distill.class_weights or noise.class_weights
     schedule = dataclasses.replace(recipe.schedule, lr=distill.lr or recipe.schedule.lr)
-    return Training(
-        "student", objective, student, student, schedule, _sections(recipe, "student", "teacher", "distill")
-    )
+    depends_on = _sections(recipe, "student", "teacher", "distill") | teacher_digest(recipe)
+    return Training("student", objective, student, student, schedule, depends_on)
 
 
 def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
@@ -147,7 +147,11 @@ def first_stage_steps(recipe: Recipe) -> int:
 def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
     """Return sections of the recipe, and those of loss and augmentation where they are not earlier versions' own."""
     changed = [name for name, own in {"loss": Loss(), "augment": Augment()}.items() if getattr(recipe, name) != own]
-    return {name: dataclasses.asdict(getattr(recipe, name)) for name in (*names, *changed)}
+    sections = {name: dataclasses.asdict(getattr(recipe, name)) for name in (*names, *changed)}
+    if "teacher" in sections and recipe.teacher.train:  # as earlier versions had it
+        for key in ("train", "classes"):
+            del sections["teacher"][key]
+    return sections
 
 
 def _teacher_input(student: Segmenter, teacher: Segmenter) -> tuple[Tensor, Tensor] | None:

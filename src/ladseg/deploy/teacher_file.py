@@ -1,0 +1,105 @@
+"""What a run leaves of its teacher, for the next student: a safetensors file that it is built from again, untrained."""
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save as to_bytes
+
+from ladseg.deploy.student_file import (
+    header_of,
+    load_student,
+    read_metadata,
+    read_weights,
+    refuse_untrusted,
+)
+from ladseg.deploy.student_header import FORMAT, TEACHER, StudentHeader, parse_header
+from ladseg.errors import ModelError, first_words
+from ladseg.files import write_atomically
+from ladseg.models import build_model
+from ladseg.objectives import LabelAssisted, Network, segmenter
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """How a label-assisted teacher sees the label; the arguments of :class:`ladseg.LabelAssisted`."""
+
+    alpha: float
+    scale: float
+    class_weights: Literal["random", "fixed", "none"]
+    ignore: Literal["class", "zero"]
+    input_layer: str | list[str] | None = None
+
+
+def save_teacher(
+    path: Path, teacher: Network, data: dict[str, Any], input_layer: str | list[str] | None = None
+) -> None:
+    """Write all weights of a teacher, training-only heads included, and how it sees the label.
+
+    Args:
+        path: The file.
+        teacher: A trained teacher, label-assisted or classic.
+        data: What it was trained on, as for :func:`ladseg.deploy.student_file.save_student`.
+        input_layer: The layers that were widened, where they were named.
+    """
+    merged = copy.deepcopy(segmenter(teacher)).merge()
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in merged.core.state_dict().items()}
+    noise = None
+    if isinstance(teacher, LabelAssisted):
+        own = teacher.noise
+        noise = asdict(NoiseSettings(own.alpha, own.scale, own.class_weights, own.ignore, input_layer))
+    header = header_of(path, merged, data)
+    content = to_bytes(state, header.metadata() | {"format": TEACHER, "noise": json.dumps(noise)})
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def read_teacher_header(path: Path) -> tuple[StudentHeader, NoiseSettings | None]:
+    """Return what a teacher's or a student's file says of its network; no noise for a classic one.
+
+    Raises:
+        ModelError: The file is missing, damaged or not one of ladseg's.
+    """
+    metadata = read_metadata(path)
+    header = parse_header(path, metadata, teacher=True)
+    try:
+        noise = json.loads(metadata.get("noise", "null"))
+        return header, None if noise is None else NoiseSettings(**noise)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: how it sees the label can't be read ({first_words(error)})") from None
+
+
+def load_teacher(path: Path, model: str | None = None) -> Network:
+    """Read a finished teacher: what :func:`save_teacher` wrote, or a delivered student as a classic teacher.
+
+    Args:
+        path: The file.
+        model: As for :func:`ladseg.deploy.student_file.load_student`.
+
+    Returns:
+        The network in eval mode, for the classes that it was trained on.
+
+    Raises:
+        ModelError: As for :func:`ladseg.deploy.student_file.load_student`.
+    """
+    header, noise = read_teacher_header(path)
+    if read_metadata(path).get("format") == FORMAT:
+        return load_student(path, model)[0]
+    refuse_untrusted(path, header, model)
+    state = read_weights(path)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = build_model(
+                header.model, header.num_classes, output_stride=header.output_stride, args=header.args, merged=True
+            )
+            teacher: Network = network
+            if noise is not None:
+                teacher = LabelAssisted(network, header.num_classes, **asdict(noise))
+        network.core.load_state_dict(state)
+    except (ModelError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{path}: its network can't be built: {first_words(error)}") from None
+    network.upsample_with(header.align_corners)
+    network.input_mean, network.input_std = header.mean, header.std
+    return teacher.eval()

@@ -1,0 +1,98 @@
+"""A teacher that is there already: what its file says becomes part of the recipe, its classes go by name."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ladseg.data.dataset import open_dataset
+from ladseg.errors import ModelError, RecipeError
+from ladseg.recipe import Recipe
+
+# In a run's folder.
+TEACHER_FILE = "teacher.safetensors"
+
+
+def with_finished_teacher(recipe: Recipe) -> Recipe:
+    """Return the recipe with all that the file of a teacher that is not trained says of it; others as they are.
+
+    Raises:
+        ModelError: The file is missing, damaged or not one of ladseg's; or it lacks a class of the data.
+        RecipeError: The recipe names another model than the file.
+    """
+    teacher = recipe.teacher
+    if teacher.train:
+        return recipe
+    from ladseg.deploy.student_file import refuse_untrusted
+    from ladseg.deploy.teacher_file import read_teacher_header
+
+    assert teacher.weights is not None
+    path = Path(teacher.weights)
+    header, noise = read_teacher_header(path)
+    refuse_untrusted(path, header, teacher.model, "--teacher.model")
+    if teacher.model not in (None, header.model):
+        raise RecipeError(f"teacher.model is '{teacher.model}', but {path} is a '{header.model}'; leave it out")
+    wanted, there = open_dataset(recipe.data, "train").spec.class_names, header.data.class_names
+    classes = teacher.classes
+    if classes is None and tuple(wanted) != tuple(there):
+        classes = classes_by_name(path, there, wanted)
+    if classes is not None and (len(classes) != len(wanted) or max(classes) >= len(there)):
+        raise RecipeError(
+            f"teacher.classes are to be {len(wanted)} class ids of 0..{len(there) - 1}, one for each class of the data"
+        )
+    told = {} if noise is None else vars(noise)
+    teacher = replace(
+        teacher,
+        model=header.model,
+        args=header.args,
+        output_stride=header.output_stride,
+        label_assisted=noise is not None,
+        warm_start=False,
+        classes=classes,
+        **told,
+    )
+    return replace(recipe, teacher=teacher)
+
+
+def classes_by_name(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Return a teacher's class id for each class of the data, by name; case and outer spaces don't count.
+
+    Args:
+        path: The teacher's file, for messages.
+        there: Names of the teacher's classes.
+        wanted: Names of the data's classes.
+
+    Raises:
+        ModelError: A class is missing, or a name is there twice.
+    """
+    known = [_plain(name) for name in there]
+    missing = [name for name in wanted if known.count(_plain(name)) != 1]
+    if missing:
+        raise ModelError(
+            f"{path}: was trained on other classes ({', '.join(there)}), and these of the data are not among them: "
+            f"{', '.join(missing)}; name the teacher's class id for each with teacher.classes, or train another teacher"
+        )
+    return [known.index(_plain(name)) for name in wanted]
+
+
+def teacher_digest(recipe: Recipe) -> dict[str, str]:
+    """Return a hash of the teacher's file, which a student's training depends on; nothing for one that is trained."""
+    if recipe.teacher.train or recipe.teacher.weights is None:
+        return {}
+    return {"teacher.file": hashlib.sha256(Path(recipe.teacher.weights).read_bytes()).hexdigest()}
+
+
+def teacher_file_of(run: Path) -> Path:
+    """Return the file of the teacher that a run has left.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    path = run / TEACHER_FILE if run.is_dir() else run
+    if not path.is_file():
+        raise RecipeError(f"{run}: no {TEACHER_FILE}; a finished run with a teacher leaves one in its folder")
+    return path
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()

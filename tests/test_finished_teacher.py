@@ -1,0 +1,150 @@
+"""A teacher that is there already: one run leaves it, the next students learn from it, and it costs them nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from ladseg.cli import main
+from ladseg.comparison.costs import count_costs, marginal_macs, total_macs
+from ladseg.comparison.methods import default_teacher, make_method
+from ladseg.data import write_demo_scenes
+from ladseg.deploy.student_file import load_student
+from ladseg.deploy.teacher_file import load_teacher, read_teacher_header, save_teacher
+from ladseg.errors import ModelError, RecipeError
+from ladseg.models import build_model
+from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
+from ladseg.recipe import Recipe, StudentSettings, TeacherSettings
+from ladseg.recipe_files import make_recipe
+from ladseg.runs.finished_teacher import classes_by_name, with_finished_teacher
+from ladseg.seeds import generator_for
+from tests.test_command_line import SMALL
+
+NAMES = ["road", "car", "sky"]
+DATA = {"class_names": NAMES, "colors": [(0, 0, 0), (9, 9, 9), (5, 5, 5)]}
+IMAGE = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(0))
+LABEL = torch.randint(0, 3, (2, 40, 48), generator=torch.Generator().manual_seed(1))
+LABEL[:, :5] = 255
+
+
+def teacher(label_assisted: bool, **noise: object) -> Network:
+    network = build_model("pspnet@test_resnet", 3)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # statistics of their own, as a trained network has them
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+    return (LabelAssisted(network, 3, **noise) if label_assisted else network).eval()  # type: ignore[arg-type]
+
+
+def answer(network: Network, label: torch.Tensor = LABEL) -> torch.Tensor:
+    draws = [generator_for(7, number) for number in range(2)]
+    with torch.no_grad():
+        output = network(IMAGE, label, draws) if isinstance(network, LabelAssisted) else network(IMAGE)
+    assert isinstance(output.logits, torch.Tensor)
+    return output.logits
+
+
+@pytest.mark.parametrize("label_assisted", [True, False])
+def test_it_comes_back_from_its_file_as_it_was(tmp_path: Path, label_assisted: bool) -> None:
+    noise = {"alpha": 0.2, "scale": 1.7, "class_weights": "random", "ignore": "zero"}
+    before = teacher(label_assisted, **noise)
+    save_teacher(tmp_path / "teacher.safetensors", before, DATA)
+    after = load_teacher(tmp_path / "teacher.safetensors")
+    torch.testing.assert_close(answer(after), answer(before), rtol=0, atol=0)
+    inner = segmenter(after)
+    inner.aux_in_eval = True  # a distiller may read training-only heads too
+    assert inner.trial_output().aux
+    told = read_teacher_header(tmp_path / "teacher.safetensors")[1]
+    assert told is None if not label_assisted else vars(told) == {**noise, "input_layer": None}
+    with pytest.raises(ModelError, match="a teacher for ladseg train --teacher-from"):
+        load_student(tmp_path / "teacher.safetensors")
+
+
+@pytest.mark.parametrize("label_assisted", [True, False])
+def test_classes_in_another_order_or_fewer_of_them(label_assisted: bool) -> None:
+    network = teacher(label_assisted)
+    before = answer(network)
+    classes = [2, 0]  # the data's class 0 is the network's 2, its class 1 the network's 0
+    of_the_data = torch.full_like(LABEL, 255)
+    of_the_data[LABEL == 2], of_the_data[LABEL == 0] = 0, 1
+    known = LABEL.masked_fill(LABEL == 1, 255)
+    before = answer(network, known) if label_assisted else before
+    reorder_classes(network, classes)
+    torch.testing.assert_close(answer(network, of_the_data), before[:, classes], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "classes"),
+    [(["road", "car", "sky"], [0, 1, 2]), (["Sky", " road"], [2, 0]), (["road", "tree", "boat"], "tree, boat;")],
+)
+def test_classes_go_by_name(wanted: list[str], classes: list[int] | str) -> None:
+    if isinstance(classes, list):
+        assert classes_by_name(Path("t"), NAMES, wanted) == classes
+    else:
+        with pytest.raises(ModelError, match=classes):
+            classes_by_name(Path("t"), NAMES, wanted)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"train": False}, "teacher.weights must name the file"),
+        ({"train": False, "weights": "f", "warm_start": True}, "leave one of them out"),
+        ({"classes": [0, 1]}, "set teacher.train: false too"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        make_recipe({"teacher": settings})
+
+
+def test_a_teacher_that_is_there_costs_nothing(tmp_path: Path) -> None:
+    save_teacher(tmp_path / "t.safetensors", teacher(True), DATA)
+    base = Recipe(student=StudentSettings("pspnet@test_resnet"))
+    base = replace(base, schedule=replace(base.schedule, iterations=10, crop=(64, 64), batch_size=2))
+    there = TeacherSettings(weights=str(tmp_path / "t.safetensors"), train=False, model="pspnet@test_resnet")
+    reused = make_method(replace(base, teacher=there), "lad", default_teacher(base))
+    trained = make_method(base, "lad", default_teacher(base))
+    cost, own = (count_costs([m], 3, tmp_path / n, print)["lad"] for n, m in (("a", reused), ("b", trained)))
+    assert total_macs(reused, cost) == marginal_macs(reused, cost) == 10 * cost.step_macs["student"]
+    assert cost.step_macs["student"] == own.step_macs["student"]
+    assert total_macs(trained, own) > marginal_macs(trained, own)
+    # Methods whose teacher the comparison trains don't take the file's weights.
+    for word in ("kd+self", "lad-warm"):
+        other = make_method(replace(base, teacher=there), word, default_teacher(replace(base, teacher=there)))
+        assert (other.recipe.teacher.train, other.recipe.teacher.weights) == (True, None)
+
+
+def test_the_next_student_learns_from_the_teacher_that_a_run_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = tmp_path / "scenes"
+    write_demo_scenes(scenes, train=8, val=3, size=(32, 48))
+    values = {"data.root": str(scenes), "data.classes": str(scenes / "classes.txt"), **SMALL}
+    words = [word for key, value in values.items() for word in (f"--{key}", value)]
+    assert main(["train", "demo", *words, "--out", str(tmp_path / "first"), "--teacher.alpha", "0.3"]) == 0
+    first = json.loads((tmp_path / "first/results.json").read_text())["networks"]["teacher"]
+    more = ["--teacher-from", str(tmp_path / "first"), "--out", str(tmp_path / "next"), "--seed", "1"]
+    assert main(["train", "demo", *words, *more]) == 0
+    assert (tmp_path / "next/report.html").is_file()
+    reused = json.loads((tmp_path / "next/results.json").read_text())["networks"]["teacher"]
+    assert (reused["steps"], reused["seconds"]) == (0, 0)
+    # The same network, noise and images: the same figures.
+    for key in ("mean_iou", "iou", "mean_iou_without_label", "mean_iou_without_image", "mean_kl_between_draws"):
+        assert reused[key] == pytest.approx(first[key], abs=1e-6, nan_ok=True)
+    recipe = yaml.safe_load((tmp_path / "next/recipe.yaml").read_text())
+    assert (recipe["teacher"]["alpha"], recipe["teacher"]["train"]) == (0.3, False)
+    assert (tmp_path / "next/teacher.safetensors").read_bytes() == (tmp_path / "first/teacher.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main(["train", "demo", *words, *more]) == 0
+    assert "has finished before" in capsys.readouterr().out
+    assert main(["train", "demo", *words, "--teacher-from", str(scenes), "--out", str(tmp_path / "no")]) == 2
+    assert "no teacher.safetensors" in capsys.readouterr().err
+    # A delivered student as a classic teacher; of another model than the recipe says it is refused.
+    student = ["--teacher.weights", str(tmp_path / "first/student.safetensors"), "--teacher.train", "false"]
+    recipe_of = make_recipe({}, [*words[:4], *student])
+    assert with_finished_teacher(recipe_of).teacher.label_assisted is False
+    with pytest.raises(RecipeError, match=r"teacher.model is 'stdc1'.*leave it out"):
+        with_finished_teacher(make_recipe({}, [*words[:4], *student, "--teacher.model", "stdc1"]))
