@@ -84,7 +84,7 @@ def _exported(file: ExportedFile) -> Runnable:
 def _in_torch(path: Path, like: ExportedFile | None, model: str | None) -> Runnable:
     network, _ = load_student(path, model)
     deployed = Deployed(network, bool(like and like.normalizes), bool(like and like.gives_ids)).eval()
-    deployed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    deployed.to(memory_format=torch.channels_last)
     return Runnable(str(path), lambda height, width: True, torch.inference_mode()(deployed))
 
 
