@@ -23,7 +23,8 @@ everything else may change.
 """
 # In the order in which one meets them.
 ORDER = (
-    "load", "Student", "Inference", "load_recipe", "Recipe", "build_model", "list_models", "adapt", "Segmenter",
+    "load", "Student", "Inference", "load_recipe", "Recipe", "train", "RunResults", "compare", "ComparisonResults",
+    "build_model", "list_models", "adapt", "Segmenter",
     "SegmentationOutput", "LabelNoise", "widen_input", "LabelAssisted", "TeacherObjective", "StudentObjective", "Plain",
     "distillers", "ConfusionMatrix",
 )  # fmt: skip

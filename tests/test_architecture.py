@@ -47,6 +47,7 @@ LEVELS = {
     "commands": 5,
     "bench": 6,
     "reproduce": 6,
+    "workflows": 6,
     "cli": 7,
     "__main__": 8,
 }
@@ -54,6 +55,10 @@ LEVELS = {
 ONLY_LEVEL_0 = {"training"}
 # Level 0 is one room: its files may use each other.
 PUBLIC = {
+    "ComparisonResults",
+    "RunResults",
+    "compare",
+    "train",
     "ConfusionMatrix",
     "Inference",
     "LabelAssisted",

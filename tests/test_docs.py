@@ -17,7 +17,7 @@ from PIL import Image
 
 import ladseg
 from ladseg.cli import parse
-from ladseg.data import LAYOUTS
+from ladseg.data import LAYOUTS, write_demo_scenes
 from ladseg.deploy.export import export_student
 from ladseg.deploy.student_file import save_student
 from ladseg.recipe import Recipe
@@ -53,6 +53,12 @@ def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.Monkey
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 96, 3), dtype=np.uint8)).save("street.png")
     data = {"class_names": [f"class {number}" for number in range(19)], "colors": [(0, 0, 9)] * 19}
     save_student(Path("student.safetensors"), my_network(), data)
+    if page == "README.md":
+        write_demo_scenes(Path("scenes"), train=4, val=2, size=(32, 48))
+        schedule = {"iterations": 2, "batch_size": 2, "crop": [32, 32], "eval_every": 2}
+        place = {"root": "scenes", "classes": "scenes/classes.txt", "ignore_index": 9}
+        recipe = {"data": place, "student": {"model": "pspnet@test_resnet"}, "schedule": schedule, "trackers": []}
+        Path("mine.yaml").write_text(yaml.safe_dump(recipe))
     if page == "export.md":
         export_student("student.safetensors", "onnx", normalize=True, argmax=True)
     batch = {

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .outputs import SegmentationOutput as SegmentationOutput
     from .recipe import Recipe as Recipe
     from .recipe_files import load_recipe as load_recipe
+    from .results import ComparisonResults as ComparisonResults
+    from .results import RunResults as RunResults
+    from .workflows import compare as compare
+    from .workflows import train as train
 else:
     from ladseg.contents import on_first_use
 

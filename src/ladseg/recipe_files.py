@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,17 @@ def make_recipe(
         raise RecipeError(f"{source}: {error}") from None
     refuse_inconsistent(recipe, source)
     return recipe
+
+
+def as_recipe(source: Recipe | Mapping[str, Any] | str | Path) -> Recipe:
+    """Return a recipe, or make one from nested plain values, a YAML file or the name of a ready one.
+
+    Raises:
+        RecipeError: As for :func:`load_recipe`.
+    """
+    if isinstance(source, Recipe):
+        return source
+    return make_recipe(dict(source)) if isinstance(source, Mapping) else load_recipe(source)
 
 
 def key_paths() -> list[str]:

@@ -124,12 +124,11 @@ def _train(known: argparse.Namespace, keys: list[str]) -> None:
 def _run(recipe: object) -> None:
     from rich.console import Console
 
-    from ladseg.commands.report import update_report
     from ladseg.data.memory import keep_freed_memory
     from ladseg.recipe import Recipe
     from ladseg.report.run_tables import results_table, teacher_remark
     from ladseg.report.verdict import run_verdict
-    from ladseg.runs.train import train
+    from ladseg.workflows import train
 
     assert isinstance(recipe, Recipe)
     keep_freed_memory()
@@ -140,18 +139,17 @@ def _run(recipe: object) -> None:
             print_line(line)
         print_line(f"weights: {recipe.folder / 'student.safetensors'}")
         print_line(f"picture: {recipe.folder / 'picture.png'}")
-        print_line(f"report:  {update_report(recipe.folder)}")
+        print_line(f"report:  {recipe.folder / 'report.html'}")
 
 
 def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from dataclasses import replace
 
-    from ladseg.commands.report import update_report, write_comparison
-    from ladseg.comparison.compare import compare
     from ladseg.data import write_demo_scenes
     from ladseg.data.memory import keep_freed_memory
     from ladseg.recipe_files import load_recipe
     from ladseg.report.comparison_tables import compare_tables, verdict_lines
+    from ladseg.workflows import compare
 
     keep_freed_memory()
     recipe = load_recipe(known.recipe, keys)
@@ -164,19 +162,18 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
         replace(recipe, out=str(folder)),
         [word.strip() for word in known.methods.split(",")],
         known.seeds,
-        known.teacher,
-        known.teacher_weights,
-        known.cell,
+        teacher=known.teacher,
+        teacher_weights=known.teacher_weights,
+        only=known.cell,
         plain_lengths=known.plain_lengths,
         worker=known.worker,
     )
     if results is not None:
-        write_comparison(folder, results)
         print_tables(compare_tables(results))
         for line in verdict_lines(results):
             print_line(line)
         print_line(f"written: {folder}/results.json, .md, .tex and .png")
-        print_line(f"report:  {update_report(folder)}")
+        print_line(f"report:  {folder}/report.html")
 
 
 def _launch(known: argparse.Namespace, keys: list[str], folder: Path) -> bool:

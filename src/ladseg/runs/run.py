@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,15 @@ from ladseg.runs.pictures import sample_strips, save_run_picture, save_samples
 from ladseg.runs.preparation import Workspace, claim_folder, open_workspace
 from ladseg.runs.trainings import Training, baseline_training, first_stage_training, student_training, teacher_training
 from ladseg.runs.validation import Validation
-from ladseg.training import FitResult, fit, load_result, validation_curve
+from ladseg.training import Callback, FitResult, fit, load_result, validation_curve
 
 
 def train_networks(
-    recipe: Recipe, log: Log, workspace: Workspace | None = None, shared: Mapping[str, Path] | None = None
+    recipe: Recipe,
+    log: Log,
+    workspace: Workspace | None = None,
+    shared: Mapping[str, Path] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> RunResults | None:
     """Train the networks of a recipe, measure them, and write the results; see :func:`ladseg.runs.train.train`.
 
@@ -46,8 +50,9 @@ def train_networks(
         workspace: From :func:`ladseg.runs.preparation.open_workspace`, if other runs use it too.
         shared: Folders of trainings that other runs use too, by ``"baseline"`` or ``"teacher"``; other trainings are
             below the run's own folder. The first process that needs a shared training trains it; others wait.
+        callbacks: As for :func:`ladseg.training.fit`, of every training of the run.
     """
-    run = Run(recipe, log, workspace, shared)
+    run = Run(recipe, log, workspace, shared, callbacks)
     networks: dict[str, Network] = {}
     rows: dict[str, NetworkRow] = {}
 
@@ -86,11 +91,18 @@ class Run:
         log: Takes the lines about the progress, on the main process.
         workspace: Data and processes that are open already; None opens them.
         shared: As for :func:`train_networks`.
+        callbacks: As for :func:`train_networks`.
     """
 
     def __init__(
-        self, recipe: Recipe, log: Log, workspace: Workspace | None = None, shared: Mapping[str, Path] | None = None
+        self,
+        recipe: Recipe,
+        log: Log,
+        workspace: Workspace | None = None,
+        shared: Mapping[str, Path] | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
+        self.callbacks = callbacks
         self.recipe = recipe
         self.log = log
         self.folder = recipe.folder
@@ -277,4 +289,5 @@ class Run:
                 "data.val": self.val_set.contents,
             },
             pictures=pictures,
+            callbacks=self.callbacks,
         )

@@ -1,18 +1,25 @@
 """Run a recipe, or return what it has given before."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from ladseg.measure.environment import is_main_process
 from ladseg.recipe import Recipe
 from ladseg.results import RunResults
 from ladseg.runs.finished import Log, find_finished
 from ladseg.runs.finished_teacher import with_finished_teacher
 
+if TYPE_CHECKING:
+    from ladseg.training import Callback
 
-def train(recipe: Recipe, log: Log = print) -> RunResults | None:
+
+def train(recipe: Recipe, log: Log = print, callbacks: Sequence["Callback"] = ()) -> RunResults | None:
     """Run a recipe from the check of its data to its pictures; on a folder that holds a part of it, go on from there.
 
     Args:
         recipe: What to run.
         log: Takes the few lines about the progress, on the main process.
+        callbacks: As for :func:`ladseg.training.fit`, of every training of the run.
 
     Returns:
         What ``results.json`` holds; None in the processes of torchrun that only help.
@@ -25,7 +32,7 @@ def train(recipe: Recipe, log: Log = print) -> RunResults | None:
     if finished is None:
         from ladseg.runs.run import train_networks  # loads everything that trains
 
-        return train_networks(recipe, log)
+        return train_networks(recipe, log, callbacks=callbacks)
     if not is_main_process():
         return None
     log(f"{recipe.folder} has finished before, and {recipe.data.root} is unchanged since it was checked")

@@ -21,6 +21,8 @@ from ladseg.results import to_json
 
 # Without a terminal, the least number of seconds between two lines.
 QUIET = 10.0
+# Called with the title of a training and the figures of a line of metrics.jsonl.
+Callback = Callable[[str, dict[str, float]], object]
 # The project or experiment that trackers file a training under.
 PROJECT = "ladseg"
 
@@ -35,6 +37,7 @@ class RunLog:
         iterations: Steps of the whole training.
         accelerator: Knows the main process and the trackers.
         console: The screen.
+        callbacks: Each is called with the title and every line of metrics, on the main process.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class RunLog:
         iterations: int,
         accelerator: Accelerator,
         console: Console | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
+        self.callbacks = callbacks
         self.folder = folder
         self.title = title
         self.start = start
@@ -158,6 +163,8 @@ class RunLog:
 
     def _metrics(self, values: dict[str, float]) -> None:
         self._write(0, json.dumps(to_json(values)))
+        for callback in self.callbacks if self.active else ():
+            callback(self.title, dict(values))
 
     def _write(self, file: int, line: str) -> None:
         if self.files:

@@ -17,7 +17,7 @@ from ladseg.seeds import derive_seed
 from ladseg.training.average import AveragedWeights, delivered_state
 from ladseg.training.checkpoints import load_weights, refuse_broken_weights, save_checkpoint, save_weights
 from ladseg.training.identity import refuse_other_identity, training_identity
-from ladseg.training.logs import RunLog
+from ladseg.training.logs import Callback, RunLog
 from ladseg.training.optimizers import build_optimizer
 from ladseg.training.result import FitResult, load_result, save_result
 from ladseg.training.resume import last_good_checkpoint, prepared, resume, share_buffers
@@ -41,6 +41,7 @@ def fit(
     title: str,
     depends_on: Mapping[str, object] | None = None,
     pictures: Callable[[], Sequence[np.ndarray]] = list,
+    callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """Train an objective; leave the weights to deliver in its network and in ``weights.safetensors``.
 
@@ -66,6 +67,7 @@ def fit(
         depends_on: What the trained weights depend on beside schedule, seed and title, as plain values by name.
         pictures: Draws predictions of the network, ``(H, W, 3)`` uint8 each, for trackers that show pictures; called as
             ``evaluate`` is, on the main process.
+        callbacks: Each is called on the main process with the title and the figures of every line of metrics.jsonl.
 
     Raises:
         TrainingError: A term that is not finite or does not show up, or a folder that holds another training.
@@ -95,6 +97,7 @@ def fit(
             title,
             identity,
             pictures,
+            callbacks,
         )
     accelerator.wait_for_everyone()
     if not load_weights(folder / "weights.safetensors", network):
@@ -116,6 +119,7 @@ def _train(
     title: str,
     identity: str,
     pictures: Callable[[], Sequence[np.ndarray]],
+    callbacks: Sequence[Callback],
 ) -> FitResult:
     optimizer = build_optimizer(objective, schedule)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -128,7 +132,7 @@ def _train(
     watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
     model.train()
 
-    with RunLog(folder, title, start, schedule.iterations, accelerator) as log:
+    with RunLog(folder, title, start, schedule.iterations, accelerator, callbacks=callbacks) as log:
         log.say(notice)
         if unused:
             log.say(f"{len(unused)} parameters get no gradient and stay as they are: {', '.join(unused[:5])}")

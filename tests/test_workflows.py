@@ -1,0 +1,70 @@
+"""``ladseg.train`` and ``ladseg.compare`` do from Python what the commands do, with typed results and callbacks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ladseg
+from ladseg.data import write_demo_scenes
+from ladseg.errors import RecipeError
+from ladseg.recipe_files import make_recipe
+from ladseg.results import read_results
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> dict[str, Any]:
+    write_demo_scenes(tmp_path / "scenes", train=4, val=2, size=(32, 48))
+    schedule = {"iterations": 4, "batch_size": 2, "crop": [32, 32], "eval_every": 2, "precision": "fp32"}
+    return {
+        "data": {"root": str(tmp_path / "scenes"), "classes": str(tmp_path / "scenes/classes.txt"), "ignore_index": 9},
+        "student": {"model": "pspnet@test_resnet"},
+        "distill": {"method": "none"},
+        "schedule": schedule,
+        "trackers": [],
+        "out": str(tmp_path / "run"),
+    }
+
+
+def test_train_takes_a_mapping_and_tells_every_figure(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    heard: list[tuple[str, dict[str, float]]] = []
+
+    class Enough(Exception):
+        pass
+
+    def stop_at_the_first_evaluation(training: str, figures: dict[str, float]) -> None:
+        heard.append((training, figures))
+        if "score" in figures and figures["step"] == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        ladseg.train(recipe, [stop_at_the_first_evaluation], log=lambda line: None)
+    assert heard[-1][1].keys() >= {"step", "score"}
+
+    heard.clear()
+    results = ladseg.train(recipe, [lambda training, figures: heard.append((training, figures))], lambda line: None)
+    assert isinstance(results, ladseg.RunResults)
+    assert results == read_results(tmp_path / "run")
+    assert results.verdict is not None
+    assert (tmp_path / "run/report.html").is_file()
+    assert {training for training, _ in heard} == {"baseline"}
+    lines = [json.loads(line) for line in (tmp_path / "run/baseline/metrics.jsonl").read_text().splitlines()]
+    assert [figures for _, figures in heard] == lines[-len(heard) :]
+    assert results.networks["baseline"].validation_curve == [(x["step"], x["score"]) for x in lines if "score" in x]
+
+
+def test_compare_returns_what_its_folder_holds(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    made = make_recipe(recipe)
+    results = ladseg.compare(made, ["none"], [0, 1], log=lambda line: None, plain_lengths=[1])
+    assert isinstance(results, ladseg.ComparisonResults)
+    assert results == read_results(tmp_path / "run")
+    assert results.methods[0].mean_iou.keys() == {0, 1}
+    assert (tmp_path / "run/report.html").is_file()
+
+
+def test_a_fault_is_one_line() -> None:
+    with pytest.raises(RecipeError, match="unknown key 'studnt'"):
+        ladseg.train({"studnt": {}})
+    with pytest.raises(RecipeError, match="no-such"):
+        ladseg.compare("no-such")
