@@ -17,8 +17,8 @@ from ladseg.measure.step_costs import step_macs
 from ladseg.models import list_models
 from ladseg.recipe import Recipe, Schedule, StudentSettings
 from ladseg.recipe_files import load_recipe
-from ladseg.report.noise_plot import save_noise_plot
-from ladseg.report.paper_match import published_differences
+from ladseg.report.noise_plot import noise_figure, save_noise_plot
+from ladseg.report.paper_match import known_differences, published_differences
 from ladseg.report.paper_tables import paper_rows
 from ladseg.report.reproduced import TINY, OurFigures, PaperFigures, ReproducedRow, ReproducedTable
 from ladseg.reproduce.estimate import RATE, counted_macs, experiment_macs, needed_macs
@@ -111,16 +111,18 @@ def test_methods_of_the_tables_as_recipes() -> None:
 
 
 def test_what_differs_is_said_of_the_rows_that_it_concerns() -> None:
-    psp = find_experiment("table-1").only(["pspnet"])[0]
-    common = psp.differs("none")
+    def differs(method: str) -> list[str]:
+        return known_differences("table-1-pspnet_r18", method)
+
+    common = differs("none")
     assert [text.partition(" (")[0] for text in common] == ["input RGB over std"]
-    assert psp.differs("lad") == [*common, "LAD's own schedule is not published: the control's"]
-    assert [text[:13] for text in psp.differs("maskd+deeplabv3_r101")] == [
+    assert differs("lad") == [*common, "LAD's own schedule is not published: the control's"]
+    assert [text[:13] for text in differs("maskd+deeplabv3_r101")] == [
         common[0][:13],
         "schedule of t",
         "their teacher",
     ]
-    assert len(psp.differs("skd+deeplabv3_r101")) == 2
+    assert len(differs("skd+deeplabv3_r101")) == 2
 
 
 def test_counted_macs_are_those_of_the_networks() -> None:
@@ -306,6 +308,15 @@ def test_table_9_as_the_paper_prints_it(tmp_path: Path) -> None:
     save_noise_plot(tmp_path / "plot.png", table)
     with Image.open(tmp_path / "plot.png") as plot:
         assert plot.size[0] > 1000
+
+
+@pytest.mark.parametrize(("remark", "lines"), [("", 8), (TINY, 4)])
+def test_the_papers_lines_are_drawn_beside_what_says_something_of_it(remark: str, lines: int) -> None:
+    table = made_table([row["method"] for row in ROWS if row["table"] == "9"])
+    figure = noise_figure(replace(table, remark=remark))
+    assert sum(len(axes.lines) for axes in figure.axes) == lines
+    assert remark in figure.get_suptitle().replace("\n", " ")
+    assert max(map(len, figure.get_suptitle().splitlines())) <= 110
 
 
 @pytest.mark.slow

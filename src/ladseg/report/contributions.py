@@ -160,5 +160,5 @@ def save_contributions(path: Path, figure: FigureResults, strips: Sequence[Strip
         axis.set_axis_off()
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=8)
-    drawn.suptitle(figure.heading, fontsize=9)
+    drawn.suptitle(f"{figure.title}\n{figure.remark}".strip(), fontsize=9)
     write_atomically(path, drawn.savefig)

@@ -1,15 +1,24 @@
 """Table 9 as a plot: mIoU of teacher and student by the strength of the noise."""
 
+import textwrap
 from pathlib import Path
+from typing import Any
 
 from ladseg.files import write_atomically
 from ladseg.report.reproduced import ReproducedTable, alpha_of, halves
 
 LINES = {"teacher": "tab:blue", "student": "tab:red"}
+# Characters of a line of the title.
+WIDTH = 110
 
 
 def save_noise_plot(path: Path, table: ReproducedTable) -> None:
-    """Draw both halves side by side, the paper's figures dashed and ours solid."""
+    """Write :func:`noise_figure` as a PNG."""
+    write_atomically(path, noise_figure(table).savefig)
+
+
+def noise_figure(table: ReproducedTable) -> Any:
+    """Draw both halves of Table 9 side by side: ours solid, and the paper's dashed unless ours say nothing of it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -20,7 +29,8 @@ def save_noise_plot(path: Path, table: ReproducedTable) -> None:
             theirs = [(alpha_of(r.method), r.paper.teacher if who == "teacher" else r.paper.val) for r in rows]
             found = [(alpha_of(r.method), r.ours.teacher if who == "teacher" else r.ours.mean) for r in rows if r.ours]
             ours = [(alpha, 100 * value) for alpha, value in found if value is not None]
-            axes.plot(*zip(*theirs, strict=True), color=color, linestyle="--", marker="o", label=f"{who}, paper")
+            if not table.remark:
+                axes.plot(*zip(*theirs, strict=True), color=color, linestyle="--", marker="o", label=f"{who}, paper")
             if ours:
                 axes.plot(*zip(*ours, strict=True), color=color, marker="s", label=f"{who}, ours")
         # 0 is one of the values, so the axis is linear below the smallest other one.
@@ -29,7 +39,8 @@ def save_noise_plot(path: Path, table: ReproducedTable) -> None:
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("alpha")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        if axes.lines:
+            axes.legend(fontsize=8)
     figure.axes[0].set_ylabel("mIoU, %")
-    figure.suptitle(table.heading, fontsize=9)
-    write_atomically(path, figure.savefig)
+    figure.suptitle(textwrap.fill(table.heading, WIDTH), fontsize=9)
+    return figure

@@ -1,10 +1,11 @@
 """Whether a recipe is the published one of a row of the paper's tables, and what differs."""
 
+import re
 from dataclasses import asdict
 from typing import Any
 
 from ladseg.recipe import VALUES, Recipe
-from ladseg.recipe_files import load_recipe
+from ladseg.recipe_files import load_recipe, recipe_text
 
 # No result depends on them, or they hold a path.
 FREE = {"student.weights", "teacher.weights", "schedule.precision", "schedule.save_every"}
@@ -13,6 +14,19 @@ DATA = ("layout", "augmented")
 BY_METHOD = {"data", "teacher", "distill"}
 # The most differences that a table names.
 MOST = 3
+
+
+def known_differences(recipe: str, method: str) -> list[str]:
+    """Return what of a method's published setting a ready recipe does not have, as its comments list it."""
+    name = re.split("[+@]", method)[0]
+    words = ["differs", f"differs ({name})", *([] if name in ("none", "lad") else ["differs (rivals)"])]
+    return [remark for word in words for remark in recipe_remarks(recipe, word)]
+
+
+def recipe_remarks(recipe: str, word: str) -> list[str]:
+    """Return what the comments of a ready recipe say after ``# word: ``, a line each."""
+    start = f"# {word}: "
+    return [line.removeprefix(start) for line in recipe_text(recipe).splitlines() if line.startswith(start)]
 
 
 def published_differences(row: dict[str, str], recipe: Recipe) -> list[str]:

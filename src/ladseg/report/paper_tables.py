@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from ladseg.recipe import Recipe
-from ladseg.report.paper_match import published_differences
+from ladseg.report.paper_match import known_differences, published_differences
 from ladseg.results import ComparisonResults, MethodRow
 
 TITLES = {
@@ -45,7 +45,7 @@ def paper_tables(comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> Ite
     """Yield a table for each of the paper's, with the figures of comparisons beside the paper's.
 
     A figure stands there only where student, teacher, data, start, schedule, preset and method are the published ones;
-    otherwise the column ``differs`` says what is not.
+    otherwise the column ``differs`` says what is not. Beside a figure it says what else is known to differ.
 
     Args:
         comparisons: Each comparison, and the recipe that its methods share.
@@ -82,7 +82,8 @@ def _ours(row: dict[str, str], comparisons: Sequence[tuple[ComparisonResults, Re
                 spread = "" if method.std is None else f" ± {100 * method.std:.1f}"
                 gain = "" if method.difference is None else f"{100 * method.difference.mean:+.1f}"
                 step = "" if method.step_ms is None else f"{method.step_ms:.0f}"
-                return [f"{100 * method.mean:.1f}{spread}", gain, str(len(method.mean_iou)), step, ""]
+                known = "; ".join(known_differences(row["recipe"], row["method"]))
+                return [f"{100 * method.mean:.1f}{spread}", gain, str(len(method.mean_iou)), step, known]
             reasons = reasons or f"not the published {'; '.join(differences)}"
     return ["", "", "", "", reasons]
 

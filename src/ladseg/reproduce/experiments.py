@@ -1,12 +1,12 @@
 """The paper's experiments by name: what each holds, as rows of paper.csv and as recipes. Nothing here loads torch."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ladseg.errors import RecipeError, nearest
 from ladseg.recipe import Recipe
-from ladseg.recipe_files import load_recipe, recipe_text
+from ladseg.recipe_files import load_recipe
+from ladseg.report.paper_match import recipe_remarks
 from ladseg.report.paper_tables import TITLES, paper_rows
 
 FIGURE = "figure-4"
@@ -37,12 +37,6 @@ class Setting:
     def load(self, overrides: list[str] | None = None) -> Recipe:
         """Return the recipe, with recipe keys of the command line over it."""
         return load_recipe(self.recipe, overrides)
-
-    def differs(self, method: str) -> list[str]:
-        """Return what of a method's published setting the recipe does not have, as its comments list it."""
-        name = re.split("[+@]", method)[0]
-        words = ["differs", f"differs ({name})", *([] if name in ("none", "lad") else ["differs (rivals)"])]
-        return [remark for word in words for remark in recipe_remarks(self.recipe, word)]
 
     @property
     def needs(self) -> list[str]:
@@ -107,9 +101,3 @@ def find_experiment(name: str) -> Experiment:
     if name not in known:
         raise RecipeError(f"no experiment of the paper is called '{name}'{nearest(name, list(known))}")
     return known[name]
-
-
-def recipe_remarks(recipe: str, word: str) -> list[str]:
-    """Return what the comments of a ready recipe say after ``# word: ``, a line each."""
-    start = f"# {word}: "
-    return [line.removeprefix(start) for line in recipe_text(recipe).splitlines() if line.startswith(start)]

@@ -15,7 +15,7 @@ from ladseg.errors import RecipeError
 from ladseg.measure.environment import describe_environment, is_main_process
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import load_recipe
-from ladseg.report.paper_match import published_differences
+from ladseg.report.paper_match import known_differences, published_differences
 from ladseg.report.reproduced import TINY, OurFigures, PaperFigures, ReproducedRow, ReproducedTable
 from ladseg.reproduce.experiments import Experiment, Setting
 from ladseg.reproduce.methods import paper_method, with_teacher
@@ -159,7 +159,9 @@ def _rows(setting: Setting, request: Request, is_chosen: bool) -> list[Reproduce
     rows = []
     for row in setting.rows:
         word = row["method"]
-        differs = [] if request.tiny else [*published_differences(row, recipe), *setting.differs(word)]
+        differs = (
+            [] if request.tiny else [*published_differences(row, recipe), *known_differences(setting.recipe, word)]
+        )
         cost = costs.get(methods[word].name)
         step_ms = cost.time.milliseconds if cost is not None and cost.time is not None else None
         ours = _ours(runs[word], runs[NONE] if word != NONE else {}, step_ms) if runs[word] else None
