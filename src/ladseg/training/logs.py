@@ -133,7 +133,7 @@ class RunLog:
         self._metrics({"step": step, "score": score, "best_score": best_score, "evaluation_seconds": round(seconds, 3)})
         self.accelerator.log({"val/score": score}, step=step)
         best = "the best so far" if best_step == step else f"best {best_score:.4f} at step {best_step}"
-        self.say(f"step {step}/{self.iterations}  val {score:.4f}, {best}")
+        self.say(f"step {step}/{self.iterations}  mIoU {score:.4f}, {best}")
 
     def pictures(self, step: int, make: Callable[[], Sequence[np.ndarray]]) -> None:
         """Show pictures ``(H, W, 3)`` uint8 where a tracker can; made only for those.
