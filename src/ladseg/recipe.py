@@ -90,6 +90,8 @@ class StudentSettings:
         features: Path of the module whose output feature distillers read; null takes the backbone's last map.
         aux_weight: Weight of the training-only heads' loss; null takes the model's own (0.4, STDC 1).
         dropout: Probability of every dropout layer; null takes the model's own.
+        input: What the network sees of an image: what its weights expect (RGB by their mean and deviation), or bgr, BGR
+            of 0..255 less ImageNet's mean as CIRKD has it; null is network.
     """
 
     model: str = "pspnet_r18"
@@ -99,6 +101,7 @@ class StudentSettings:
     features: str | None = None
     aux_weight: NotNegative | None = None
     dropout: Dropout | None = None
+    input: Literal["network", "bgr"] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class TeacherSettings:
         features: As for the student.
         aux_weight: Weight of the training-only heads' loss; null takes the model's own.
         dropout: As for the student; null takes the student's if the model is the student's too.
+        input: As for the student; null takes the student's if the model is the student's too.
         input_layer: Path of the layer that the label's channel is added to, a list of several, or stem for a label
             stem; null finds them.
         warm_start: Start from the trained plain student; null does so where there is one and it is the same model.
@@ -140,6 +144,7 @@ class TeacherSettings:
     features: str | None = None
     aux_weight: NotNegative | None = None
     dropout: Dropout | None = None
+    input: Literal["network", "bgr"] | None = None
     input_layer: list[str] | str | None = None
     warm_start: bool | None = None
     alpha: NotNegative = 0.01
@@ -235,6 +240,8 @@ class Schedule:
         momentum: Momentum of SGD.
         min_lr: Learning rate that the decay ends at.
         decay: How the learning rate falls: poly, a power of the steps that are left, or cosine, half a wave.
+        freeze: What is not trained: backbone, batch_norm (its weights and running statistics), or both. What a label
+            needs to enter a frozen backbone is trained all the same.
         head_lr: Factor on the learning rate of everything outside the backbone.
         weight_decay: Weight decay.
         norm_decay: Weight decay of biases and of normalisation layers; null is weight_decay for sgd, 0 for adamw.
@@ -262,6 +269,7 @@ class Schedule:
     momentum: Annotated[float, Range(least=0, below=1)] = 0.9
     min_lr: NotNegative = 0.0
     decay: Literal["poly", "cosine"] = "poly"
+    freeze: list[Literal["backbone", "batch_norm"]] = field(default_factory=list)
     head_lr: Positive = 1.0
     weight_decay: NotNegative = 1e-4
     norm_decay: NotNegative | None = None

@@ -19,6 +19,7 @@ from ladseg.errors import TrainingError
 from ladseg.recipe import Schedule
 from ladseg.training import build_optimizer
 from ladseg.training.average import AveragedWeights
+from ladseg.training.identity import refuse_other_identity, training_identity
 from ladseg.training.step import train_step
 from tests.training import toy
 
@@ -156,6 +157,19 @@ def test_parts_of_a_batch_add_up_to_the_batch(accumulate: int) -> None:
             torch.testing.assert_close(value.grad, other.grad, rtol=1e-4, atol=1e-6)
     for name in ("loss", "seg", "kd"):
         torch.testing.assert_close(terms[name], whole[name].detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_keys_that_came_later_do_not_tell_trainings_apart(tmp_path: Path) -> None:
+    """A training of an earlier version goes on where a new key has its default, and only there."""
+    later = ("min_lr", "decay", "warmup_ratio", "ema", "early_stop", "deliver", "accumulate", "freeze", "head_lr")
+    now = training_identity(Schedule(), 0, "student", {})
+    there = {key: value for key, value in json.loads(now).items() if key.removeprefix("schedule.") not in later}
+    assert len(there) == len(json.loads(now)) - len(later)
+    refuse_other_identity(tmp_path, json.dumps(there), now)
+    with pytest.raises(TrainingError, match=r"with schedule\.freeze \[\], and now it is \['backbone'\]"):
+        refuse_other_identity(
+            tmp_path, json.dumps(there), training_identity(Schedule(freeze=["backbone"]), 0, "student", {})
+        )
 
 
 def test_parts_are_equal() -> None:

@@ -1,14 +1,17 @@
 """A training that is killed and started again ends where an unbroken one ends, bit for bit."""
 
 import json
+import os
 import random
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ladseg.training.interruption import interruption
 from tests.training import toy
 
 TIMES = {"seconds", "images_per_second", "evaluation_seconds"}
@@ -65,6 +68,38 @@ def test_killed_at_the_worst_moments(moments: list[str], unbroken: Path, tmp_pat
         assert finish(toy.start(toy.run_until_killed, tmp_path, moment)) == -signal.SIGKILL
     assert finish(toy.start(toy.run, tmp_path)) == 0
     assert_same_end(tmp_path / "toy", unbroken)
+
+
+def test_ctrl_c_finishes_the_step_and_saves_it(unbroken: Path, tmp_path: Path) -> None:
+    """Step 12 is neither evaluated nor saved otherwise; the next start goes on from it."""
+    assert finish(toy.start(toy.run_until_killed, tmp_path, "interrupt 12")) == 1
+    folder = tmp_path / "toy"
+    assert (folder / "checkpoints" / "step_000012.pt").is_file()
+    assert not (folder / "result.json").exists()
+    assert "stopped: Ctrl-C after step 12" in (folder / "log.txt").read_text()
+    assert finish(toy.start(toy.run, tmp_path)) == 0
+    assert "goes on from step 12" in (folder / "log.txt").read_text()
+    assert_same_end(folder, unbroken)
+
+
+def test_a_second_ctrl_c_acts_at_once_and_the_handler_is_given_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interruption(several_processes=False) as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked.requested
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
+    with interruption(several_processes=True):
+        assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_thread_can_not_listen_and_trains_all_the_same() -> None:
+    def train() -> bool:
+        with interruption(several_processes=False) as asked:
+            return asked.requested
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train).result() is False
 
 
 def test_killed_at_any_moment(unbroken: Path, tmp_path: Path) -> None:

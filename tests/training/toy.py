@@ -146,7 +146,9 @@ def run_until_killed(folder: Path, moment: str, schedule: Schedule = SCHEDULE) -
 
         return wrapper
 
-    if kind == "forward":
+    if kind == "interrupt":
+        Objective.forward = interrupted(Objective.forward, int(count))  # type: ignore[method-assign]
+    elif kind == "forward":
         Objective.forward = deadly(Objective.forward)  # type: ignore[method-assign]
     elif kind == "torch.save":  # the temporary file is written and not yet renamed
         torch.save = deadly(torch.save)
@@ -157,6 +159,20 @@ def run_until_killed(folder: Path, moment: str, schedule: Schedule = SCHEDULE) -
     elif kind == "save_weights":
         training_loop.save_weights = training_resume.save_weights = deadly(training_loop.save_weights)
     run(folder, schedule)
+
+
+def interrupted(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Let Ctrl-C be pressed during a call."""
+    calls = 0
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), signal.SIGINT)
+        return function(*args, **kwargs)
+
+    return wrapper
 
 
 def start(target: Callable[..., Any], *args: Any, environment: dict[str, str] | None = None) -> BaseProcess:

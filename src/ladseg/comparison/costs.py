@@ -137,7 +137,14 @@ def _count(method: Method, num_classes: int) -> MethodCost:
 def _identity(recipe: Recipe, num_classes: int) -> str:
     schedule = recipe.schedule
     parts = [asdict(section) for section in (recipe.student, recipe.teacher, recipe.distill, recipe.loss)]
-    step = [schedule.batch_size, schedule.crop, schedule.optimizer, schedule.precision, schedule.accumulate]
+    step = [
+        schedule.batch_size,
+        schedule.crop,
+        schedule.optimizer,
+        schedule.precision,
+        schedule.accumulate,
+        schedule.freeze,
+    ]
     return hashlib.sha256(json.dumps([*parts, *step, num_classes], sort_keys=True).encode()).hexdigest()
 
 

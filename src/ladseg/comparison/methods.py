@@ -155,6 +155,7 @@ def _of_the_students_model(base: Recipe) -> TeacherSettings:
         aux_weight=None,
         train=True,
         classes=None,
+        input=None,
     )
 
 

@@ -4,6 +4,7 @@ So the result does not depend on the number of workers or processes, and a run s
 those before it.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,9 +101,19 @@ def eval_loader(
 def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) -> "Batches":
     # A generator of its own: an iterator would draw its base seed from torch's global one otherwise.
     loader = DataLoader(
-        _Guarded(samples), batch_sampler=batches, num_workers=workers, collate_fn=_collate, generator=torch.Generator()
+        _Guarded(samples),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        generator=torch.Generator(),
+        worker_init_fn=_ignore_interrupts,
     )
     return Batches(loader)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Let Ctrl-C, which reaches loader processes too, be the main process's affair: it ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .input_layer import input_normalization as input_normalization
+    from .input_layer import see_bgr as see_bgr
     from .input_layer import widen_input as widen_input
     from .segmenter import Segmenter as Segmenter
     from .zoo import build_model as build_model

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ladseg.errors import ModelError, first_words
+from ladseg.models.renames import Triple
 
 # Under these keys training scripts keep a network's tensors, the first of them that a file has.
 KEYS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights", "params")
@@ -50,13 +51,7 @@ def told_align_corners(path: Path) -> bool | None:
         path: A file that :func:`read_state` has read.
     """
     if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("ladseg", "{}")
-        try:
-            header = json.loads(text)
-        except (ValueError, RecursionError):  # of anyone's file; only its tensors are needed
-            return None
-        told = header.get("align_corners") if isinstance(header, dict) else None
+        told = _own_facts(path).get("align_corners")
         return told if isinstance(told, bool) else None
     content = _load_pickle(path)
     meta = content.get("meta") if isinstance(content, Mapping) else None
@@ -64,6 +59,35 @@ def told_align_corners(path: Path) -> bool | None:
     heads = config.partition("decode_head")[2].partition("auxiliary_head")[0] if isinstance(config, str) else ""
     values = re.findall(r"align_corners=(True|False)", heads)
     return values[-1] == "True" if values else None
+
+
+def told_normalization(path: Path) -> tuple[Triple, Triple] | None:
+    """Return mean and standard deviation of RGB in 0..1 that a file of ladseg's says it was trained with; else None.
+
+    Args:
+        path: A file that :func:`read_state` has read.
+    """
+    facts = _own_facts(path) if path.suffix == ".safetensors" else {}
+    mean, std = (_three(facts.get(key)) for key in ("mean", "std"))
+    return None if mean is None or std is None else (mean, std)
+
+
+def _three(values: Any) -> Triple | None:
+    """Return three numbers; None for anything else."""
+    if not (isinstance(values, list) and len(values) == 3 and all(isinstance(x, int | float) for x in values)):
+        return None
+    return values[0], values[1], values[2]
+
+
+def _own_facts(path: Path) -> dict[str, Any]:
+    """Return what a safetensors file of ladseg's says of itself; nothing for a file of anyone else's."""
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get("ladseg", "{}")
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):  # only its tensors are needed
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _load_pickle(path: Path) -> Any:

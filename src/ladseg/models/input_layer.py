@@ -22,6 +22,7 @@ from ladseg.models.input_probe import (
     trial_side,
 )
 from ladseg.models.label_stem import LabelStem
+from ladseg.models.renames import CIRKD_NORMALIZATION
 from ladseg.models.segmenter import Segmenter
 from ladseg.models.sizes import trial_run
 from ladseg.models.weights import say_once
@@ -136,6 +137,27 @@ def input_normalization(network: nn.Module) -> tuple[tuple[float, ...], tuple[fl
             if mean is not None and std is not None:
                 return tuple(mean), tuple(std)
     return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+
+def see_bgr(network: Segmenter) -> Segmenter:
+    """Let a network see BGR of 0..255 less ImageNet's mean where it saw RGB, in place.
+
+    It still takes RGB: its input layers' channels are reversed, and mean and deviation are those of CIRKD. A network
+    whose checkpoint says that it was trained so is left as it is.
+
+    Raises:
+        ModelError: The input layer is none whose channels are those of an image.
+    """
+    mean, std = CIRKD_NORMALIZATION
+    if network.input_mean == mean:
+        return network
+    for entrance in _find(network, [], trial_side(network), 1):
+        if entrance.channels[:RGB] != list(range(RGB)) or not _takes_image(entrance.layer, RGB):
+            raise ModelError(f"input: bgr: '{entrance.path}' of {network.name} takes more than an image's channels")
+        with torch.no_grad():
+            entrance.layer.weight.copy_(entrance.layer.weight.flip(1))
+    network.input_mean, network.input_std = mean, std
+    return network
 
 
 def _core(network: nn.Module) -> nn.Module:

@@ -1,11 +1,14 @@
 """What all networks have in common, and their most frequent shape: backbone, head, training-only head."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from ladseg.errors import ModelError
 from ladseg.models.heads import Head
 from ladseg.models.heads.pspnet import PyramidPooling
 from ladseg.models.sizes import trial_run
@@ -34,6 +37,7 @@ class Segmenter(nn.Module):
         aux_align_corners: The same for training-only heads; None is the main head's.
         aux_weight: Weight of the training-only heads' loss, as the network's reference recipe has it.
         training_only: Names of the submodules that take no part in prediction.
+        frozen_parts: What :meth:`freeze` has frozen.
         aux_in_eval: Whether to give the class scores of training-only heads in eval mode too, as a frozen teacher's
             distiller may ask.
     """
@@ -43,6 +47,7 @@ class Segmenter(nn.Module):
     aux_weight = 0.4
     aux_in_eval = False
     training_only: tuple[str, ...] = ()
+    frozen_parts: tuple[str, ...] = ()
 
     def __init__(
         self, num_classes: int, input_mean: tuple[float, ...], input_std: tuple[float, ...], size_divisor: int = 1
@@ -79,6 +84,37 @@ class Segmenter(nn.Module):
     def in_channels(self) -> int:
         """Channels of the image it takes: 3, and those that it was widened by."""
         return RGB + max((int(getattr(module, "added_channels", 0)) for module in self.modules()), default=0)
+
+    def freeze(self, parts: Sequence[str]) -> "Segmenter":
+        """Take parts out of training, in place: their parameters need no gradient, and they stay in eval mode.
+
+        Args:
+            parts: ``"backbone"``, the module called so or ``encoder``; ``"batch_norm"``, every batch norm.
+
+        Raises:
+            ModelError: There is no such part.
+        """
+        for part in parts:
+            modules = self._parts(part)
+            if not modules:
+                raise ModelError(f"schedule.freeze: {self.name} has no {part.replace('_', ' ')}; leave it out")
+            for module in modules:
+                module.requires_grad_(False)
+        self.frozen_parts = tuple(parts)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        super().train(mode)
+        for part in self.frozen_parts:
+            for module in self._parts(part):
+                module.eval()
+        return self
+
+    def _parts(self, part: str) -> list[nn.Module]:
+        if part == "batch_norm":
+            return [module for module in self.modules() if isinstance(module, _BatchNorm)]
+        named = dict(self.core.named_modules())
+        return [module for path, module in named.items() if path.split(".")[-1] in ("backbone", "encoder")][:1]
 
     def tap(self, path: str) -> "Segmenter":
         """Let ``features["backbone"]`` be the output of the module at ``path`` of :attr:`core`.

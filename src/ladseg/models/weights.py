@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
-from ladseg.models.checkpoint_file import read_state, told_align_corners
+from ladseg.models.checkpoint_file import read_state, told_align_corners, told_normalization
 from ladseg.models.renames import Triple, renamed, tables_of
 from ladseg.models.segmenter import Segmenter
 
@@ -70,7 +70,8 @@ def read_checkpoint(file: str) -> Checkpoint:
         renamed(state),
         state,
         align_corners=next((value for value in told if value is not None), None),
-        normalization=next((table.normalization for table in tables if table.normalization), None),
+        normalization=told_normalization(Path(file))
+        or next((table.normalization for table in tables if table.normalization), None),
         translated=bool(tables),
     )
 

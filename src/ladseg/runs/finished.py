@@ -55,13 +55,24 @@ def refuse_other_recipe(recipe: Recipe) -> None:
     if differences:
         raise RecipeError(
             f"{recipe.folder} holds a run of another recipe ({differences[0]}); "
-            "choose another --name or --out, or delete that folder"
+            f"{_way_out(recipe, differences)}choose another --name or --out, or delete that folder"
         )
 
 
 def open_splits(data: Data) -> dict[str, SegmentationDataset]:
     """Open the training and the validation split."""
     return {split: open_dataset(data, split) for split in SPLITS}
+
+
+def _way_out(recipe: Recipe, differences: list[str]) -> str:
+    """Return what else there is to do about a schedule that alone has changed, for a run that has finished."""
+    delivered = recipe.folder / DELIVERED
+    if not delivered.is_file() or not all(difference.startswith("schedule.") for difference in differences):
+        return ""
+    return (
+        f"to train on, start a new run from its weights: --student.weights {delivered} --out {recipe.folder}-longer; "
+        "or "
+    )
 
 
 def _differences(old: Recipe, new: Recipe) -> list[str]:

@@ -11,7 +11,7 @@ from ladseg.deploy.teacher_file import load_teacher
 from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
 from ladseg.errors import ModelError
 from ladseg.losses.class_loss import make_class_loss
-from ladseg.models import Segmenter, build_model
+from ladseg.models import Segmenter, build_model, see_bgr
 from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
 from ladseg.recipe import Recipe, StudentSettings
 from ladseg.seeds import derive_seed, generator_for
@@ -19,7 +19,7 @@ from ladseg.seeds import derive_seed, generator_for
 
 def build_student(recipe: Recipe, num_classes: int) -> Segmenter:
     """Return the untrained student; its weights depend on the seed alone, so that all methods start equal."""
-    return _build(recipe.student, num_classes, recipe.seed)
+    return _build(recipe.student, num_classes, recipe)
 
 
 def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | None) -> Network:
@@ -33,7 +33,7 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
     teacher = recipe.teacher
     if not teacher.train:
         return _finished_teacher(recipe)
-    network = _build(teacher_network(recipe), num_classes, recipe.seed)
+    network = _build(teacher_network(recipe), num_classes, recipe)
     if start is not None:
         network.load_state_dict(start)
     if not teacher.label_assisted:
@@ -102,6 +102,7 @@ def teacher_network(recipe: Recipe) -> StudentSettings:
         output_stride=teacher.output_stride,
         features=teacher.features,
         dropout=teacher.dropout,
+        input=teacher.input,
     )
     if not recipe.teacher_is_students_model:
         return own
@@ -112,12 +113,13 @@ def teacher_network(recipe: Recipe) -> StudentSettings:
         output_stride=own.output_stride or student.output_stride,
         features=own.features or student.features,
         dropout=student.dropout if own.dropout is None else own.dropout,
+        input=own.input or student.input,
     )
 
 
-def _build(settings: StudentSettings, num_classes: int, seed: int) -> Segmenter:
+def _build(settings: StudentSettings, num_classes: int, recipe: Recipe) -> Segmenter:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "weights"))
+        torch.manual_seed(derive_seed(recipe.seed, "weights"))
         network = build_model(
             settings.model,
             num_classes,
@@ -129,4 +131,8 @@ def _build(settings: StudentSettings, num_classes: int, seed: int) -> Segmenter:
         for module in network.modules():
             if isinstance(module, nn.Dropout | nn.Dropout2d):
                 module.p = settings.dropout
+    if settings.input == "bgr":
+        see_bgr(network)
+    if recipe.schedule.freeze:
+        network.freeze(recipe.schedule.freeze)
     return network.tap(settings.features) if settings.features else network

@@ -35,7 +35,7 @@ def refuse_other_identity(folder: Path, there: str, now: str) -> None:
     if there == now:
         return
     # A key that came into the program later does not tell trainings apart where it is left at its default.
-    defaults = {f"schedule.{field.name}": field.default for field in dataclasses.fields(Schedule)}
+    defaults = {f"schedule.{key}": value for key, value in dataclasses.asdict(Schedule()).items()}
     old, new = (_named(defaults | json.loads(identity)) for identity in (there, now))
     if old == new:
         return

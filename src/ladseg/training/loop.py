@@ -17,6 +17,7 @@ from ladseg.seeds import derive_seed
 from ladseg.training.average import AveragedWeights, delivered_state
 from ladseg.training.checkpoints import load_weights, refuse_broken_weights, save_checkpoint, save_weights
 from ladseg.training.identity import refuse_other_identity, training_identity
+from ladseg.training.interruption import interruption
 from ladseg.training.logs import Callback, RunLog
 from ladseg.training.optimizers import build_optimizer
 from ladseg.training.result import FitResult, load_result, save_result
@@ -48,7 +49,8 @@ def fit(
     They are those of the best evaluation or the last ones, of the network or their average, as the schedule says.
 
     Called again on the same folder, it goes on from the last checkpoint; a finished training returns its
-    result at once. On one CPU the weights end bit-identical however often the process was killed.
+    result at once. On one CPU the weights end bit-identical however often the process was killed. After Ctrl-C the step
+    is finished and a checkpoint written, except where there are several processes.
 
     Args:
         objective: Takes a batch and returns the scalar ``loss`` to differentiate, and its named terms. May
@@ -132,7 +134,10 @@ def _train(
     watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
     model.train()
 
-    with RunLog(folder, title, start, schedule.iterations, accelerator, callbacks=callbacks) as log:
+    with (
+        RunLog(folder, title, start, schedule.iterations, accelerator, callbacks=callbacks) as log,
+        interruption(accelerator.num_processes > 1) as interrupt,
+    ):
         log.say(notice)
         if unused:
             log.say(f"{len(unused)} parameters get no gradient and stay as they are: {', '.join(unused[:5])}")
@@ -151,7 +156,7 @@ def _train(
                 log.evaluation(progress.step, score, progress.best_score or score, progress.best_step, seconds)
 
             # Save.
-            if save_is_due(progress.step, schedule) and progress.step > start:
+            if (save_is_due(progress.step, schedule) or interrupt.requested) and progress.step > start:
                 if evaluate is None:
                     progress.record(None)
                 refuse_broken_weights(parameters, title, progress.step, last_good_checkpoint(folder))
@@ -165,6 +170,8 @@ def _train(
                 clock = time.perf_counter()
 
             # Stop.
+            if interrupt.requested:
+                raise KeyboardInterrupt(f"Ctrl-C after step {progress.step}")
             if is_over(progress.step, progress.best_step, schedule):
                 break
 
