@@ -124,15 +124,18 @@ def assert_equal(one: object, two: object) -> None:
         assert one == two
 
 
-def test_learning_rate_auxiliary_weight_and_dropout_are_those_of_the_recipe() -> None:
+def test_learning_rate_decay_auxiliary_weight_and_dropout_are_those_of_the_recipe() -> None:
     """``distill`` is about the distilled student alone; dropout is every network's."""
-    distill = replace(BASE.distill, lr=0.5, aux_weight=0.25)
+    distill = replace(BASE.distill, lr=0.5, weight_decay=0.0, aux_weight=0.25)
     recipe = replace(BASE, student=replace(BASE.student, dropout=0.01, aux_weight=0.75), distill=distill)
+    recipe = replace(recipe, teacher=replace(recipe.teacher, weight_decay=0.25))
     plain = baseline_training(recipe, CLASSES)
     teacher = teacher_training(recipe, CLASSES, None)
     assert isinstance(teacher.network, Network)
     student = student_training(recipe, CLASSES, None, teacher.network)
     assert (student.schedule.lr, plain.schedule.lr) == (0.5, BASE.schedule.lr)
+    decays = [training.schedule.weight_decay for training in (plain, teacher, student)]
+    assert decays == [BASE.schedule.weight_decay, 0.25, 0.0]
     assert (student.objective.aux_weight, plain.objective.aux_weight) == (0.25, 0.75)
     for training in (plain, teacher, student):
         rates = [module.p for module in training.network.modules() if isinstance(module, torch.nn.Dropout)]

@@ -131,6 +131,7 @@ class TeacherSettings:
         consistency_form: one-way is D(O1, O2); symmetric adds D(O2, O1), each with its target detached.
         iterations: Training steps; null takes the schedule's.
         lr: Peak learning rate; null takes the schedule's.
+        weight_decay: Weight decay; null takes the schedule's.
         train: Whether the teacher is trained; false takes it as it is from weights, the teacher.safetensors or
             student.safetensors of a finished run, which tells model, noise and all else that it was made with.
         classes: With train false, the teacher's class id for each class of the data; null goes by the class names.
@@ -156,6 +157,7 @@ class TeacherSettings:
     consistency_form: Literal["one-way", "symmetric"] = "one-way"
     iterations: Count | None = None
     lr: Positive | None = None
+    weight_decay: NotNegative | None = None
     train: bool = True
     classes: list[NotNegativeInt] | None = None
 
@@ -178,6 +180,7 @@ class Distill:
         class_weights: Class weights that the teacher sees now; null keeps the teacher's.
         aux_weight: Weight of the training-only heads' loss of the distilled student; null takes the student's.
         lr: Peak learning rate of the distilled student; null takes the schedule's.
+        weight_decay: Weight decay of the distilled student; null takes the schedule's.
 
     Raises:
         RecipeError: There is no such method, or it does not read a key that is given.
@@ -195,6 +198,7 @@ class Distill:
     class_weights: ClassWeights | None = None
     aux_weight: NotNegative | None = None
     lr: Positive | None = None
+    weight_decay: NotNegative | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -231,6 +235,8 @@ class Schedule:
 
     Args:
         iterations: Training steps.
+        minutes: A budget in time for all trainings of the run together: iterations is then what fits into it, by the
+            time of a few steps at the start. Null for none.
         batch_size: Images a step, over all processes.
         accumulate: Parts of a step's batch that are computed one after the other, to save memory; batch norm sees each
             part by itself.
@@ -261,6 +267,7 @@ class Schedule:
     """
 
     iterations: Count = 4000
+    minutes: Positive | None = None
     batch_size: Count = 8
     accumulate: Count = 1
     crop: Annotated[tuple[int, int], Range(least=8, most=16384)] = (360, 360)

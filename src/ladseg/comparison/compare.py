@@ -52,6 +52,10 @@ def compare(
     Raises:
         UserError: Anything a user can put right, found before the first training.
     """
+    if recipe.schedule.minutes is not None:
+        raise RecipeError(
+            "schedule.minutes: the methods of a comparison share a number of steps; set schedule.iterations"
+        )
     recipe = with_finished_teacher(_shared(recipe))
     if teacher_weights and not teacher:
         raise RecipeError("--teacher-weights are those of a classic teacher; name its network with --teacher")

@@ -128,7 +128,14 @@ def default_teacher(base: Recipe) -> TeacherSettings:
 
 def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> TeacherSettings:
     """Return a teacher that sees the image alone, trained for the whole schedule from its own start."""
-    return TeacherSettings(label_assisted=False, model=model, weights=weights, warm_start=False, lr=base.teacher.lr)
+    return TeacherSettings(
+        label_assisted=False,
+        model=model,
+        weights=weights,
+        warm_start=False,
+        lr=base.teacher.lr,
+        weight_decay=base.teacher.weight_decay,
+    )
 
 
 def self_teacher(base: Recipe) -> TeacherSettings:

@@ -5,6 +5,7 @@ This is asked before anything that trains is loaded, so that a finished run give
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ladseg.data.checked import Checked, fingerprints
@@ -36,6 +37,21 @@ def find_finished(recipe: Recipe) -> RunResults | None:
     refuse_other_recipe(recipe)
     results = read_if_complete(RunResults, recipe.folder / RESULTS)
     return results if results is not None and data_is_unchanged(recipe) else None
+
+
+def with_steps_of_an_earlier_start(recipe: Recipe) -> tuple[Recipe, bool]:
+    """Return the recipe with the steps that an earlier start in its folder has fitted to ``schedule.minutes``.
+
+    Returns:
+        The recipe, and whether its number of steps is known; it is not where it has yet to be fitted.
+    """
+    minutes, path = recipe.schedule.minutes, recipe.folder / "recipe.yaml"
+    if minutes is None:
+        return recipe, True
+    there = load_recipe(path).schedule if path.exists() else None
+    if there is None or there.minutes is None:
+        return recipe, False
+    return replace(recipe, schedule=replace(recipe.schedule, iterations=there.iterations)), there.minutes == minutes
 
 
 def data_is_unchanged(recipe: Recipe) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ladseg.measure.environment import is_main_process
 from ladseg.recipe import Recipe
 from ladseg.results import RunResults
-from ladseg.runs.finished import Log, find_finished
+from ladseg.runs.finished import Log, find_finished, refuse_other_recipe, with_steps_of_an_earlier_start
 from ladseg.runs.finished_teacher import with_finished_teacher
 
 if TYPE_CHECKING:
@@ -27,11 +27,16 @@ def train(recipe: Recipe, log: Log = print, callbacks: Sequence["Callback"] = ()
     Raises:
         UserError: Anything a user can put right: the data, the recipe, a folder that holds another run.
     """
-    recipe = with_finished_teacher(recipe)
-    finished = find_finished(recipe)
+    recipe, known = with_steps_of_an_earlier_start(with_finished_teacher(recipe))
+    finished = find_finished(recipe) if known else None
     if finished is None:
         from ladseg.runs.run import train_networks  # loads everything that trains
 
+        if not known:
+            from ladseg.runs.budget import fit_to_minutes
+
+            refuse_other_recipe(recipe)
+            recipe = fit_to_minutes(recipe, log)
         return train_networks(recipe, log, callbacks=callbacks)
     if not is_main_process():
         return None

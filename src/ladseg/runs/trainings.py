@@ -74,6 +74,7 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
         recipe.schedule,
         iterations=settings.iterations or recipe.schedule.iterations,
         lr=settings.lr or recipe.schedule.lr,
+        weight_decay=recipe.schedule.weight_decay if settings.weight_decay is None else settings.weight_decay,
     )
     depends_on = _sections(recipe, "teacher") | {"network": dataclasses.asdict(teacher_network(recipe))}
     return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on)
@@ -104,7 +105,11 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         noise = objective.teacher.noise
         noise.alpha = noise.alpha if distill.alpha is None else distill.alpha
         noise.class_weights = distill.class_weights or noise.class_weights
-    schedule = dataclasses.replace(recipe.schedule, lr=distill.lr or recipe.schedule.lr)
+    schedule = dataclasses.replace(
+        recipe.schedule,
+        lr=distill.lr or recipe.schedule.lr,
+        weight_decay=recipe.schedule.weight_decay if distill.weight_decay is None else distill.weight_decay,
+    )
     depends_on = _sections(recipe, "student", "teacher", "distill") | teacher_digest(recipe)
     return Training("student", objective, student, student, schedule, depends_on)
 
