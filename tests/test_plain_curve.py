@@ -115,5 +115,5 @@ def test_the_tables_say_what_a_teacher_is_worth_and_what_the_seeds_cannot_show()
     assert "use 6 or more" in remark
     sentences = comparison_summary(comparison)
     assert any("'lad' is +1.00 points from the plain student of equal total compute" in text for text in sentences)
-    six = replace(lad, mean_iou=dict.fromkeys(range(6), 0.5), gain_at_equal_total=0.1)
+    six = replace(lad, mean_iou=dict.fromkeys(range(6), 0.5), p_sign_flip=0.03)
     assert power_remark(comparison_results([six])) is None

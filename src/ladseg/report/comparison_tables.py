@@ -45,7 +45,8 @@ def comparison_sheets(comparison: ComparisonResults) -> list[Sheet]:
 
 def power_remark(comparison: ComparisonResults) -> str | None:
     """Return a sentence on what so few seeds cannot show; None where there are enough."""
-    seeds = min((len(row.mean_iou) for row in comparison.methods if row.gain_at_equal_total is not None), default=None)
+    judged = [row for row in comparison.methods if row.p_sign_flip is not None or row.marginal_p_sign_flip is not None]
+    seeds = min((len(row.mean_iou) for row in judged), default=None)
     if seeds is None or 2 / 2**seeds < LEVEL:
         return None
     needed = next(count for count in range(1, 99) if 2 / 2**count < LEVEL)
