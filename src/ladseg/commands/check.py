@@ -28,15 +28,23 @@ def data_of(recipe_or_folder: str, overrides: list[str]) -> Data:
     """
     folder = Path(recipe_or_folder)
     if folder.is_dir():
-        section = dataclasses.asdict(detect(folder)) if not _names_layout(overrides) else {"root": str(folder)}
-        return make_recipe({"data": section}, overrides).data
+        return make_recipe({"data": _section_of(folder, overrides)}, overrides).data
     if folder.suffix in (".yaml", ".yml") or recipe_or_folder in recipe_names():
         return load_recipe(recipe_or_folder, overrides).data
     raise RecipeError(f"{recipe_or_folder}: no such folder or recipe; 'ladseg recipes' lists the ready ones")
 
 
-def _names_layout(overrides: list[str]) -> bool:
-    return any(word.split("=")[0] == "--data.layout" for word in overrides)
+def _section_of(folder: Path, overrides: list[str]) -> dict[str, object]:
+    """Return the guessed data section of a folder; what the user names need not be guessed from masks."""
+    named = {word.split("=")[0] for word in overrides}
+    if "--data.layout" in named:
+        return {"root": str(folder)}
+    try:
+        return dataclasses.asdict(detect(folder))
+    except DataError:
+        if "--data.classes" not in named:
+            raise
+        return {"root": str(folder)}
 
 
 def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tuple[Data, Report]:
