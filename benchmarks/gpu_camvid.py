@@ -10,6 +10,7 @@ by seed.
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,8 +22,6 @@ from pathlib import Path
 from ladseg.data import write_demo_scenes
 
 STEPS = 4000
-# The exit code that says: more is left, start me again (EX_TEMPFAIL of sysexits.h).
-GOES_ON = 75
 LAD = {"baseline": "false"}
 WARM = {"baseline": "true", "teacher.warm_start": "true", "distill.warm_start": "true"}
 CLASSIC = {"baseline": "false", "teacher.label_assisted": "false", "distill.method": "kd"}
@@ -130,7 +129,7 @@ def main() -> int:
             finished = train(name, start, seed, shared, folder, left, steps)
             print(f"{start.name}/{name}, seed {seed}: {'finished' if finished else 'not finished'}", file=sys.stderr)
         Path(f"{out}.json").write_text(json.dumps(summary(out, runs), indent=2) + "\n")
-    return 0 if sum(map(len, summary(out, runs).values())) == len(runs) else GOES_ON
+    return 0 if sum(map(len, summary(out, runs).values())) == len(runs) else os.EX_TEMPFAIL
 
 
 if __name__ == "__main__":

@@ -25,8 +25,6 @@ HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 # Seconds that are kept for stopping the last part and writing the summary.
 RESERVE = 10.0
-# The exit code of a part that has more to do than its time allowed (EX_TEMPFAIL of sysexits.h).
-GOES_ON = 75
 # Packages that ladseg needs and a plain CUDA PyTorch image may lack.
 PACKAGES = ("timm", "accelerate", "yaml", "rich", "matplotlib",
             "jinja2", "tensorboard", "filelock", "scipy", "safetensors", "torchvision", "PIL")  # fmt: skip
@@ -130,7 +128,8 @@ def run_part(part: Part, out: Path, seconds: float) -> str:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return "stopped"
-    return {0: "done", GOES_ON: "stopped"}.get(code, "failed")
+    # A part that has more to do than its time allowed says so by its code.
+    return {0: "done", os.EX_TEMPFAIL: "stopped"}.get(code, "failed")
 
 
 def what_to_carry(camvid: str) -> list[str]:

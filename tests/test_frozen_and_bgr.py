@@ -17,7 +17,8 @@ from ladseg.models import build_model
 from ladseg.objectives import LabelAssisted
 from ladseg.recipe import Recipe, Schedule, StudentSettings, TeacherSettings
 from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe
-from ladseg.runs.finished import DELIVERED, refuse_other_recipe
+from ladseg.results import STUDENT
+from ladseg.runs.finished import refuse_other_recipe
 from ladseg.runs.networks import build_student, build_teacher
 from ladseg.runs.trainings import Training, baseline_training, teacher_training
 from ladseg.training import build_optimizer
@@ -145,12 +146,12 @@ def test_a_longer_schedule_on_a_finished_run_is_refused_with_the_way_on(tmp_path
     with pytest.raises(RecipeError) as unfinished:
         refuse_other_recipe(longer)
     assert "to train on" not in str(unfinished.value)
-    write_text(recipe.folder / DELIVERED, "")
+    write_text(recipe.folder / STUDENT, "")
     with pytest.raises(RecipeError) as finished:
         refuse_other_recipe(longer)
-    way = f"--student.weights {recipe.folder / DELIVERED} --out {recipe.folder}-longer"
+    way = f"--student.weights {recipe.folder / STUDENT} --out {recipe.folder}-longer"
     assert f"to train on, start a new run from its weights: {way}; or choose another" in str(finished.value)
-    assert load_recipe(recipe.folder / "recipe.yaml", way.split()).student.weights == str(recipe.folder / DELIVERED)
+    assert load_recipe(recipe.folder / "recipe.yaml", way.split()).student.weights == str(recipe.folder / STUDENT)
     with pytest.raises(RecipeError) as other:
         refuse_other_recipe(replace(longer, seed=3))
     assert "to train on" not in str(other.value)

@@ -27,6 +27,10 @@ def cell(folder: Path, finished: bool = False, shared: dict[str, Path] | None = 
     return SimpleNamespace(folder=folder, results="done" if finished else None, shared=shared or {})
 
 
+def choose(cells: list[Any]) -> sharing.Choice:
+    return sharing._choose(cells, [number for number, one in enumerate(cells) if one.results is None])
+
+
 def test_a_worker_takes_the_first_cell_that_is_free(tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
     cells = [
@@ -36,23 +40,23 @@ def test_a_worker_takes_the_first_cell_that_is_free(tmp_path: Path) -> None:
         cell(tmp_path / "d"),
     ]
     with Lease(tmp_path / "b"), Lease(teacher):
-        choice = sharing._choose(cells)
+        choice = choose(cells)
         assert choice.number == 3
-        assert sharing._choose(cells).number == sharing.WAIT
+        assert choose(cells).number == sharing.WAIT
         assert choice.lease is not None
         choice.lease.release()
-    first, second = sharing._choose(cells), sharing._choose(cells)
+    first, second = choose(cells), choose(cells)
     assert (first.number, second.number) == (1, 2)
     for taken in (first, second):
         assert taken.lease is not None
         taken.lease.release()
-    assert sharing._choose([cell(tmp_path / "a", finished=True)]).number == sharing.DONE
+    assert choose([cell(tmp_path / "a", finished=True)]).number == sharing.DONE
 
 
 def test_a_trained_teacher_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "load_result", lambda folder: "trained")
     with Lease(tmp_path / "teacher"):  # another cell measures it again
-        assert sharing._choose([cell(tmp_path / "c", shared={"teacher": tmp_path / "teacher"})]).number == 0
+        assert choose([cell(tmp_path / "c", shared={"teacher": tmp_path / "teacher"})]).number == 0
 
 
 def stand_in(words: Any) -> list[str]:

@@ -67,7 +67,7 @@ class Lease:
         holder = _read(self.path)
         if holder is None:
             return False
-        return not (_has_died(holder) or self._age() > self.patience)
+        return not (_has_died(holder) or _age(self.path) > self.patience)
 
     def holder(self) -> str:
         """Return who holds the lease, for a message: ``process 17 on HOST``."""
@@ -93,24 +93,12 @@ class Lease:
             except OSError:
                 return
 
-    def _age(self) -> float:
-        """Return the seconds since the last touch, by the clock of the file system: machines' own clocks differ."""
-        probe = self.path.with_name(f"{NAME}.{secrets.token_hex(8)}")
-        try:
-            probe.touch()
-            return probe.stat().st_mtime - self.path.stat().st_mtime
-        except OSError:
-            return 0.0
-        finally:
-            probe.unlink(missing_ok=True)
-
     def _remove_dead(self) -> bool:
         """Remove a lease whose holder is dead; return False if another process is doing so at this moment."""
-        guard = Lease.__new__(Lease)
-        guard.path, guard.patience = self.path.with_name(f"{NAME}.takeover"), self.patience
-        if guard.path.exists() and guard._age() > self.patience:
-            guard.path.unlink(missing_ok=True)  # its maker died within these few lines
-        if not _create(guard.path, ""):
+        guard = self.path.with_name(f"{NAME}.takeover")
+        if guard.exists() and _age(guard) > self.patience:
+            guard.unlink(missing_ok=True)  # its maker died within these few lines
+        if not _create(guard, ""):
             return False
         try:
             # Whoever was here before may have taken the lease meanwhile.
@@ -119,7 +107,19 @@ class Lease:
             self.path.unlink(missing_ok=True)
             return True
         finally:
-            guard.path.unlink(missing_ok=True)
+            guard.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since the last touch, by the clock of the file system: machines' own clocks differ."""
+    probe = path.with_name(f"{NAME}.{secrets.token_hex(8)}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except OSError:
+        return 0.0
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _create(path: Path, text: str) -> bool:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 # In the folder of a run and of a comparison.
 RESULTS = "results.json"
+# In the folder of a run: the network that it delivers.
+STUDENT = "student.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ladseg.deploy.export_graph import Deployed, FixedSize
 from ladseg.deploy.exported_file import ExportedFile, is_exported, open_exported
-from ladseg.deploy.student_file import STUDENT, delivered_file, load_student
+from ladseg.deploy.student_file import delivered_file, load_student
 from ladseg.errors import UserError
 from ladseg.measure.timing import in_turns
+from ladseg.results import STUDENT
 
 SIZES = ((256, 512), (512, 1024))
 # Images that are timed at each size, and the seconds after which no more are.

@@ -87,6 +87,20 @@ class Commands:
         return command
 
 
+def add_sharing_options(command: Parser) -> None:
+    """Add the options by which several processes train the cells of one folder."""
+    command.add_argument(
+        "--cell",
+        metavar="METHOD:SEED",
+        action="append",
+        type=cell,
+        help="train only this one, as another process or machine trains others into the same folder; may be repeated",
+    )
+    command.add_argument(
+        "--worker", action="store_true", help="train what no other process trains, and end when nothing is left to take"
+    )
+
+
 def split_recipe_keys(words: list[str], command: Parser) -> tuple[list[str], list[str]]:
     """Split the words after a command into its own and ``--key value`` pairs of a recipe.
 

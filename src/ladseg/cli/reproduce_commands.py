@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ladseg.cli.parser import Commands, cell, path, seeds
+from ladseg.cli.parser import Commands, add_sharing_options, path, seeds
 from ladseg.cli.terminal import print_line, print_tables
 from ladseg.errors import RecipeError
 
@@ -26,16 +26,7 @@ def add_commands(command: Commands) -> None:
     reproduce.add_argument(
         "--only", metavar="A,B", default="", help="only students whose recipe has one of these in its name, as stdc1"
     )
-    reproduce.add_argument(
-        "--cell",
-        metavar="METHOD:SEED",
-        action="append",
-        type=cell,
-        help="train only this one, as another process or machine trains others into the same folder; may be repeated",
-    )
-    reproduce.add_argument(
-        "--worker", action="store_true", help="train what no other process trains, and end when nothing is left to take"
-    )
+    add_sharing_options(reproduce)
     reproduce.add_argument(
         "--teacher-weights",
         metavar="MODEL=FILE",

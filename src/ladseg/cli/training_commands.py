@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ladseg.cli.parser import Commands, cell, lengths, path, seeds, setting
+from ladseg.cli.parser import Commands, add_sharing_options, lengths, path, seeds, setting
 from ladseg.cli.terminal import print_line, print_tables
 
 
@@ -62,16 +62,7 @@ def add_commands(command: Commands) -> None:
     )
     compare.add_argument("--teacher", metavar="MODEL", help="the teacher of distillers that name none (default: self)")
     compare.add_argument("--teacher-weights", type=path, metavar="FILE", help="pretrained weights that it starts from")
-    compare.add_argument(
-        "--cell",
-        metavar="METHOD:SEED",
-        action="append",
-        type=cell,
-        help="train only this one, as another process or machine trains others into the same folder; may be repeated",
-    )
-    compare.add_argument(
-        "--worker", action="store_true", help="train what no other process trains, and end when nothing is left to take"
-    )
+    add_sharing_options(compare)
     compare.add_argument(
         "--launch", metavar="local:N", help="start N workers and sum up; slurm:N submits them as an array of jobs"
     )

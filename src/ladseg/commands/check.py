@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from ladseg.data import Report, SegmentationDataset, find_split, survey
 from ladseg.data.check_report import SHOWN
 from ladseg.data.detect import detect
+from ladseg.data.guess import guess_section
+from ladseg.data.pairs import evenly_spread
 from ladseg.errors import DataError, RecipeError, printable
 from ladseg.recipe import Data
 from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
@@ -44,7 +45,7 @@ def _section_of(folder: Path, overrides: list[str]) -> dict[str, object]:
     except DataError:
         if "--data.classes" not in named:
             raise
-        return {"root": str(folder)}
+        return dataclasses.asdict(guess_section(folder))
 
 
 def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tuple[Data, Report]:
@@ -74,7 +75,7 @@ def page(data: Data, report: Report) -> str:
     for split in report.splits:
         listing, spec = find_split(data, split.name)
         dataset = SegmentationDataset(listing.pairs, spec)
-        for index in np.linspace(0, len(dataset) - 1, min(SAMPLES, len(dataset))).round().astype(int).tolist():
+        for index in evenly_spread(len(dataset), SAMPLES):
             try:
                 image, label = dataset.read(index)
             except DataError:

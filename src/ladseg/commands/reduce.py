@@ -15,6 +15,7 @@ import torch
 
 from ladseg.commands.evaluate import data_for, measure, open_network
 from ladseg.data import check_dataset, eval_loader, open_dataset
+from ladseg.data.pairs import evenly_spread
 from ladseg.deploy.export import export_student
 from ladseg.deploy.exported_file import ExportedFile, open_exported
 from ladseg.deploy.quantize import Int8Quantizer, search, write_fp16
@@ -151,7 +152,7 @@ def _mean_iou(file: Path, data: Data) -> float:
 def _images(opened: ExportedFile, data: Data, count: int, split: str = "train") -> Iterator[np.ndarray]:
     """Yield images evenly spread over a split, as the file takes them."""
     dataset = open_dataset(data, split)
-    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist()
+    chosen = evenly_spread(len(dataset), count)
     for batch in islice(eval_loader(dataset, mean=opened.mean, std=opened.std, indices=chosen), count):
         image = batch["image"]
         if not opened.sizes.take(image.shape[-2], image.shape[-1]):

@@ -15,8 +15,8 @@ from ladseg.comparison.methods import (
 from ladseg.errors import RecipeError
 from ladseg.measure.environment import is_main_process
 from ladseg.recipe import Recipe, TeacherSettings
-from ladseg.results import RESULTS, ComparisonResults, read_if_complete
-from ladseg.runs.finished import DELIVERED, Log, data_is_unchanged, refuse_other_recipe
+from ladseg.results import RESULTS, STUDENT, ComparisonResults, read_if_complete
+from ladseg.runs.finished import Log, data_is_unchanged, refuse_other_recipe
 from ladseg.runs.finished_teacher import with_finished_teacher
 
 
@@ -87,7 +87,7 @@ def compare_methods(
         worker: As for :func:`compare`.
     """
     recipe = _shared(recipe)
-    if (recipe.folder / DELIVERED).exists():
+    if (recipe.folder / STUDENT).exists():
         raise RecipeError(f"{recipe.folder} holds a run, not a comparison; choose another --out")
     picked = None if only is None else set(only)
     known = {(method.name, seed) for method in methods for seed in seeds}

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ladseg.errors import UserError, first_words
+from ladseg.runs.finished import Log
 
 # Below the comparison's folder.
 FOLDER = "workers"
 
 
-def launch(where: str, words: Sequence[str], folder: Path, slurm: Mapping[str, Any], log: Any = print) -> bool:
+def launch(where: str, words: Sequence[str], folder: Path, slurm: Mapping[str, Any], log: Log = print) -> bool:
     """Start workers.
 
     Args:
@@ -45,7 +46,7 @@ def command_of(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "ladseg", *words, "--worker"]
 
 
-def _run_here(words: Sequence[str], folder: Path, count: int, log: Any) -> None:
+def _run_here(words: Sequence[str], folder: Path, count: int, log: Log) -> None:
     logs = folder / FOLDER
     logs.mkdir(parents=True, exist_ok=True)
     processes = []
@@ -73,7 +74,7 @@ def _gpus() -> list[str]:
 
 
 def submit(
-    words: Sequence[str], folder: Path, count: int, cluster: str, settings: Mapping[str, Any], log: Any
+    words: Sequence[str], folder: Path, count: int, cluster: str, settings: Mapping[str, Any], log: Log
 ) -> list[Any]:
     """Submit an array of workers through submitit, and return its jobs; a pre-empted worker is queued again.
 

@@ -45,26 +45,30 @@ def train_shared(cells: Sequence[Cell], workspace: Workspace, log: Log, wait: bo
         log: Takes the lines about the progress.
         wait: Whether to wait for the cells that others train; else to return when none is left to take.
     """
-    for number, cell in enumerate(cells, 1):
-        if cell.results is not None:
+    left = []
+    for number, cell in enumerate(cells):
+        if cell.results is None:
+            left.append(number)
+        else:
             if cell.method.name not in LONG:  # its number of steps is counted, perhaps by another version
                 refuse_other_recipe(cell.recipe)
-            log(f"cell {number} of {len(cells)}: {cell.method.name}, seed {cell.seed}: finished before")
+            log(f"cell {number + 1} of {len(cells)}: {cell.method.name}, seed {cell.seed}: finished before")
     accelerator = workspace.accelerator
     waiting = False
     while True:
-        choice = _choose(cells) if accelerator.is_main_process else Choice(DONE)
+        # What has finished is not read again.
+        left = [number for number in left if cells[number].results is None]
+        choice = _choose(cells, left) if accelerator.is_main_process else Choice(DONE)
         # All processes of a torchrun group train the same cell.
         number = broadcast_object_list([choice.number])[0]
         if number == DONE:
             return
         if number == WAIT:
-            left = sum(cell.results is None for cell in cells)
             if not wait:
-                log(f"{left} cells are left to other processes; ending")
+                log(f"{len(left)} cells are left to other processes; ending")
                 return
             if not waiting:
-                log(f"waiting for {left} cells that other processes train")
+                log(f"waiting for {len(left)} cells that other processes train")
             waiting = True
             time.sleep(POLL)
             continue
@@ -78,12 +82,11 @@ def train_shared(cells: Sequence[Cell], workspace: Workspace, log: Log, wait: bo
                 choice.lease.release()
 
 
-def _choose(cells: Sequence[Cell]) -> Choice:
-    """Take the lease of the first cell that is free; cells whose teacher another process trains come later."""
-    unfinished = [number for number, cell in enumerate(cells) if cell.results is None]
-    if not unfinished:
+def _choose(cells: Sequence[Cell], left: Sequence[int]) -> Choice:
+    """Take the lease of the first cell of those left that is free; one whose teacher is being trained comes later."""
+    if not left:
         return Choice(DONE)
-    for number in unfinished:
+    for number in left:
         cell = cells[number]
         if any(Lease(folder).is_held() and load_result(folder) is None for folder in cell.shared.values()):
             continue

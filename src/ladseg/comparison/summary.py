@@ -1,15 +1,13 @@
 """The figures of a comparison, from the results of its runs."""
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from scipy.special import stdtrit
-
 from ladseg.comparison.costs import Costs, marginal_macs, starts_from_baseline, total_macs
 from ladseg.comparison.judgement import judged
 from ladseg.comparison.methods import NONE, NONE_LONG, Method
+from ladseg.evaluation.paired_tests import t_interval
 from ladseg.recipe import Recipe
 from ladseg.report.verdict import method_verdict
 from ladseg.results import ComparisonResults, Environment, MeanInterval, MethodCost, MethodRow, RunResults, TeacherCost
@@ -17,7 +15,6 @@ from ladseg.runs.networks import teacher_network
 
 # Results of a method's finished runs, by seed.
 RunsBySeed = Mapping[int, RunResults]
-CONFIDENCE = 0.95
 
 
 def summarize(
@@ -46,14 +43,14 @@ def summarize(
                 std=statistics.stdev(values) if len(values) > 1 else None,
                 difference=None if method.name == NONE else _paired(by_seed, alone),
                 against_long=None if method.name == NONE_LONG else _paired(by_seed, longer),
-                seconds=_mean(run.delivered.seconds for run in finished.values()),
-                teacher_seconds=_mean(_seconds_before(method, run) for run in finished.values()),
+                seconds=mean_of_known(run.delivered.seconds for run in finished.values()),
+                teacher_seconds=mean_of_known(_seconds_before(method, run) for run in finished.values()),
                 macs=total_macs(method, cost),
                 step_ms=cost.time.milliseconds if cost.time else None,
                 step_memory=cost.time.memory if cost.time else None,
                 student=cost.student,
                 teacher=_teacher(method, cost),
-                last_mean=_mean(run.delivered.last_mean_iou for run in finished.values()),
+                last_mean=mean_of_known(run.delivered.last_mean_iou for run in finished.values()),
             )
         )
     rows = judged(rows, {method.name: marginal_macs(method, costs[method.name]) for method in methods})
@@ -83,11 +80,7 @@ def _teacher(method: Method, cost: MethodCost) -> TeacherCost | None:
 
 def mean_with_interval(values: Sequence[float]) -> MeanInterval:
     """Return the mean of one or more values and its 95 % confidence interval by Student's t."""
-    mean, count = statistics.mean(values), len(values)
-    if count < 2:
-        return MeanInterval(mean, None, None)
-    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * statistics.stdev(values) / math.sqrt(count)
-    return MeanInterval(mean, mean - half, mean + half)
+    return MeanInterval(statistics.mean(values), *(t_interval(values) or (None, None)))
 
 
 def _paired(by_seed: Mapping[int, float], others: Mapping[int, float]) -> MeanInterval | None:
@@ -108,6 +101,7 @@ def _seconds_before(method: Method, run: RunResults) -> float:
     return run.networks["teacher"].seconds + (run.networks["student"].first_stage_seconds or 0.0) + start
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are not None; None without any."""
     known = [value for value in values if value is not None]
     return statistics.mean(known) if known else None

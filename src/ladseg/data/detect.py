@@ -11,7 +11,7 @@ from ladseg.data.classes import Color, read_classes
 from ladseg.data.dataset import find_split
 from ladseg.data.guess import guess_group, guess_section
 from ladseg.data.layouts import LAYOUTS
-from ladseg.data.pairs import Pairs, Source
+from ladseg.data.pairs import Pairs, Source, evenly_spread
 from ladseg.data.read import open_file, read_mask
 from ladseg.data.spec import IGNORE
 from ladseg.errors import DataError
@@ -107,7 +107,7 @@ def detect_all(root: Path) -> Detection:
 
 def spread(pairs: Pairs) -> list[tuple[Source, Source]]:
     """Return a sample of the pairs, spread evenly over them."""
-    return [pairs[int(at)] for at in np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs))).round()]
+    return [pairs[at] for at in evenly_spread(len(pairs), SAMPLE)]
 
 
 def survey_masks(pairs: Pairs) -> MaskValues:

@@ -28,6 +28,11 @@ OTHER_SUFFIXES = {
 DOCUMENTS = {".pdf", ".ps", ".eps", ".h5", ".hdf", ".ico", ".icns", ".cur", ".mpg", ".mpeg", ".wmf", ".emf"}
 
 
+def evenly_spread(total: int, count: int) -> list[int]:
+    """Return at most ``count`` of the indices ``0 .. total - 1``, spread evenly, the first and the last among them."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
 @dataclass(frozen=True)
 class Blob:
     """A file that lies within another, such as a table of images.

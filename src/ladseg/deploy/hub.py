@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ladseg.deploy.student_file import STUDENT, save_student
+from ladseg.deploy.student_file import save_student
 from ladseg.errors import ModelError, first_words
 from ladseg.files import write_text
+from ladseg.results import STUDENT
 
 if TYPE_CHECKING:
     from ladseg.deploy.predictor import Student

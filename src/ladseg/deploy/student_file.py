@@ -14,9 +14,7 @@ from ladseg.deploy.student_header import StudentHeader, make_header, parse_heade
 from ladseg.errors import ModelError, first_words
 from ladseg.files import remove_abandoned, write_atomically
 from ladseg.models import Segmenter, build_model
-
-# The name of the delivered file in a run's folder.
-STUDENT = "student.safetensors"
+from ladseg.results import STUDENT
 
 
 def delivered_file(path: str | Path) -> Path:
@@ -49,18 +47,28 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
     """
     path = Path(path)
     merged = copy.deepcopy(network).merge()
-    state = {
-        # Tied weights are one tensor, and safetensors refuses the same memory twice.
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in merged.core.state_dict().items()
-        if not merged.is_training_only(name)
-    }
+    state = {name: value for name, value in tensors_of(merged).items() if not merged.is_training_only(name)}
     header = header_of(path, network, data)
     _delivered(header).core.load_state_dict(state)
-    # Not save_file, which makes a file of its own that only its owner may read.
-    content = to_bytes(state, header.metadata())
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_tensors(path, state, header.metadata())
     remove_abandoned(path.parent)
+
+
+def tensors_of(network: Segmenter) -> dict[str, Tensor]:
+    """Return a network's tensors as safetensors takes them, under the names of its ``core``."""
+    # Tied weights are one tensor, and safetensors refuses the same memory twice.
+    return {name: value.detach().cpu().contiguous().clone() for name, value in network.core.state_dict().items()}
+
+
+def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file that is complete or absent.
+
+    Raises:
+        UserError: The file can't be written.
+    """
+    # Not save_file, which makes a file of its own that only its owner may read.
+    content = to_bytes(state, metadata)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def header_of(path: Path, network: Segmenter, data: dict[str, Any]) -> StudentHeader:
@@ -100,8 +108,7 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
         network = _delivered(header)
     except ModelError as error:
         raise ModelError(f"{path}: its network can't be built: {error}") from None
-    network.upsample_with(header.align_corners)
-    network.input_mean, network.input_std = header.mean, header.std
+    take_from_header(network, header)
     wanted = network.core.state_dict()
     for name, value in state.items():
         # load_state_dict would round or cast without a word.
@@ -112,6 +119,12 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
     except RuntimeError as error:
         raise ModelError(f"{path}: does not fit '{header.model}': {first_words(error)}") from None
     return network.eval(), header
+
+
+def take_from_header(network: Segmenter, header: StudentHeader) -> None:
+    """Let a network normalise its images and resize its logits as its file says."""
+    network.upsample_with(header.align_corners)
+    network.input_mean, network.input_std = header.mean, header.std
 
 
 def refuse_untrusted(path: Path, header: StudentHeader, model: str | None, option: str = "--model") -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save as to_bytes
 
 from ladseg.deploy.student_file import (
     header_of,
@@ -15,10 +14,12 @@ from ladseg.deploy.student_file import (
     read_metadata,
     read_weights,
     refuse_untrusted,
+    take_from_header,
+    tensors_of,
+    write_tensors,
 )
 from ladseg.deploy.student_header import FORMAT, TEACHER, StudentHeader, parse_header
 from ladseg.errors import ModelError, first_words
-from ladseg.files import write_atomically
 from ladseg.models import build_model
 from ladseg.objectives import LabelAssisted, Network, segmenter
 
@@ -46,14 +47,12 @@ def save_teacher(
         input_layer: The layers that were widened, where they were named.
     """
     merged = copy.deepcopy(segmenter(teacher)).merge()
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in merged.core.state_dict().items()}
     noise = None
     if isinstance(teacher, LabelAssisted):
         own = teacher.noise
         noise = asdict(NoiseSettings(own.alpha, own.scale, own.class_weights, own.ignore, input_layer))
     header = header_of(path, merged, data)
-    content = to_bytes(state, header.metadata() | {"format": TEACHER, "noise": json.dumps(noise)})
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_tensors(path, tensors_of(merged), header.metadata() | {"format": TEACHER, "noise": json.dumps(noise)})
 
 
 def read_teacher_header(path: Path) -> tuple[StudentHeader, NoiseSettings | None]:
@@ -100,6 +99,5 @@ def load_teacher(path: Path, model: str | None = None) -> Network:
         network.core.load_state_dict(state)
     except (ModelError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: its network can't be built: {first_words(error)}") from None
-    network.upsample_with(header.align_corners)
-    network.input_mean, network.input_std = header.mean, header.std
+    take_from_header(network, header)
     return teacher.eval()

@@ -2,6 +2,7 @@
 
 from rich.table import Table
 
+from ladseg.evaluation.paired_tests import fewest_seeds
 from ladseg.report.sheet import Sheet
 from ladseg.results import ComparisonResults, MeanInterval, MethodRow
 
@@ -37,19 +38,24 @@ def comparison_sheets(comparison: ComparisonResults) -> list[Sheet]:
         Sheet(title, ACCURACY, [_accuracy(row, none) for row in comparison.methods]),
         Sheet("What it costs", COST, [_cost(row, none) for row in comparison.methods]),
     ]
-    judged = [row for row in comparison.methods if row.teacher is not None and row.compute_total is not None]
+    judged = judged_rows(comparison)
     if judged:
         sheets.insert(1, Sheet("Against the plain student of equal compute", JUDGEMENT, [_judged(r) for r in judged]))
     return sheets
+
+
+def judged_rows(comparison: ComparisonResults) -> list[MethodRow]:
+    """Return the methods with a teacher, which are judged against the plain curve."""
+    return [row for row in comparison.methods if row.teacher is not None and row.compute_total is not None]
 
 
 def power_remark(comparison: ComparisonResults) -> str | None:
     """Return a sentence on what so few seeds cannot show; None where there are enough."""
     judged = [row for row in comparison.methods if row.p_sign_flip is not None or row.marginal_p_sign_flip is not None]
     seeds = min((len(row.mean_iou) for row in judged), default=None)
-    if seeds is None or 2 / 2**seeds < LEVEL:
+    needed = fewest_seeds(LEVEL)
+    if seeds is None or seeds >= needed:
         return None
-    needed = next(count for count in range(1, 99) if 2 / 2**count < LEVEL)
     return (
         f"{seeds} seed{'s' * (seeds != 1)} can't give p < {LEVEL} in a two-sided sign-flip test, whatever they show: "
         f"use {needed} or more (--seeds {','.join(map(str, range(needed)))})."
@@ -70,8 +76,8 @@ def compare_tables(comparison: ComparisonResults) -> list[Table]:
 
 def legend(comparison: ComparisonResults) -> str:
     """Return what the columns mean, and what the number of seeds cannot show."""
-    judged = any(row.teacher is not None and row.compute_total is not None for row in comparison.methods)
-    return " ".join(filter(None, (LEGEND, JUDGEMENT_LEGEND if judged else None, power_remark(comparison))))
+    judgement = JUDGEMENT_LEGEND if judged_rows(comparison) else None
+    return " ".join(filter(None, (LEGEND, judgement, power_remark(comparison))))
 
 
 def compare_markdown(comparison: ComparisonResults) -> str:

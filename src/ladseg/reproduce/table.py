@@ -9,7 +9,7 @@ from ladseg.commands.report import write_comparison
 from ladseg.comparison.cells import make_cells
 from ladseg.comparison.compare import compare_methods
 from ladseg.comparison.methods import NONE, Method, default_teacher
-from ladseg.comparison.summary import mean_with_interval
+from ladseg.comparison.summary import mean_of_known, mean_with_interval
 from ladseg.data.layouts import LAYOUTS
 from ladseg.errors import RecipeError
 from ladseg.measure.environment import describe_environment, is_main_process
@@ -182,15 +182,10 @@ def _ours(runs: Mapping[int, RunResults], alone: Mapping[int, RunResults], step_
         mean_iou=by_seed,
         std=statistics.stdev(by_seed.values()) if len(by_seed) > 1 else None,
         gain=mean_with_interval(gains) if gains else None,
-        teacher=_mean(row.mean_iou for row in teachers),
-        kl=_mean(row.mean_kl_between_draws for row in teachers),
+        teacher=mean_of_known(row.mean_iou for row in teachers),
+        kl=mean_of_known(row.mean_kl_between_draws for row in teachers),
         step_ms=step_ms,
     )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.mean(known) if known else None
 
 
 def _paper(row: Mapping[str, str]) -> PaperFigures:

@@ -7,13 +7,13 @@ from itertools import islice
 import torch
 from accelerate import Accelerator
 
-from ladseg.data import SegmentationDataset, train_loader
+from ladseg.data import SegmentationDataset
 from ladseg.errors import RecipeError
 from ladseg.objectives import Network
 from ladseg.recipe import Recipe
 from ladseg.runs.finished import Log, open_splits
 from ladseg.runs.networks import build_teacher
-from ladseg.runs.trainings import Training, baseline_training, student_training, teacher_training
+from ladseg.runs.trainings import Training, baseline_training, batches_of, student_training, teacher_training
 from ladseg.runs.validation import Validation
 from ladseg.training import build_optimizer, make_accelerator
 from ladseg.training.resume import prepared
@@ -87,20 +87,7 @@ def fitting_steps(recipe: Recipe, seconds: float, steps: dict[str, float], look:
 def seconds_a_step(training: Training, recipe: Recipe, dataset: SegmentationDataset, accelerator: Accelerator) -> float:
     """Return the mean seconds of a training step with its batch, over a few steps."""
     schedule = training.schedule
-    batches = iter(
-        train_loader(
-            dataset,
-            crop=schedule.crop,
-            batch_size=schedule.batch_size,
-            seed=recipe.seed,
-            mean=training.reads.input_mean,
-            std=training.reads.input_std,
-            start_step=0,
-            steps=WARM + TIMED,
-            settings=recipe.augment,
-            workers=recipe.data.workers,
-        )
-    )
+    batches = batches_of(training, recipe, dataset, accelerator, 0, WARM + TIMED)
     with prepared(training.objective, accelerator, dict) as (model, _):
         model.train()
         optimizer = build_optimizer(training.objective, schedule)

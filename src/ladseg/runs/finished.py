@@ -13,14 +13,14 @@ from ladseg.data.dataset import SegmentationDataset, open_dataset
 from ladseg.errors import RecipeError
 from ladseg.recipe import VALUES, Data, Recipe
 from ladseg.recipe_files import load_recipe
-from ladseg.results import RESULTS, RunResults, read_if_complete
+from ladseg.results import RESULTS, STUDENT, RunResults, read_if_complete
 
 # Takes a line about the progress.
 Log = Callable[[str], None]
 
 SPLITS = ("train", "val")
-# In a run's folder: what the check has found out about the data, and the network that the run delivers.
-CHECKED, DELIVERED = "checked.json", "student.safetensors"
+# In a run's folder: what the check has found out about the data.
+CHECKED = "checked.json"
 # What may change between a run's start and its resumption, because no result depends on it.
 FREE_KEYS = {"name", "out", "preset", "data.workers", "data.cache", "data.root", "schedule.save_every", "trackers"}
 
@@ -32,7 +32,7 @@ def find_finished(recipe: Recipe) -> RunResults | None:
         RecipeError: The folder holds a run of another recipe.
         DataError: The data is missing.
     """
-    if not ((recipe.folder / RESULTS).is_file() and (recipe.folder / DELIVERED).is_file()):
+    if not ((recipe.folder / RESULTS).is_file() and (recipe.folder / STUDENT).is_file()):
         return None
     refuse_other_recipe(recipe)
     results = read_if_complete(RunResults, recipe.folder / RESULTS)
@@ -82,7 +82,7 @@ def open_splits(data: Data) -> dict[str, SegmentationDataset]:
 
 def _way_out(recipe: Recipe, differences: list[str]) -> str:
     """Return what else there is to do about a schedule that alone has changed, for a run that has finished."""
-    delivered = recipe.folder / DELIVERED
+    delivered = recipe.folder / STUDENT
     if not delivered.is_file() or not all(difference.startswith("schedule.") for difference in differences):
         return ""
     return (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ladseg.data import portable, train_loader
+from ladseg.data import portable
 from ladseg.deploy.student_file import save_student
 from ladseg.deploy.teacher_file import save_teacher
 from ladseg.evaluation import WHOLE, Evaluation, Inference, paired_interval
@@ -23,14 +23,30 @@ from ladseg.models import Segmenter
 from ladseg.objectives import Network
 from ladseg.recipe import Recipe
 from ladseg.report.verdict import run_verdict
-from ladseg.results import RESULTS, Difference, ImageCounts, NetworkRow, PredictionTime, RunResults, write_json
+from ladseg.results import (
+    RESULTS,
+    STUDENT,
+    Difference,
+    ImageCounts,
+    NetworkRow,
+    PredictionTime,
+    RunResults,
+    write_json,
+)
 from ladseg.runs.class_weights import with_class_weights
-from ladseg.runs.finished import DELIVERED, Log
+from ladseg.runs.finished import Log
 from ladseg.runs.finished_teacher import TEACHER_FILE
 from ladseg.runs.networks import build_teacher
 from ladseg.runs.pictures import sample_strips, save_run_picture, save_samples
 from ladseg.runs.preparation import Workspace, claim_folder, open_workspace
-from ladseg.runs.trainings import Training, baseline_training, first_stage_training, student_training, teacher_training
+from ladseg.runs.trainings import (
+    Training,
+    baseline_training,
+    batches_of,
+    first_stage_training,
+    student_training,
+    teacher_training,
+)
 from ladseg.runs.validation import Validation
 from ladseg.training import Callback, FitResult, fit, load_result, validation_curve
 
@@ -198,7 +214,7 @@ class Run:
         )
         results = dataclasses.replace(results, verdict=run_verdict(results))
         data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
-        save_student(self.folder / DELIVERED, delivered, data)
+        save_student(self.folder / STUDENT, delivered, data)
         how = self.validation.how
         if "teacher" in networks:
             self._save_teacher(networks["teacher"], data)
@@ -248,20 +264,7 @@ class Run:
         schedule = training.schedule
 
         def batches(start_step: int) -> Iterable[dict[str, Tensor]]:
-            return train_loader(
-                self.train_set,
-                crop=schedule.crop,
-                batch_size=schedule.batch_size,
-                seed=self.recipe.seed,
-                mean=training.reads.input_mean,
-                std=training.reads.input_std,
-                start_step=start_step,
-                steps=schedule.iterations,
-                settings=self.recipe.augment,
-                workers=self.recipe.data.workers,
-                rank=self.accelerator.process_index,
-                world_size=self.accelerator.num_processes,
-            )
+            return batches_of(training, self.recipe, self.train_set, self.accelerator, start_step, schedule.iterations)
 
         def validate() -> float:
             assert measured is not None

@@ -1,12 +1,15 @@
 """The trainings of a run: the objective, the network and the schedule of each."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ladseg.data import SegmentationDataset, train_loader
 from ladseg.losses.class_loss import make_class_loss
 from ladseg.models import Segmenter
 from ladseg.objectives import (
@@ -142,6 +145,26 @@ def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
     )
     first = FirstStageObjective(objective.teacher, part, objective.teacher_input)
     return Training("first-stage", first, part, student.reads, schedule, student.depends_on)
+
+
+def batches_of(
+    training: Training, recipe: Recipe, dataset: SegmentationDataset, accelerator: Accelerator, start: int, steps: int
+) -> Iterable[dict[str, Tensor]]:
+    """Return the batches of a training from step ``start`` to ``steps``, this process's share of each."""
+    return train_loader(
+        dataset,
+        crop=training.schedule.crop,
+        batch_size=training.schedule.batch_size,
+        seed=recipe.seed,
+        mean=training.reads.input_mean,
+        std=training.reads.input_std,
+        start_step=start,
+        steps=steps,
+        settings=recipe.augment,
+        workers=recipe.data.workers,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
 
 
 def first_stage_steps(recipe: Recipe) -> int:
