@@ -85,138 +85,151 @@ def fit(
             return result
     # Also where the weights of a finished training are damaged: its checkpoints hold them.
     with prepared(objective, accelerator, lambda: _next(iter(batches(0)), title, 0)) as (model, unused):
-        result = _train(
-            objective,
-            model,
-            unused,
-            network,
-            batches,
-            evaluate,
-            schedule,
-            folder,
-            accelerator,
-            seed,
-            title,
-            identity,
-            pictures,
-            callbacks,
+        loop = _Loop(
+            objective, model, network, evaluate, schedule, folder, accelerator, seed, title, identity, pictures
         )
+        result = loop.run(batches, unused, callbacks)
     accelerator.wait_for_everyone()
     if not load_weights(folder / "weights.safetensors", network):
         raise TrainingError(f"{folder / 'weights.safetensors'}: can't be read; delete {folder} to train anew")
     return result
 
 
-def _train(
-    objective: nn.Module,
-    model: nn.Module,
-    unused: Sequence[str],
-    network: nn.Module,
-    batches: Callable[[int], Iterable[Batch]],
-    evaluate: Callable[[], float] | None,
-    schedule: Schedule,
-    folder: Path,
-    accelerator: Accelerator,
-    seed: int,
-    title: str,
-    identity: str,
-    pictures: Callable[[], Sequence[np.ndarray]],
-    callbacks: Sequence[Callback],
-) -> FitResult:
-    optimizer = build_optimizer(objective, schedule)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    average = None if schedule.ema is None else AveragedWeights(network, schedule.ema)
-    progress, notice = resume(
-        folder, objective, network, optimizer, schedule, average, precision, identity, accelerator
-    )
-    start = progress.step
-    watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
-    model.train()
+class _Loop:
+    """The loop of :func:`fit`, whose arguments it keeps; ``model`` is the objective as accelerate prepared it."""
 
-    with (
-        RunLog(folder, title, start, schedule.iterations, accelerator, callbacks=callbacks) as log,
-        interruption(accelerator.num_processes > 1) as interrupt,
-    ):
-        log.say(notice)
-        if unused:
-            log.say(f"{len(unused)} parameters get no gradient and stay as they are: {', '.join(unused[:5])}")
-        source = iter(batches(start)) if start < schedule.iterations else iter(())
-        clock, logged = time.perf_counter(), start
-        while True:
-            # Evaluate. After a resume, what is due at this step was done before its checkpoint was written.
-            if evaluate is not None and evaluation_is_due(progress.step, schedule) and progress.step > start:
-                begin = time.perf_counter()
-                with _evaluating(network, model, average):
-                    share_buffers(network, accelerator)
-                    score = float(evaluate())
-                    log.pictures(progress.step, pictures)
-                progress.record(score)
-                seconds = time.perf_counter() - begin
-                log.evaluation(progress.step, score, progress.best_score or score, progress.best_step, seconds)
+    def __init__(
+        self,
+        objective: nn.Module,
+        model: nn.Module,
+        network: nn.Module,
+        evaluate: Callable[[], float] | None,
+        schedule: Schedule,
+        folder: Path,
+        accelerator: Accelerator,
+        seed: int,
+        title: str,
+        identity: str,
+        pictures: Callable[[], Sequence[np.ndarray]],
+    ) -> None:
+        self.objective = objective
+        self.model = model
+        self.network = network
+        self.evaluate = evaluate
+        self.schedule = schedule
+        self.folder = folder
+        self.accelerator = accelerator
+        self.seed = seed
+        self.title = title
+        self.identity = identity
+        self.pictures = pictures
+        self.optimizer = build_optimizer(objective, schedule)
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+        self.average = None if schedule.ema is None else AveragedWeights(network, schedule.ema)
+        self.progress, self.notice = resume(
+            folder, objective, network, self.optimizer, schedule, self.average, self.precision, identity, accelerator
+        )
+        self.watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
 
-            # Save.
-            if (save_is_due(progress.step, schedule) or interrupt.requested) and progress.step > start:
-                if evaluate is None:
-                    progress.record(None)
-                refuse_broken_weights(parameters, title, progress.step, last_good_checkpoint(folder))
-                if accelerator.is_main_process:
-                    averaged = None if average is None else average.values
-                    save_checkpoint(
-                        folder / "checkpoints", objective, optimizer, progress, precision, identity, averaged
-                    )
-                    if is_delivered(progress.step, progress.best_step, schedule):
-                        save_weights(folder / "weights.safetensors", delivered_state(network, average))
-                clock = time.perf_counter()
+    def run(
+        self, batches: Callable[[int], Iterable[Batch]], unused: Sequence[str], callbacks: Sequence[Callback]
+    ) -> FitResult:
+        """Train from the last checkpoint to the end of the schedule, and write the result."""
+        schedule, progress = self.schedule, self.progress
+        start = progress.step
+        self.model.train()
+        with (
+            RunLog(self.folder, self.title, start, schedule.iterations, self.accelerator, callbacks=callbacks) as log,
+            interruption(self.accelerator.num_processes > 1) as interrupt,
+        ):
+            log.say(self.notice)
+            if unused:
+                log.say(f"{len(unused)} parameters get no gradient and stay as they are: {', '.join(unused[:5])}")
+            source = iter(batches(start)) if start < schedule.iterations else iter(())
+            clock, logged = time.perf_counter(), start
+            while True:
+                # After a resume, what is due at this step was done before its checkpoint was written.
+                if progress.step > start:
+                    if self.evaluate is not None and evaluation_is_due(progress.step, schedule):
+                        self._evaluate(self.evaluate, log)
+                    if save_is_due(progress.step, schedule) or interrupt.requested:
+                        self._save()
+                        clock = time.perf_counter()
+                if interrupt.requested:
+                    raise KeyboardInterrupt(f"Ctrl-C after step {progress.step}")
+                if is_over(progress.step, progress.best_step, schedule):
+                    break
 
-            # Stop.
-            if interrupt.requested:
-                raise KeyboardInterrupt(f"Ctrl-C after step {progress.step}")
-            if is_over(progress.step, progress.best_step, schedule):
-                break
+                lr = learning_rate(progress.step, schedule)
+                terms = self._step(_next(source, self.title, progress.step), lr)
+                progress.step += 1
 
-            # Step.
-            seed_dropout(derive_seed(seed, "step", progress.step, accelerator.process_index), accelerator.device)
-            lr = learning_rate(progress.step, schedule)
-            batch = to_device(_next(source, title, progress.step), accelerator.device)
-            terms = train_step(model, batch, optimizer, parameters, lr, schedule, accelerator)
-            if average is not None:
-                average.update(progress.step + 1)
+                self.watch.add(progress.step, terms)
+                if log_is_due(progress.step, schedule):
+                    means = self.watch.collect(self.accelerator, last_good_checkpoint(self.folder))
+                    now = time.perf_counter()
+                    rate = (progress.step - logged) * schedule.batch_size / (now - clock)
+                    progress.seconds += now - clock
+                    log.terms(progress.step, lr, means, progress.seconds, rate)
+                    clock, logged = now, progress.step
+                log.advance(progress.step)
+        return self._finish()
 
-            # Log.
-            done = progress.step + 1
-            watch.add(done, terms)
-            if log_is_due(done, schedule):
-                means = watch.collect(accelerator, last_good_checkpoint(folder))
-                now = time.perf_counter()
-                rate = (done - logged) * schedule.batch_size / (now - clock)
-                progress.seconds += now - clock
-                log.terms(done, lr, means, progress.seconds, rate)
-                clock, logged = now, done
+    def _evaluate(self, evaluate: Callable[[], float], log: RunLog) -> None:
+        progress = self.progress
+        begin = time.perf_counter()
+        with self._evaluating():
+            share_buffers(self.network, self.accelerator)
+            score = float(evaluate())
+            log.pictures(progress.step, self.pictures)
+        progress.record(score)
+        seconds = time.perf_counter() - begin
+        log.evaluation(progress.step, score, progress.best_score or score, progress.best_step, seconds)
 
-            # Advance.
-            progress.step = done
-            log.advance(done)
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        self.network.eval()
+        with torch.no_grad(), nullcontext() if self.average is None else self.average.in_network():
+            yield
+        self.model.train()
 
-    result = FitResult(
-        progress.best_score,
-        progress.best_step if schedule.deliver == "best" else progress.step,
-        progress.last_score,
-        progress.step,
-        progress.seconds,
-        precision,
-    )
-    if accelerator.is_main_process:
-        save_result(folder, result, identity)
-    return result
+    def _save(self) -> None:
+        progress = self.progress
+        if self.evaluate is None:
+            progress.record(None)
+        refuse_broken_weights(self.parameters, self.title, progress.step, last_good_checkpoint(self.folder))
+        if self.accelerator.is_main_process:
+            averaged = None if self.average is None else self.average.values
+            checkpoints = self.folder / "checkpoints"
+            save_checkpoint(
+                checkpoints, self.objective, self.optimizer, progress, self.precision, self.identity, averaged
+            )
+            if is_delivered(progress.step, progress.best_step, self.schedule):
+                save_weights(self.folder / "weights.safetensors", delivered_state(self.network, self.average))
 
+    def _step(self, batch: Batch, lr: float) -> dict[str, Tensor]:
+        step, device = self.progress.step, self.accelerator.device
+        seed_dropout(derive_seed(self.seed, "step", step, self.accelerator.process_index), device)
+        batch = to_device(batch, device)
+        terms = train_step(self.model, batch, self.optimizer, self.parameters, lr, self.schedule, self.accelerator)
+        if self.average is not None:
+            self.average.update(step + 1)
+        return terms
 
-@contextmanager
-def _evaluating(network: nn.Module, model: nn.Module, average: AveragedWeights | None) -> Iterator[None]:
-    network.eval()
-    with torch.no_grad(), nullcontext() if average is None else average.in_network():
-        yield
-    model.train()
+    def _finish(self) -> FitResult:
+        progress = self.progress
+        result = FitResult(
+            progress.best_score,
+            progress.best_step if self.schedule.deliver == "best" else progress.step,
+            progress.last_score,
+            progress.step,
+            progress.seconds,
+            self.precision,
+        )
+        if self.accelerator.is_main_process:
+            save_result(self.folder, result, self.identity)
+        return result
 
 
 def _next(source: Any, title: str, step: int) -> Batch:
