@@ -2,20 +2,33 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ladseg.deploy.student_file import save_student
+from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import ModelError, first_words
 from ladseg.files import write_text
+from ladseg.models import Segmenter
 from ladseg.results import STUDENT
-
-if TYPE_CHECKING:
-    from ladseg.deploy.predictor import Student
 
 CARD = "README.md"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a model card says that the delivered file does not.
+
+    Attributes:
+        figures: What was measured, by name, such as ``{"mIoU % on val": 71.2}``.
+        license: The Hub's name of a licence, such as ``apache-2.0``.
+        dataset: The name of the data set that it was trained on.
+    """
+
+    figures: Mapping[str, float] | None = None
+    license: str | None = None
+    dataset: str | None = None
 
 
 def weights_file(name: str | Path) -> Path:
@@ -40,48 +53,48 @@ def weights_file(name: str | Path) -> Path:
 
 
 def save_folder(
-    student: "Student",
-    folder: Path,
-    figures: Mapping[str, float] | None = None,
-    license: str | None = None,
-    dataset: str | None = None,
-    repository: str = "org/name",
+    network: Segmenter, header: StudentHeader, folder: Path, facts: CardFacts, repository: str = "org/name"
 ) -> None:
-    """Write ``student.safetensors`` and a model card; arguments as for :meth:`ladseg.Student.save_pretrained`.
+    """Write ``student.safetensors``, without the path of its data set, and a model card.
 
     Args:
-        student: What is written.
-        folder: The folder.
-        figures: As there.
-        license: As there.
-        dataset: As there.
-        repository: Name on the Hub for the card's example.
+        network: The delivered network.
+        header: The metadata of its file.
+        folder: Where both are written.
+        facts: What the card says beside the metadata.
+        repository: The name on the Hub in the card's example.
+
+    Raises:
+        UserError: The folder can't be written.
     """
     from huggingface_hub import ModelCardData
 
-    data = asdict(student.header.data)
+    data = asdict(header.data)
     if data["recipe"]:
         # Where the data lay is nobody else's business.
         data["recipe"] = {key: value for key, value in data["recipe"].items() if key != "root"}
-    save_student(folder / STUDENT, student.network, data)
+    save_student(folder / STUDENT, network, data)
     about = ModelCardData(
-        license=license,
+        license=facts.license,
         library_name="ladseg",
         pipeline_tag="image-segmentation",
-        tags=["semantic-segmentation", "ladseg", student.header.model],
+        tags=["semantic-segmentation", "ladseg", header.model],
     )
-    write_text(folder / CARD, f"---\n{about.to_yaml()}\n---\n\n{_text(student, figures, license, dataset, repository)}")
+    write_text(folder / CARD, f"---\n{about.to_yaml()}\n---\n\n{_text(network, header, facts, repository)}")
 
 
-def push(student: "Student", repository: str, private: bool, token: str | None, facts: Mapping[str, object]) -> str:
-    """Upload what :func:`save_folder` writes; arguments as for :meth:`ladseg.Student.push_to_hub`.
+def push(
+    network: Segmenter, header: StudentHeader, repository: str, facts: CardFacts, private: bool, token: str | None
+) -> str:
+    """Upload what :func:`save_folder` writes to the Hub.
 
     Args:
-        student: What is uploaded.
-        repository: As there.
-        private: As there.
-        token: As there.
-        facts: ``figures``, ``license`` and ``dataset`` of :func:`save_folder`.
+        network: The delivered network.
+        header: The metadata of its file.
+        repository: ``org/name``; made if it is not there.
+        facts: What the card says beside the metadata.
+        private: Whether a repository that is made is private.
+        token: For the Hub; None takes that of ``hf auth login``.
 
     Returns:
         The address of the commit.
@@ -94,7 +107,7 @@ def push(student: "Student", repository: str, private: bool, token: str | None, 
     import huggingface_hub
 
     with tempfile.TemporaryDirectory(prefix="ladseg-") as folder:
-        save_folder(student, Path(folder), **facts, repository=repository)  # type: ignore[arg-type]
+        save_folder(network, header, Path(folder), facts, repository)
         api = huggingface_hub.HfApi(token=token)
         try:
             api.create_repo(repository, private=private, exist_ok=True)
@@ -106,18 +119,11 @@ def push(student: "Student", repository: str, private: bool, token: str | None, 
             ) from error
 
 
-def _text(
-    student: "Student",
-    figures: Mapping[str, float] | None,
-    license: str | None,
-    dataset: str | None,
-    repository: str,
-) -> str:
+def _text(network: Segmenter, header: StudentHeader, facts: CardFacts, repository: str) -> str:
     """Return the model card below its metadata."""
-    header = student.header
-    parameters = sum(parameter.numel() for parameter in student.network.parameters())
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     custom = f', model="{header.model}"' if ":" in header.model else ""
-    rows = [f"| {name} | {value:g} |" for name, value in (figures or {}).items()]
+    rows = [f"| {name} | {value:g} |" for name, value in (facts.figures or {}).items()]
     parts = [
         f"# {header.model}, {header.num_classes} classes",
         f"A network for semantic segmentation with {parameters:,} parameters, trained and written by ladseg.",
@@ -131,9 +137,9 @@ def _text(
         if rows
         else "None were given. Measure with `ladseg eval`.",
         "## Data",
-        f"Trained on {dataset or 'a data set that was not named'}. Classes, in the order of their ids: "
-        f"{', '.join(student.class_names)}.",
+        f"Trained on {facts.dataset or 'a data set that was not named'}. Classes, in the order of their ids: "
+        f"{', '.join(header.data.class_names)}.",
         "## Licence",
-        f"{license or 'None was given'}. That of the data set and of pretrained weights may bind too.",
+        f"{facts.license or 'None was given'}. That of the data set and of pretrained weights may bind too.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ladseg.data.read import read_image, to_rgb
-from ladseg.deploy.hub import push, save_folder, weights_file
+from ladseg.deploy.hub import CardFacts, push, save_folder, weights_file
 from ladseg.deploy.student_file import load_student
 from ladseg.deploy.student_header import StudentHeader
 from ladseg.evaluation import WHOLE, Inference, class_ids, probabilities
@@ -117,7 +117,7 @@ class Student(nn.Module):
         Raises:
             UserError: The folder can't be written.
         """
-        save_folder(self, Path(folder), figures, license, dataset)
+        save_folder(self.network, self.header, Path(folder), CardFacts(figures, license, dataset))
 
     def push_to_hub(
         self,
@@ -144,8 +144,8 @@ class Student(nn.Module):
         Raises:
             ModelError: The Hub refuses, or can't be reached.
         """
-        facts = {"figures": figures, "license": license, "dataset": dataset}
-        return push(self, repository, private, token, facts)
+        facts = CardFacts(figures, license, dataset)
+        return push(self.network, self.header, repository, facts, private, token)
 
 
 def load(weights: str | Path, model: str | None = None, device: torch.device | str | None = None) -> Student:
