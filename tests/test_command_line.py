@@ -250,7 +250,7 @@ def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> 
         (["train", "nosuch"], "no ready recipe is called 'nosuch'"),
         (["train", "nosuch.yaml"], "nosuch.yaml: no such recipe file"),
         (["train", "demo", "--schedule.iteratons", "3"], "did you mean 'schedule.iterations'?"),
-        (["train", "demo", "--data.root", "/nowhere"], "data.root '/nowhere' is no folder"),
+        (["train", "demo", "--data.root", "/nowhere"], "data.root '/nowhere' is not a folder"),
         (["eval", "nosuch.safetensors"], "nosuch.safetensors: no such weights file"),
         (["recipes", "damo"], "did you mean 'demo'?"),
     ],
@@ -338,8 +338,8 @@ def test_networks_of_other_libraries_from_the_recipe_alone(
     ("changes", "message"),
     [
         ({"teacher.model": "pspnet_r81"}, "no network is called 'pspnet_r81'"),
-        ({"student.features": "backbone.layer44"}, "features 'backbone.layer44' is no module"),
-        ({"teacher.input_layer": "backbone.cnv1"}, "input_layer 'backbone.cnv1' is no Conv2d"),
+        ({"student.features": "backbone.layer44"}, "features 'backbone.layer44' is not a module"),
+        ({"teacher.input_layer": "backbone.cnv1"}, "input_layer 'backbone.cnv1' is not a Conv2d"),
         ({"student.model": "nowhere.net:Net"}, "can't import 'nowhere.net'"),
     ],
 )

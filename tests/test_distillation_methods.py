@@ -74,10 +74,10 @@ def test_names_are_known_without_torch() -> None:
         ({"method": "none", "weight": 1.0}, "distill.weight: none does not read it"),
         ({"method": "cirkd", "term_weights": {"cirkd_pixels": 1.0}}, "did you mean 'cirkd_pixel'?"),
         ({"method": "kd", "options": {"masked": 0.5}}, "distill.options: kd has no 'masked', nor any other"),
-        ({"method": "cwd", "recipe": "full"}, "distill.recipe is no key any more; cwd with all .* is method: cwd-full"),
-        ({"features_weight": 50.0}, "no key any more; write a list: .*method: cwd-features, weight: 50"),
-        ({"method": "cwd", "also": [{"method": "kd"}]}, "distill.also is no key any more; write a list"),
-        ([{"method": "cwd"}, {"method": "kd", "also": []}], "distill.also is no key any more; write a list"),
+        ({"method": "cwd", "recipe": "full"}, "distill.recipe is no longer a key; cwd with all .* is method: cwd-full"),
+        ({"features_weight": 50.0}, "no longer a key; write a list: .*method: cwd-features, weight: 50"),
+        ({"method": "cwd", "also": [{"method": "kd"}]}, "distill.also is no longer a key; write a list"),
+        ([{"method": "cwd"}, {"method": "kd", "also": []}], "distill.also is no longer a key; write a list"),
         ([{"method": "cwd"}, {"method": "kd", "layer": "head"}], "distill.layer: kd does not read it"),
         ([{"method": "cwd"}, {"method": "kdd"}], "distill"),
     ],
@@ -91,10 +91,10 @@ def test_keys_that_a_method_does_not_read_are_refused(values: object, message: s
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--distill.also", "[{method: kd}]"], "command line: distill.also is no key any more"),
+        (["--distill.also", "[{method: kd}]"], "command line: distill.also is no longer a key"),
         (["--distill.recipe", "full"], "method: cwd-full"),
         (["--distill.features_weight=50"], "cwd-features"),
-        (["--distill", "{method: cwd, also: [{method: kd}]}"], "distill.also is no key any more"),
+        (["--distill", "{method: cwd, also: [{method: kd}]}"], "distill.also is no longer a key"),
         (["--distill", "[{method: cwd}, {method: kd, recipe: full}]"], "method: cwd-full"),
     ],
 )

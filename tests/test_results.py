@@ -177,8 +177,8 @@ def test_nan_is_null_in_json_and_nan_again_when_read() -> None:
     ("change", "told"),
     [
         (lambda values: values.pop("prediction"), "KeyError: 'prediction'"),
-        (lambda values: values.update(seed="three"), "TypeError: 'three' is no <class 'int'>"),
-        (lambda values: values.update(class_names="road"), "TypeError: 'road' is no list"),
+        (lambda values: values.update(seed="three"), "TypeError: 'three' is not a <class 'int'>"),
+        (lambda values: values.update(class_names="road"), "TypeError: 'road' is not a list"),
         (lambda values: values["networks"]["student"].pop("macs"), "KeyError: 'macs'"),
         (lambda values: values.update(crop=[1, 2, 3]), "ValueError: zip"),
     ],

@@ -245,7 +245,7 @@ def _with_one_distill(values: dict[str, Any], source: str) -> dict[str, Any]:
 
 def _refuse_former_keys(settings: dict[str, Any], source: str) -> None:
     for key in settings.keys() & FORMER_KEYS.keys():
-        raise RecipeError(f"{source}: distill.{key} is no key any more; {FORMER_KEYS[key]}")
+        raise RecipeError(f"{source}: distill.{key} is no longer a key; {FORMER_KEYS[key]}")
 
 
 def _further_method(settings: dict[str, Any], number: int, source: str) -> dict[str, Any]:

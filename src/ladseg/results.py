@@ -455,7 +455,7 @@ def from_json(kind: Any, value: Any) -> Any:
     if kind is float:
         return math.nan if value is None else float(value)
     if not (kind is Any or isinstance(value, list if origin is tuple else origin or kind)):
-        raise TypeError(f"{value!r} is no {kind}")
+        raise TypeError(f"{value!r} is not a {kind}")
     if origin is dict:
         return {inner[0](key): from_json(inner[1], item) for key, item in value.items()}
     if origin is list:
@@ -489,7 +489,7 @@ def read_json(kind: type[T], path: Path) -> T:
 
 
 def read_if_complete(kind: type[T], path: Path) -> T | None:
-    """Read what :func:`write_json` wrote; return None if there is no file, or an older version kept less in it."""
+    """Read what :func:`write_json` wrote; return None if the file is absent or an older version kept less in it."""
     try:
         return read_json(kind, path)
     except RecipeError:

@@ -118,9 +118,9 @@ def test_more_faults_are_counted(data: Data) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"root": "nowhere"}, "data.root 'nowhere' is no folder"),
+        ({"root": "nowhere"}, "data.root 'nowhere' is not a folder"),
         ({"layout": "cityscape"}, "data.layout 'cityscape' is not one of cityscapes, "),
-        ({"classes": "nowhere.txt"}, "data.classes 'nowhere.txt' is no file"),
+        ({"classes": "nowhere.txt"}, "data.classes 'nowhere.txt' is not a file"),
         ({"classes": []}, "names no class"),
         ({"label_map": {300: 0}}, "data.label_map has 300: 0"),
         ({"label_map": {0: 3}}, "class ids 0..2 or 255"),

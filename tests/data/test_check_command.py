@@ -155,7 +155,7 @@ def test_other_splits_and_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["check", str(tmp_path), "--splits", "val", "--json", "-"]) == 1
     assert [split["name"] for split in json.loads(capsys.readouterr().out)["splits"]] == ["val"]
     assert main(["check", str(tmp_path), "--splits", "test"]) == 2
-    assert "'test' is no split of layout 'voc'; it has train, val" in capsys.readouterr().err
+    assert "'test' is not a split of layout 'voc'; it has train, val" in capsys.readouterr().err
 
 
 def test_the_layout_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ REFUSED = {
     "python in one line": ("c.txt", "['road', 'car']\n", "line 1 .* looks like code"),
     "name = value": ("c.txt", "road = 1\ncar = 2\n", "line 1 'road = 1' holds more than a name"),
     "some cvat lines": ("c.txt", "background:0,0,0::\nroad\n", "line 1 'background:0,0,0::' ends in the middle"),
-    "labelme's ignore in the middle": ("c.txt", "road\n__ignore__\n", "line 2 '__ignore__' is no class name"),
+    "labelme's ignore in the middle": ("c.txt", "road\n__ignore__\n", "line 2 '__ignore__' is not a class name"),
     "a name twice": ("c.txt", "road\ncar\nroad\n", "line 3: class 'road' stands twice"),
     "yaml booleans": ("c.yaml", "- yes\n- road\n", "it holds True; put names .* in quotes"),
     "yaml of something else": ("c.yaml", "train: images\n", "neither a list of class names nor a mapping"),

@@ -112,16 +112,16 @@ def test_a_spoilt_cache_file_is_made_again(
 
 STRUCT = {"Boundaries": 1, "Other": 2}
 MATS: dict[str, tuple[dict[str, object], str]] = {
-    "struct": ({"S": STRUCT}, "S of this Matlab file is no matrix of class ids but a struct of 1x1"),
+    "struct": ({"S": STRUCT}, "S of this Matlab file is not a matrix of class ids but a struct of 1x1"),
     "string": ({"S": "road"}, "but a string of 1;"),
     "cell": ({"S": np.array([[1, "a"]], dtype=object)}, "but a cell array of 1x2"),
     "three dimensions": ({"S": np.zeros((4, 5, 3))}, "but an array of 4x5x3"),
     "complex": ({"S": np.full((4, 5), 1j)}, "but a complex matrix of 4x5"),
-    "empty": ({"S": np.zeros((0, 0))}, "no matrix of class ids"),
-    "names that are a string": ({"S": np.zeros((4, 5, 3)), "names": "x"}, "no matrix of class ids"),
-    "GTcls a number": ({"GTcls": 3.0}, "GTcls of this Matlab file is no struct with a field Segmentation"),
-    "GTcls a string": ({"GTcls": "x"}, "GTcls of this Matlab file is no struct|no matrix"),
-    "GTcls without the field": ({"GTcls": STRUCT}, "GTcls of this Matlab file is no struct with a field Segmentation"),
+    "empty": ({"S": np.zeros((0, 0))}, "not a matrix of class ids"),
+    "names that are a string": ({"S": np.zeros((4, 5, 3)), "names": "x"}, "not a matrix of class ids"),
+    "GTcls a number": ({"GTcls": 3.0}, "GTcls of this Matlab file is not a struct with a field Segmentation"),
+    "GTcls a string": ({"GTcls": "x"}, "GTcls of this Matlab file is not a struct|not a matrix"),
+    "GTcls with no field": ({"GTcls": STRUCT}, "GTcls of this Matlab file is not a struct with a field Segmentation"),
     "GTcls of a cell": ({"GTcls": {"Segmentation": np.array([[1, "a"]], dtype=object)}}, "but a cell array of 1x2"),
     "nothing of ours": ({"T": 1}, "no label map in this Matlab file"),
 }

@@ -101,9 +101,9 @@ def test_a_feature_map_is_tapped_by_path() -> None:
 
 
 def test_a_wrong_path_lists_the_nearest() -> None:
-    with pytest.raises(ModelError, match=r"features 'backbone.layer33' is no module of Encoder.*; nearest: .*layer3"):
+    with pytest.raises(ModelError, match=r"features 'backbone.layer33' is not a module of Enc.*; nearest: .*layer3"):
         build_model("pspnet@test_resnet", 3).tap("backbone.layer33")
-    with pytest.raises(ModelError, match=r"features 'classifer' is no module of Net; nearest: classifier"):
+    with pytest.raises(ModelError, match=r"features 'classifer' is not a module of Net; nearest: classifier"):
         adapt(Net(), features="classifer")
 
 

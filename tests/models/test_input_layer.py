@@ -113,7 +113,7 @@ def test_what_was_looked_for_is_said() -> None:
     with pytest.raises(ModelError, match=r"no input layer found in Sequential: no Conv2d has 3 .*\"encoder.conv1\""):
         widen_input(nn.Sequential(nn.Conv2d(1, 2, 3)))
     with pytest.raises(
-        ModelError, match=r"input_layer 'first' is no Conv2d or Linear layer of Sequential; the first are: 0"
+        ModelError, match=r"input_layer 'first' is not a Conv2d or Linear layer of Sequential; the first are: 0"
     ):
         widen_input(nn.Sequential(nn.Conv2d(3, 2, 3)), input_layer="first")
 
@@ -398,7 +398,7 @@ def test_a_stem_sees_the_label_where_the_padded_image_is() -> None:
         ),
         (Net(checked, a=conv()), ["a"], r"pixel values don't match the configuration\); .*set input_layer: stem"),
         (Net(lambda n, x: n.a(x), a=conv()), [], None),
-        (Net(lambda n, x: n.a(x), a=conv()), ["a", "c"], r"input_layer 'c' is no Conv2d or Linear layer"),
+        (Net(lambda n, x: n.a(x), a=conv()), ["a", "c"], r"input_layer 'c' is not a Conv2d or Linear layer"),
     ],
 )
 def test_a_named_layer_that_gets_no_label_is_an_error(network: nn.Module, named: Any, message: str | None) -> None:

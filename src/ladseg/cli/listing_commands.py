@@ -199,7 +199,7 @@ def _bench_delivered(known: argparse.Namespace) -> None:
     from ladseg.report.latency_table import latency_sheet
 
     if others := [name for name in known.names if not is_delivered(name)]:
-        raise RecipeError(f"'{others[0]}' is no file of a delivered network; name files, or networks, not both")
+        raise RecipeError(f"'{others[0]}' is not a file of a delivered network; name files, or networks, not both")
     if known.parts:
         raise RecipeError("--parts are of networks; of files only the time of an image is measured")
     results = bench_delivered(known.names, known.size, known.threads, known.model)

@@ -1,4 +1,4 @@
-"""Decoded images and labels kept in memory or in one file, for sets that are read many times over."""
+"""A cache of decoded images and labels, in memory or in one file, for data sets that are read many times."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from ladseg.errors import DataError
 from ladseg.files import remove_abandoned, write_atomically
 from ladseg.progress import progress
 
-# Part of the name of a file on disk: another number makes another file.
+# Part of the file's name, so that files in an older format are not read.
 VERSION = 2
 
 CHUNK = 64
@@ -31,14 +31,14 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
     """Decode all images and labels of a data set once, and return the data set with them.
 
     Args:
-        dataset: What is read.
-        where: ``ram``: this process's memory, which loader processes that are forked from it share. ``disk``: a file
-            below ``$XDG_CACHE_HOME/ladseg`` (``~/.cache/ladseg``), which all processes and later runs share; it is made
-            anew when an image or mask changes. None: nothing is kept.
-        title: Names the data set on the screen.
+        dataset: The data set.
+        where: ``ram`` keeps them in this process's memory, which forked loader processes share. ``disk`` keeps them in
+            a file below ``$XDG_CACHE_HOME/ladseg`` (``~/.cache/ladseg``), which all processes and later runs share and
+            which is written anew when an image or mask changes. None keeps nothing.
+        title: Name of the data set on the screen.
 
     Raises:
-        DataError: There is no room for it, or a file can't be read.
+        DataError: There is not enough room, or a file can't be read.
     """
     if where is None:
         return dataset
@@ -56,7 +56,7 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
 
 
 def _is_sound(path: Path, count: int) -> bool:
-    """Return whether a file of this many samples is there as it was written; a spoilt one is made again."""
+    """Return whether the file is intact and holds this many samples; a damaged one is written again."""
     try:
         return len(MappedSamples(path)) == count
     except (OSError, ValueError):
@@ -64,19 +64,19 @@ def _is_sound(path: Path, count: int) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return the folder of decoded data sets, which may be deleted at any time."""
+    """Return the folder of decoded data sets; users may delete it at any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ladseg"
 
 
 def _decoded(dataset: SegmentationDataset) -> Iterator[Sample]:
-    """Yield every sample once, in order, decoded by all cores."""
+    """Decode with all cores, and yield every sample once, in order."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(dataset), CHUNK):
             yield from pool.map(dataset.read, range(start, min(start + CHUNK, len(dataset))))
 
 
 def _refuse_without_room(dataset: SegmentationDataset, free: int, what: str, instead: str) -> None:
-    """Refuse to decode into too little space, by the size of the first sample: the others are assumed to be like it."""
+    """Refuse to decode into too little space; the estimate takes all samples to be as large as the first."""
     needed = len(dataset) * sum(tensor.numel() for tensor in dataset.read(0))
     if needed > 0.9 * free:
         raise DataError(
@@ -86,14 +86,14 @@ def _refuse_without_room(dataset: SegmentationDataset, free: int, what: str, ins
 
 
 class MappedSamples(Sequence[Sample]):
-    """The samples of a file that :func:`keep_decoded` wrote, read through the page cache where they are asked for.
+    """The samples of a file that :func:`keep_decoded` wrote, read on demand through the page cache.
 
-    The file holds each image ``(H, W, 3)`` and label ``(H, W)`` as bytes, then the sizes as int64 pairs, then their
-    number and the check sum of the sizes as one int64 each.
+    The file holds each image ``(H, W, 3)`` and label ``(H, W)`` as bytes, then the sizes as int64 pairs, then the
+    number of samples and a checksum of the sizes as one int64 each.
 
     Raises:
         OSError: The file can't be read.
-        ValueError: It is not as it was written: cut off, too long, or with another end.
+        ValueError: The file is damaged: truncated, too long, or with a wrong checksum.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,7 +109,7 @@ class MappedSamples(Sequence[Sample]):
             raise ValueError(f"{path}: {len(self._bytes)} bytes, which do not fit its samples")
 
     def __reduce__(self) -> tuple[type["MappedSamples"], tuple[Path]]:
-        # A process that is not forked maps the file itself, instead of being sent what is in it.
+        # A spawned process maps the file itself; pickling must not send it the content.
         return MappedSamples, (self.path,)
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class MappedSamples(Sequence[Sample]):
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         height, width = (int(length) for length in self._sizes[index])
         start, middle = int(self._starts[index]), int(self._starts[index]) + 3 * height * width
-        # Copied, for torch wants memory that may be written to.
+        # Copy the bytes, because torch needs writable memory.
         image = np.array(self._bytes[start:middle]).reshape(height, width, 3)
         label = np.array(self._bytes[middle : middle + height * width]).reshape(height, width)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label)
@@ -136,7 +136,7 @@ def _write(path: Path, samples: Iterator[Sample]) -> None:
 
 
 def fingerprint(dataset: SegmentationDataset) -> str:
-    """Return a digest of the files' paths, sizes and times and of what their ids mean; no file is read."""
+    """Return a digest of the files' paths, sizes and modification times and of the spec; no file is read."""
     digest = hashlib.blake2b(digest_size=16)
     spec = dataset.spec
     digest.update(json.dumps([VERSION, spec.lookup()[0].tolist(), spec.mask_colors, spec.value_range]).encode())
@@ -151,7 +151,7 @@ def _identity(source: Source) -> bytes:
         return hashlib.blake2b(source.content, digest_size=16).digest()
     try:
         state = source.stat()
-    except OSError:  # a link to nothing, which the check reports
+    except OSError:  # a broken link, which the check reports
         return os.fsencode(source.absolute())
     return os.fsencode(source.absolute()) + f"|{state.st_size}|{state.st_mtime_ns}|".encode()
 

@@ -1,4 +1,4 @@
-"""Look at every file before hours are spent on them."""
+"""Check every image and mask before a training starts."""
 
 import os
 import time
@@ -21,21 +21,21 @@ from ladseg.errors import DataError, printable
 from ladseg.progress import progress
 from ladseg.recipe import Data
 
-# Mask values that a finding names.
+# The most mask values that one finding names.
 VALUES = 6
 
 
 def check_dataset(data: Data, splits: Sequence[str] = ("train", "val")) -> list[str]:
-    """Read all images and masks of the splits; see :func:`warnings_of` for what is returned and raised."""
+    """Read all images and masks of the splits; return and raise what :func:`warnings_of` does."""
     return warnings_of(survey(data, splits))
 
 
 def warnings_of(report: Report) -> list[str]:
-    """Return the warnings of a report, a line each.
+    """Return the warnings of a report, one line each.
 
     Raises:
-        DataError: The report has errors; the message is the first one in the order of the files: an image without a
-            mask, sizes that differ, a mask value outside the classes, an unreadable file, a mask in colour.
+        DataError: The report has errors, such as an image without a mask, sizes that differ, a mask value outside the
+            classes, an unreadable file, or a mask in colour; the message names the first in the order of the files.
     """
     for split in report.splits:
         errors = [finding for finding in report.findings if finding.level == "error" and finding.split == split.name]
@@ -51,7 +51,7 @@ def survey(data: Data, splits: Sequence[str] = ("train", "val")) -> Report:
     """Read all images and masks of the splits, and report everything about them.
 
     Raises:
-        DataError: What makes reading impossible: an unknown layout, a missing folder, an empty split.
+        DataError: Nothing can be read: an unknown layout, a missing folder, or an empty split.
     """
     started = time.perf_counter()
     surveys = []
@@ -76,33 +76,33 @@ def survey(data: Data, splits: Sequence[str] = ("train", "val")) -> Report:
     )
 
 
-# The images of each digest of pixels.
+# Maps a digest of pixels to the images that have it.
 Pictures = dict[bytes, list[str]]
 
 
 def _cores() -> int:
-    """Return the number of cores that this process may use, where the system can say."""
+    """Return the number of cores that this process may use, or all cores where the system can't tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _value_range(highest: list[int | None]) -> tuple[int, int] | None:
-    """Return 0 and the highest value of as many bits as the 16-bit images of all splits use."""
+    """Return 0 and ``2**bits - 1``, where ``bits`` is how many bits the 16-bit images of all splits use."""
     values = [value for value in highest if value is not None]
     return (0, 2 ** max(max(values).bit_length(), 8) - 1) if values else None
 
 
 @dataclass
 class SplitSurvey:
-    """What the inspections of a split's pairs add up to.
+    """Totals over the inspections of a split's pairs.
 
     Attributes:
         name: The split.
         listing: Its files.
-        spec: What its masks mean.
-        report: What it holds.
-        faults: What is wrong with single files.
-        strange: In how many masks each value outside the classes is.
-        pictures: Its images by their pixels.
+        spec: The meaning of its mask values.
+        report: Counts over its files.
+        faults: Faults of single files.
+        strange: The number of masks that hold each value outside the classes.
+        pictures: Its images by the digest of their pixels.
         images: The image of each pair.
         digests: The digests of the files of each pair.
         encodings: How its masks are encoded.
@@ -122,18 +122,18 @@ class SplitSurvey:
     highest: int | None = None
 
     def contents(self, root: str) -> Contents:
-        """Return what the files hold."""
+        """Return the digests of all files, with what the mask values mean."""
         return contents_of(self.spec, root, self.images, self.digests)
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong with files and with the split as a whole."""
+        """Return the findings about single files and about the split as a whole."""
         pixels = self.report.mask_values
         found = [_with_values(finding, self.strange, pixels) for finding in _gathered(self.name, self.faults)]
         found += self.encodings.findings(self.name, self.spec)
         return [*found, *_split_findings(self.report, self.listing, self.spec)]
 
     def add(self, inspection: Inspection) -> None:
-        """Take one pair into account, apart from the pixels of its mask."""
+        """Add one pair to the totals, except the pixel counts of its mask."""
         self.faults += inspection.faults
         self.images.append(inspection.image)
         self.digests.append(inspection.contents)
@@ -182,7 +182,7 @@ def _survey_split(split: str, listing: Listing, spec: DatasetSpec, palettes: Pal
 
 
 def _with_values(finding: Finding, strange: Counter[int], pixels: dict[int, int]) -> Finding:
-    """Add how many files and pixels each value is in, where several files hold values that are no class."""
+    """Add the number of files and pixels of each value, if several files hold values that are not classes."""
     if finding.kind == LEFT_OUT_VALUES:
         share = sum(pixels[value] for value in strange) / max(sum(pixels.values()), 1)
         found = f"; of all masks, {share:.2%} of the pixels"
@@ -196,7 +196,7 @@ def _with_values(finding: Finding, strange: Counter[int], pixels: dict[int, int]
 
 
 def _gathered(split: str, faults: list[Fault]) -> list[Finding]:
-    """Make one finding of the faults of one kind; the kinds in the order of their first file."""
+    """Make one finding of all faults of a kind, with the kinds in the order of their first file."""
     kinds: dict[str, list[Fault]] = {}
     for fault in faults:
         kinds.setdefault(fault.kind, []).append(fault)
@@ -214,7 +214,7 @@ def _gathered(split: str, faults: list[Fault]) -> list[Finding]:
 
 
 def _split_findings(report: SplitReport, listing: Listing, spec: DatasetSpec) -> list[Finding]:
-    """Return what no single file shows."""
+    """Return the findings that only the split as a whole shows."""
     found = []
     if report.published and report.pairs != report.published:
         missing = f": {listing.missing}" if listing.missing else ""
@@ -241,7 +241,7 @@ def _split_findings(report: SplitReport, listing: Listing, spec: DatasetSpec) ->
 
 
 def _leaks(pictures: dict[str, Pictures]) -> list[Finding]:
-    """Find images of equal pixels that are twice in a split, or in two splits."""
+    """Find images with equal pixels that occur twice in one split, or in two splits."""
     found = []
     names = list(pictures)
     for split in names:

@@ -1,10 +1,10 @@
-"""What the check of a data set found, as plain data."""
+"""The findings of the check of a data set, as plain data."""
 
 from dataclasses import dataclass, field
 
 from ladseg.data.contents import Contents
 
-# Files that are named for each finding.
+# The most files that are named for one finding.
 SHOWN = 20
 
 
@@ -13,12 +13,12 @@ class Finding:
     """Faults of one kind in one split.
 
     Attributes:
-        level: ``error``, which stops a training, or ``warning``.
+        level: ``error``, which prevents training, or ``warning``.
         kind: What the faults have in common.
         split: The split.
         message: The first fault in one line.
         hint: What to do.
-        files: The files that have it.
+        files: The files that have a fault of this kind.
     """
 
     level: str
@@ -31,21 +31,21 @@ class Finding:
 
 @dataclass
 class SplitReport:
-    """What a split holds.
+    """Counts over the files of a split.
 
     Attributes:
         name: The split.
         pairs: Images with a mask.
-        published: How many its publisher has; None if there is no publisher.
-        class_pixels: Labelled pixels of each class.
-        class_images: Images that each class occurs in.
-        ignored_pixels: Pixels that don't count.
-        mask_values: Pixels of each value in the mask files.
-        sizes: Images of each size ``WIDTHxHEIGHT``, the most frequent first.
-        image_kinds: Images of each format and mode.
-        image_values: Of each of these, the lowest and the highest value of the files' pixels.
-        mask_kinds: Masks of each format and mode.
-        groups: Where data.val_fraction makes the split, the number of groups that its pairs are of.
+        published: Number of pairs in the published split; None for a user's own data.
+        class_pixels: Number of labelled pixels of each class.
+        class_images: Number of images that each class occurs in.
+        ignored_pixels: Number of ignored pixels.
+        mask_values: Number of pixels of each value in the mask files.
+        sizes: Number of images of each size ``WIDTHxHEIGHT``, the most frequent first.
+        image_kinds: Number of images of each format and mode.
+        image_values: The lowest and highest pixel value in the image files of each format and mode.
+        mask_kinds: Number of masks of each format and mode.
+        groups: Number of groups that the pairs belong to, if data.val_fraction made the split.
     """
 
     name: str
@@ -64,18 +64,18 @@ class SplitReport:
 
 @dataclass
 class Report:
-    """What is in a data set, and what is wrong with it.
+    """What a data set holds, and the faults found in it.
 
     Attributes:
         root: Its folder.
         layout: Its layout.
         class_names: Its classes.
         colors: Their colours.
-        splits: One report a split.
-        findings: Errors first.
-        seconds: How long the reading took.
-        value_range: The range of values of 16-bit images, by the number of bits that are used; None without such files.
-        contents: What the files of each split hold.
+        splits: One report per split.
+        findings: The findings, errors first.
+        seconds: How long reading the files took.
+        value_range: The range of values of 16-bit images, from the number of bits in use; None without such files.
+        contents: The digests of the files of each split.
     """
 
     root: str
@@ -90,10 +90,10 @@ class Report:
 
     @property
     def pairs(self) -> int:
-        """Pairs over all splits."""
+        """The number of pairs over all splits."""
         return sum(split.pairs for split in self.splits)
 
     @property
     def level(self) -> int:
-        """0 if nothing is wrong, 1 if there are warnings, 2 if there are errors: the command's exit code."""
+        """The command's exit code: 0 if nothing is wrong, 1 if there are warnings, 2 if there are errors."""
         return max((2 if finding.level == "error" else 1 for finding in self.findings), default=0)

@@ -1,4 +1,4 @@
-"""What a folder of trainings keeps of its data: they are not checked twice, and are not exchanged under a training."""
+"""A run's record of its checked data, so that files are checked once and a resumed run refuses other data."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,10 +16,10 @@ from ladseg.recipe import Data
 
 @dataclass(frozen=True)
 class Checked:
-    """What the folder of a run keeps of the check of its data.
+    """What a run records about the check of its data.
 
     Attributes:
-        files: For each split a name for its files' paths, sizes and times; while it is the same, nothing is read again.
+        files: The fingerprint of each split's files (paths, sizes, times); while it is equal, nothing is read again.
         contents: The contents of each split.
         value_range: The range of values that the check found in 16-bit images; None without such files.
     """
@@ -29,14 +29,14 @@ class Checked:
     value_range: tuple[int, int] | None = None
 
     def apply_to(self, dataset: SegmentationDataset, split: str) -> SegmentationDataset:
-        """Return a split with what the check has found out about it: its contents, and the range of its values."""
+        """Return a split with the contents and the range of values that the check has found."""
         spec = dataset.spec
         if spec.value_range is None:
             spec = replace(spec, value_range=self.value_range)
         return replace(dataset, spec=spec, contents=self.contents[split].digest)
 
     def to_json(self) -> str:
-        """Return everything as text."""
+        """Return the record as JSON."""
         contents = {
             split: {"meaning": of.meaning, "pairs": [[name, *pair] for name, pair in of.pairs.items()]}
             for split, of in self.contents.items()
@@ -46,7 +46,7 @@ class Checked:
 
     @classmethod
     def read(cls, path: Path) -> "Checked | None":
-        """Read what :meth:`to_json` wrote; None where no such file is, or it is spoilt."""
+        """Read what :meth:`to_json` wrote; return None if the file is missing or damaged."""
         try:
             values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             contents = {
@@ -59,7 +59,7 @@ class Checked:
             return None
 
     def changes_to(self, now: "Checked") -> str:
-        """Say in one line what differs in another state of the data; nothing where a result would be the same."""
+        """Return in one line what differs in another state of the data; empty if a training would be the same."""
         return "; ".join(
             f"{split}: {', '.join(there.changes_to(now.contents[split])) or 'the order of the pairs has changed'}"
             for split, there in self.contents.items()
@@ -79,12 +79,12 @@ def check_once(
 
     Args:
         data: The data section of the recipe.
-        sets: The splits, opened.
-        record: The file that holds what :meth:`Checked.to_json` wrote, if there is one.
-        say: Takes a line about what is done, and the warnings.
+        sets: The opened splits.
+        record: The file that :meth:`Checked.to_json` may have been written to.
+        say: Receives a line of progress and the warnings.
 
     Returns:
-        What is to be recorded, once nothing else stands in the way.
+        The record, which the caller writes once the run can start.
 
     Raises:
         DataError: The check finds an error.
@@ -102,10 +102,10 @@ def check_once(
 
 
 def refuse_other_data(folder: Path, record: Path, now: Checked) -> None:
-    """Refuse to go on in a folder whose trainings were made of other data.
+    """Refuse to continue in a folder whose networks were trained on other data.
 
     Raises:
-        DataError: They were; the message says what has changed.
+        DataError: The data differ; the message says what has changed.
     """
     there = Checked.read(record)
     changes = "" if there is None else there.changes_to(now)

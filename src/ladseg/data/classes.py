@@ -15,12 +15,12 @@ from ladseg.errors import DataError, first_words
 
 Color = tuple[int, int, int]
 
-# labelme's first line: the label of pixels that don't count, which has no id among the classes.
+# The first line of a labelme file: the label of ignored pixels, which has no class id.
 LABELME_IGNORE = "__ignore__"
 NAME_COLUMNS = ("name", "class", "class_name", "classname", "label", "category")
 ID_COLUMNS = ("id", "idx", "index", "value", "pixel value", "pixel_value", "class_id", "train_id", "label_id")
 COLOR_COLUMNS = (("r", "g", "b"), ("red", "green", "blue"))
-# Keys of a mapping that hold the classes in the YAML and JSON files of other tools.
+# Keys that hold the classes in the YAML and JSON files of other tools.
 YAML_KEYS = ("names", "classes", "class_names", "labels", "id2label")
 
 
@@ -29,10 +29,10 @@ class Row:
     """One class as a file gives it.
 
     Attributes:
-        place: The line, as a message names it.
+        place: The line's position, for messages.
         name: The class.
-        id: Its id, where the file gives one.
-        color: Its colour, where the file gives one.
+        id: Its id, if the file gives one.
+        color: Its colour, if the file gives one.
     """
 
     place: str
@@ -42,15 +42,15 @@ class Row:
 
 
 def read_classes(classes: list[str] | str) -> tuple[tuple[str, ...], tuple[Color, ...] | None]:
-    """Read class names in the order of their ids, and their colours where the source gives them.
+    """Read class names in the order of their ids, and their colours if the source gives them.
 
     Args:
-        classes: The names; or a file of them: one name a line (also with ids in front, or as labelme writes it),
-            CVAT's ``name:r,g,b::``, CamVid's ``r g b name``, a CSV file with the columns name and, if it has them, id
-            or r, g, b, or a list or mapping in YAML or JSON.
+        classes: The names, or a file of them: one name per line (optionally after its id, or as labelme writes it),
+            CVAT's ``name:r,g,b::``, CamVid's ``r g b name``, a CSV file with the column name and optionally id or
+            r, g, b, or a list or mapping in YAML or JSON.
 
     Raises:
-        DataError: No such file, no name in it, a name that stands twice, or a line that is none of the above.
+        DataError: The file is missing or empty, a name occurs twice, or a line has none of these forms.
     """
     if not isinstance(classes, str):
         rows = [Row(f"data.classes: entry {number}", name) for number, name in enumerate(classes, 1)]
@@ -59,7 +59,7 @@ def read_classes(classes: list[str] | str) -> tuple[tuple[str, ...], tuple[Color
         path = Path(classes)
         if not classes or not path.is_file():
             raise DataError(
-                f"data.classes '{classes}' is no file; give the class names as a list, or a file of one a line"
+                f"data.classes '{classes}' is not a file; give the class names as a list, or a file of one a line"
             )
         rows = _in_order(_read_file(path))
         where = str(path)
@@ -88,7 +88,7 @@ def _refuse_repeated(rows: Sequence[Row]) -> None:
 
 
 def _in_order(rows: list[Row]) -> list[Row]:
-    """Order the rows by their ids, which are to be 0, 1, 2 and so on; without ids they are in order."""
+    """Order the rows by their ids, which must be 0, 1, 2 and so on; rows without ids are already in order."""
     numbered = [row for row in rows if row.id is not None]
     if not numbered:
         return rows
@@ -141,7 +141,7 @@ def _cvat(line: str) -> Parsed | None:
 
 
 def _color_first(line: str) -> Parsed | None:
-    """Parse ``r g b name``, as CamVid has it, or ``name r g b``."""
+    """Parse CamVid's ``r g b name``, or ``name r g b``."""
     fit = re.fullmatch(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(\D.*)", line)
     if fit:
         return fit[4].strip(), None, _color(fit.groups()[:3])
@@ -161,9 +161,9 @@ def _color(words: Sequence[str | Any]) -> Color:
 
 
 def _refuse_odd(path: Path, number: int, line: str) -> None:
-    """Refuse a line that another tool wrote in a way that is not known here."""
+    """Refuse a line that is not a plain class name but some other tool's format."""
     odd = (
-        (line in (LABELME_IGNORE, "---", "...") or line.startswith(("//", "%", ";")), "is no class name"),
+        (line in (LABELME_IGNORE, "---", "...") or line.startswith(("//", "%", ";")), "is not a class name"),
         (re.match(r"[\[{(]\s*$|[\"'].*[\"'],?$|\[.*[,\]]$|- \S|<\?", line), "looks like code, JSON, XML or YAML"),
         (re.search(r"[,;:={]\s*$", line), "ends in the middle"),
         (re.search(r"[:=\t|]", line), "holds more than a name"),
@@ -178,7 +178,7 @@ def _refuse_odd(path: Path, number: int, line: str) -> None:
 
 
 def _read_yaml(path: Path, text: str) -> list[Row]:
-    """Read a list of names, or a mapping of ids to names, or one of them below a customary key."""
+    """Read a list of names or a mapping of ids to names, at the top or below a customary key."""
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -211,12 +211,12 @@ def _read_csv(path: Path, text: str) -> list[Row]:
     return [_csv_row(path, number, row, columns) for number, row in rows]
 
 
-# Where a row has its name, its id and its colour.
+# The columns of the name, the id and the colour.
 Columns = tuple[int, int | None, tuple[int, int, int] | None]
 
 
 def _columns(heading: list[str]) -> Columns | None:
-    """Find the columns by their headings; None where the first row is none."""
+    """Find the columns by their headings; return None if the first row is not a heading."""
     name = next((heading.index(word) for word in NAME_COLUMNS if word in heading), None)
     number = next((heading.index(word) for word in ID_COLUMNS if word in heading), None)
     colors = next((words for words in COLOR_COLUMNS if set(words) <= set(heading)), None)
@@ -228,7 +228,7 @@ def _columns(heading: list[str]) -> Columns | None:
 
 
 def _columns_without_heading(rows: list[list[str]]) -> Columns:
-    """Find the columns by what is in them: name; id,name; name,id; name,r,g,b."""
+    """Find the columns by their content: name; id,name; name,id; or name,r,g,b."""
     wide = max(map(len, rows))
     if wide == 1:
         return 0, None, None
@@ -256,7 +256,7 @@ def _csv_row(path: Path, number: int, row: list[str], columns: Columns) -> Row:
 
 
 def palette(count: int) -> tuple[Color, ...]:
-    """Return distinct colours, the same ones for the same position: hues a golden section apart, lightness in turns."""
+    """Return distinct colours, each a function of its index: hues a golden section apart, lightness alternating."""
     colors = []
     for index in range(count):
         lightness = (0.55, 0.38, 0.72)[index % 3]

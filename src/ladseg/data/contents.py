@@ -1,4 +1,4 @@
-"""What the files of a data set hold, whatever folder they lie in: a result belongs to the data that it was made of."""
+"""Digests of a data set's files, independent of its folder, which tie a result to the data that it came from."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from ladseg.data.pairs import Source
 from ladseg.data.spec import DatasetSpec
 from ladseg.errors import printable
 
-# Names that a message gives of each kind of change.
+# The most files that a message names for one kind of change.
 NAMED = 2
 
 
@@ -19,9 +19,9 @@ class Contents:
     """The contents of a split.
 
     Attributes:
-        meaning: Digest of the classes and of what the mask values stand for.
+        meaning: Digest of the classes and of the meaning of the mask values.
         pairs: Each image's path relative to the data set's folder, with the digests of the image file and the mask
-            file; in the order of the split.
+            file, in the order of the split.
     """
 
     meaning: str
@@ -29,12 +29,12 @@ class Contents:
 
     @property
     def digest(self) -> str:
-        """One digest of everything that a training or a measurement on the split depends on."""
+        """Return one digest of everything in the split that a training or an evaluation depends on."""
         parts = [self.meaning, *(digest for pair in self.pairs.values() for digest in pair)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
     def changes_to(self, now: "Contents") -> list[str]:
-        """Say in a few words each what differs in another state of the split."""
+        """Return the differences from another state of the split, a few words each."""
         found = ["what its masks mean has changed"] if self.meaning != now.meaning else []
         shared = self.pairs.keys() & now.pairs.keys()
         kinds = (
@@ -56,12 +56,12 @@ class Contents:
 def contents_of(
     spec: DatasetSpec, root: str | Path, images: Sequence[str], digests: Sequence[tuple[str, str]]
 ) -> Contents:
-    """Put the contents of a split together.
+    """Assemble the contents of a split.
 
     Args:
-        spec: What its masks mean.
+        spec: The meaning of its mask values.
         root: The data set's folder.
-        images: The image of each pair, as it is named in messages.
+        images: The image of each pair, as messages name it.
         digests: The digests of image and mask of each pair.
     """
     meaning = [spec.class_names, spec.lookup()[0].tolist(), spec.mask_colors]
@@ -71,7 +71,7 @@ def contents_of(
 
 
 def content_digest(source: Source) -> str:
-    """Return a digest of a file's bytes; it does not depend on the version of a decoder.
+    """Return a digest of a file's bytes, which does not depend on the version of a decoder.
 
     Raises:
         OSError: The file can't be read.
@@ -80,5 +80,5 @@ def content_digest(source: Source) -> str:
 
 
 def _digest(content: bytes) -> str:
-    # SHA-256, which processors compute faster than most others.
+    # Processors have instructions for SHA-256, so it is faster than most digests.
     return hashlib.sha256(content).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A split of a data set: pairs of files, read one at a time."""
+"""A split of a data set: pairs of an image and a mask file, read one at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,13 +19,13 @@ from ladseg.recipe import Data
 
 @dataclass
 class SegmentationDataset:
-    """Image and mask files with the meaning of their ids.
+    """Image and mask files with the meaning of the mask values.
 
     Attributes:
         pairs: Image and mask of each sample.
-        spec: Classes and ids.
-        contents: Digest of what the files hold, where the check has found it; see :class:`ladseg.data.Contents`.
-        decoded: Every sample as :meth:`read` returns it, if they are kept; see :func:`ladseg.data.keep_decoded`.
+        spec: Classes and mask values.
+        contents: Digests of the files, once the data are checked; see :class:`ladseg.data.Contents`.
+        decoded: Every sample as :meth:`read` returns it, if cached; see :func:`ladseg.data.keep_decoded`.
     """
 
     pairs: Pairs
@@ -44,7 +44,7 @@ class SegmentationDataset:
         """Return image ``(3, H, W)`` uint8 and label ``(H, W)`` uint8 of class ids, 255 where ignored.
 
         Raises:
-            FileError: A file can't be read, or the two differ in size: it may have changed since the check.
+            FileError: A file can't be read, or image and mask differ in size, perhaps since the check.
         """
         if self.decoded is not None:
             return self.decoded[index]
@@ -57,17 +57,17 @@ class SegmentationDataset:
 
 
 def differing_sizes(image: Source, mask: Source, image_size: Sequence[int], mask_size: Sequence[int]) -> FileError:
-    """Return the error for a mask that does not have its image's height and width."""
+    """Return the error for a mask that differs from its image in height or width."""
     (height, width), (mask_height, mask_width) = image_size, mask_size
     what = f"mask is {mask_width}x{mask_height} but its image {image} is {width}x{height}"
     return FileError(mask, what, "save both at one size")
 
 
 def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
-    """Find what lies on disk of a split, with the faults of the way it lies.
+    """Find the pairs of a split on disk, the faults in their arrangement, and the spec.
 
     Raises:
-        DataError: An unknown layout, a missing folder, an empty split, classes that can't be read.
+        DataError: The layout is unknown, a folder is missing, the split is empty, or the classes can't be read.
     """
     layout = get_layout(data.layout)
     data_root(data)
@@ -80,7 +80,7 @@ def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
 def _divided(data: Data, split: str) -> Listing:
     """Find train or val of a data set that has no val split.
 
-    Faults of single files are told with train, so that each is told once.
+    Faults of single files are reported with train alone, so that each is reported once.
     """
     if data.val_fraction is None:
         raise ValueError("data.val_fraction is not set")
@@ -96,11 +96,11 @@ def data_root(data: Data) -> Path:
     """Return the data set's folder.
 
     Raises:
-        DataError: It is no folder.
+        DataError: It is missing or not a folder.
     """
     if not data.root or not Path(data.root).is_dir():
         below = "" if Path(data.root).is_absolute() else f" in the working directory {Path.cwd()}"
-        raise DataError(f"data.root '{data.root}' is no folder{below}; give the one that holds the data set")
+        raise DataError(f"data.root '{data.root}' is not a folder{below}; give the one that holds the data set")
     return Path(data.root)
 
 
@@ -108,7 +108,7 @@ def open_dataset(data: Data, split: str) -> SegmentationDataset:
     """Open a split of the data set that a recipe names.
 
     Raises:
-        DataError: As for :func:`find_split`; or an image or mask stands alone.
+        DataError: As for :func:`find_split`, or an image or mask has no counterpart.
     """
     listing, spec = find_split(data, split)
     errors = [fault for fault in listing.faults if fault.level == "error"]

@@ -1,7 +1,8 @@
-"""The built-in data set: small stylised landscapes in which colour alone does not tell the class.
+"""The built-in data set: small stylised landscapes in which colour alone does not determine the class.
 
-Water has the sky's colours (context and ripples tell), brick and plank walls share theirs (texture tells), discs, boxes
-and triangles share theirs (shape tells). A dark hood at the bottom, as of the car that carries the camera, is void.
+Water has the sky's colours and differs by context and ripples; brick and plank walls share colours and differ by
+texture; discs, boxes and triangles share colours and differ by shape. The dark hood at the bottom, like that of a car
+that carries the camera, is void.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from ladseg.files import write_text
 
 CLASSES = ("sky", "ground", "water", "bricks", "planks", "disc", "box", "triangle", "pole")
 VOID = len(CLASSES)
-# Drawn at twice the size and averaged down, so that edges are smooth.
+# Scenes are drawn at twice the size and averaged down, so that edges are smooth.
 OVERSAMPLING = 2
 
 Array = np.ndarray
@@ -25,16 +26,16 @@ Array = np.ndarray
 def write_demo_scenes(
     root: Path | str, train: int = 320, val: int = 80, size: tuple[int, int] = (96, 128), seed: int = 0
 ) -> None:
-    """Write the scenes as an ordinary folder data set; byte for byte the same every time.
+    """Write the scenes as a data set of the layout ``folder``; the files are byte for byte the same every time.
 
-    classes.txt is written last, so where it stands the scenes are complete and are left as they are.
+    classes.txt is written last. If it exists, the scenes are complete and nothing is written.
 
     Args:
-        root: Gets images/{train,val}/NNNN.png, masks/{train,val}/NNNN.png and classes.txt. Mask value 9 is void.
+        root: Folder for images/{train,val}/NNNN.png, masks/{train,val}/NNNN.png and classes.txt. Mask value 9 is void.
         train: Number of training scenes.
         val: Number of validation scenes.
-        size: Height and width.
-        seed: Fixes the scenes; a scene depends on its split and number too, and on nothing else.
+        size: Height and width in pixels.
+        seed: Seed of the scenes. A scene depends on it, its split, its number and its size alone.
     """
     root = Path(root)
     if (root / "classes.txt").exists():
@@ -50,7 +51,15 @@ def write_demo_scenes(
 
 
 def draw_scene(size: tuple[int, int], seed: tuple[int, ...]) -> tuple[Array, Array]:
-    """One scene: image ``(H, W, 3)`` uint8 and mask ``(H, W)`` uint8."""
+    """Draw one scene.
+
+    Args:
+        size: Height and width in pixels.
+        seed: Any integers that identify the scene.
+
+    Returns:
+        The image, ``(H, W, 3)`` uint8, and its mask, ``(H, W)`` uint8.
+    """
     scene = Scene(size, np.random.default_rng(seed))
     scene.draw_backdrop()
     for _ in range(scene.rng.integers(1, 3)):
@@ -64,7 +73,7 @@ def draw_scene(size: tuple[int, int], seed: tuple[int, ...]) -> tuple[Array, Arr
 
 
 class Scene:
-    """A canvas ``(h, w, 3)`` of colours in 0..1 and its mask, at the oversampled size."""
+    """A canvas ``(h, w, 3)`` of colours in 0..1 and its mask ``(h, w)``, both at the oversampled size."""
 
     def __init__(self, size: tuple[int, int], rng: Generator) -> None:
         self.rng = rng
@@ -75,7 +84,7 @@ class Scene:
         self.horizon = self.height * rng.uniform(0.3, 0.5)
 
     def draw_backdrop(self) -> None:
-        """Sky over ground, most often with water in it."""
+        """Draw sky above ground, three times out of four with water."""
         rng = self.rng
         depth = (self.y / self.height)[..., None]
         sky = rng.uniform([0.35, 0.45, 0.6], [0.75, 0.75, 0.95])
@@ -106,7 +115,7 @@ class Scene:
         self._paint(lake, "water", sky * mix + haze * (1 - mix) + ripples)
 
     def draw_wall(self) -> None:
-        """A wall of bricks or of planks; colours and sizes are drawn from the same ranges."""
+        """Draw a wall of bricks or of planks; both have the same ranges of colours and sizes."""
         rng = self.rng
         width, height = self.width * rng.uniform(0.2, 0.45), self.height * rng.uniform(0.25, 0.45)
         left = self.width * rng.uniform(-0.1, 0.9)
@@ -127,7 +136,7 @@ class Scene:
         self._paint(area, kind, colors)
 
     def draw_pole(self) -> None:
-        """A thin upright from the ground into the sky."""
+        """Draw a thin upright pole from the ground into the sky."""
         rng = self.rng
         foot = self.horizon + (self.height - self.horizon) * rng.uniform(0.15, 0.6)
         top = self.horizon * rng.uniform(0.05, 0.5)
@@ -137,7 +146,7 @@ class Scene:
         self._paint(area, "pole", rng.uniform(0.15, 0.75) * shade[..., None] * np.ones(3))
 
     def draw_object(self) -> None:
-        """A disc, box or triangle on the ground, turned at random, any colour."""
+        """Draw a disc, box or triangle of any colour on the ground, rotated at random."""
         rng = self.rng
         bottom = self.horizon + (self.height - self.horizon) * rng.uniform(0.2, 0.9)
         radius = 15 + 26 * (bottom - self.horizon) / (self.height - self.horizon) * rng.uniform(0.7, 1.1)
@@ -155,7 +164,7 @@ class Scene:
         self._paint(area, kind, colors)
 
     def draw_hood(self) -> None:
-        """The camera's own car, which no one labelled."""
+        """Draw the hood of the camera's own car, which is void."""
         rng = self.rng
         rise = self.height * rng.uniform(0.04, 0.1)
         bow = rise * (1 - ((self.x - self.width * rng.uniform(0.4, 0.6)) / (0.7 * self.width)) ** 2)
@@ -164,7 +173,7 @@ class Scene:
         self.mask[area] = VOID
 
     def photograph(self) -> Array:
-        """The canvas under a light of its own, through a lens and a sensor: ``(H, W, 3)`` uint8 at the final size."""
+        """Vary the lighting, average down and add sensor noise; return ``(H, W, 3)`` uint8 at the final size."""
         rng = self.rng
         image = self.image * rng.uniform(0.65, 1.1) * rng.uniform(0.88, 1.12, 3)
         image = image * (1 + 0.15 * smooth_noise(rng, self.mask.shape, 60))[..., None]
@@ -185,7 +194,7 @@ SHAPES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def smooth_noise(rng: Generator, shape: tuple[int, int], cell: int) -> Array:
-    """Noise of unit spread, smooth over ``cell`` pixels: a coarse grid, interpolated."""
+    """Draw normal noise on a grid of ``cell`` pixels and interpolate it smoothly to ``shape``."""
     rows, columns = shape[0] // cell + 3, shape[1] // cell + 3
     grid = rng.standard_normal((rows, columns), dtype=np.float32)
     y, x = (np.arange(length, dtype=np.float32) / cell for length in shape)
@@ -198,6 +207,6 @@ def smooth_noise(rng: Generator, shape: tuple[int, int], cell: int) -> Array:
 
 
 def cell_noise(rng: Generator, row: Array, column: Array) -> Array:
-    """One value in -1..1 for each cell of a grid, looked up by the cell's numbers."""
+    """Draw one value in -1..1 for each cell of a grid and look it up by the cell's row and column."""
     values = rng.uniform(-1, 1, (64, 64)).astype(np.float32)
     return values[row.astype(int) % 64, column.astype(int) % 64]

@@ -1,4 +1,4 @@
-"""A data section for a folder that no recipe describes yet."""
+"""Draft a data section for a folder that no recipe describes yet."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ CLASS_FILES = (
     *("classes.txt", "classes.csv", "class_dict.csv", "labels.txt", "labelmap.txt", "label_colors.txt"),
     *("_classes.csv", "train/_classes.csv", "classes.yaml", "classes.json"),
 )
-# Masks and images that are read to find which values, colours and sizes there are.
+# Number of pairs that are read to find values, colours and sizes.
 SAMPLE = 200
-# Of more colours than this, most come of smooth edges.
+# More colours than this come from smooth edges (JPEG, interpolation), not from classes.
 MOST_COLORS = 100
-# What people call the class of pixels that don't count.
+# Customary names of the class of ignored pixels.
 VOID = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "unknown", "__ignore__", "don't care", "dontcare"}
 
 
 @dataclass
 class MaskValues:
-    """What a sample of masks holds.
+    """The values in a sample of masks.
 
     Attributes:
-        masks: How many could be read.
-        kinds: Masks of each format and mode.
-        files: In how many masks each value is; a value is an id, or a colour where masks are in colour.
-        pixels: Pixels of each value.
+        masks: Number of masks that could be read.
+        kinds: Number of masks of each format and mode.
+        files: Number of masks that hold each value; a value is an id, or a colour in colour masks.
+        pixels: Number of pixels of each value.
         in_color: Whether the values are colours.
     """
 
@@ -48,21 +48,21 @@ class MaskValues:
     in_color: bool = False
 
     def share(self, value: int | Color) -> str:
-        """Say how often a value occurs."""
+        """Return in words how often a value occurs."""
         share = self.pixels[value] / max(self.pixels.total(), 1)
         return f"{share:.2%} of the pixels, in {self.files[value]:,} of {self.masks:,} masks"
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What a folder seems to be.
+    """What was found in a folder.
 
     Attributes:
         data: The data section.
         train: Its training pairs.
         val: Its validation pairs.
-        values: What a sample of its masks holds; None where the layout knows its classes.
-        notes: What was noticed, a sentence each.
+        values: The values in a sample of its masks; None if the layout knows its classes.
+        notes: Observations for the user, one sentence each.
     """
 
     data: Data
@@ -78,14 +78,14 @@ def detect(root: Path) -> Data:
 
 
 def detect_all(root: Path) -> Detection:
-    """Find out how a folder lies, and what its masks hold.
+    """Find out how a folder is arranged and what its masks hold.
 
-    The layout is the first that recognises the folder, or patterns are made of the endings of its masks' names. Where
-    the layout does not know its classes they come from a file beside the images, or else from the values or colours
-    in a sample of the masks.
+    The first layout that recognises the folder is taken; if none does, patterns are derived from the endings of the
+    masks' names. If the layout does not know the classes, they come from a file beside the images, or else from the
+    values or colours in a sample of the masks.
 
     Raises:
-        DataError: No such folder, no layout or pattern fits, or the masks have too many colours.
+        DataError: The folder is missing, no layout or pattern fits, or the masks have too many colours.
     """
     data = guess_section(root)
     notes: list[str] = []
@@ -111,7 +111,7 @@ def spread(pairs: Pairs) -> list[tuple[Source, Source]]:
 
 
 def survey_masks(pairs: Pairs) -> MaskValues:
-    """Count the values in a sample of masks, as far as they can be read; the check names those that can't."""
+    """Count the values in a sample of masks, leaving out unreadable ones, which the check reports."""
     found: list[tuple[str, np.ndarray]] = []
     for _, mask in spread(pairs):
         try:
@@ -130,7 +130,7 @@ def survey_masks(pairs: Pairs) -> MaskValues:
 
 
 def _counted(mask: Source) -> tuple[str, np.ndarray]:
-    """Return format and mode of a mask, and rows of value and pixels: ``(N, 2)``, or ``(N, 4)`` for RGB."""
+    """Return format and mode of a mask, and rows of value and pixel count: ``(N, 2)``, or ``(N, 4)`` for RGB."""
     if isinstance(mask, Path) and mask.suffix.lower() == ".mat":
         kind, pixels = "MAT", read_mask(mask)
     else:
@@ -148,7 +148,7 @@ def _counted(mask: Source) -> tuple[str, np.ndarray]:
 
 
 def _as_color(value: list[int]) -> Color:
-    """Return a colour of three parts, or of one grey."""
+    """Return the RGB colour of three components, or of one grey value."""
     red, green, blue = value if len(value) == 3 else value * 3
     return red, green, blue
 
@@ -179,7 +179,7 @@ def _from_file(
     values: MaskValues,
     notes: list[str],
 ) -> Data:
-    # Beside a single class, what is around it is a class too.
+    # With a single class besides it, the rest of the image is a class too, not void.
     void = next((at for at, name in enumerate(names) if len(names) > 2 and name.strip().lower() in VOID), None)
     if void is not None:
         notes.append(f"{file} has a row '{names[void]}'; its pixels are ignored, and it is no class.")
@@ -193,7 +193,7 @@ def _from_file(
         label_map = {value: new for new, value in enumerate(kept)}
         return replace(data, classes=classes, label_map={**label_map, void: IGNORE})
     data = replace(data, classes=str(file))
-    # A value beyond the classes that is common is there on purpose; rare ones are faults.
+    # A frequent value beyond the class ids is there on purpose; rare ones are faults.
     beyond = [value for value in values.files if isinstance(value, int) and len(names) <= value < IGNORE]
     most = max(values.files.values(), default=0)
     common = [value for value in beyond if values.files[value] > most / 2]
@@ -203,7 +203,7 @@ def _from_file(
 def _from_colored_file(
     data: Data, file: Path, named: dict[Color, str], void: int | None, values: MaskValues, notes: list[str]
 ) -> Data:
-    """Take the classes of a file, without the void row, and a class of each colour that it does not name."""
+    """Take the classes of a file except the void row, and add a class for each colour that it does not name."""
     if "background" in [name.lower() for name in named.values()]:
         notes.append(f"{file} has a background row; it is kept as a class that counts.")
     unnamed = [color for color, _ in values.pixels.most_common() if not isinstance(color, int) and color not in named]
@@ -232,7 +232,7 @@ def _too_many_colors(data: Data, count: int) -> DataError:
 
 
 def _drafted_palette(data: Data, values: MaskValues, notes: list[str]) -> Data:
-    """Make a class of each colour, the most frequent first; with the names of a known data set if it has them all."""
+    """Make a class of each colour, the most frequent first, with a published data set's names if it has them all."""
     found = [color for color, _ in values.pixels.most_common() if not isinstance(color, int)]
     if len(found) > MOST_COLORS:
         raise _too_many_colors(data, len(found))
@@ -256,7 +256,7 @@ def _color_name(color: Color) -> str:
 
 
 def _known_colors(found: Sequence[Color]) -> dict[Color, str]:
-    """Return the names that a published data set gives to these colours; nothing unless one knows all but black."""
+    """Return the names of these colours in a published data set that has all of them except black, if there is one."""
     colored = {color for color in found if color != (0, 0, 0)}
     for layout in LAYOUTS.values():
         if layout.spec is not None:

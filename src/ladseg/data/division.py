@@ -1,4 +1,4 @@
-"""Divide pairs without splits of their own into train and val, by their names alone."""
+"""Divide the pairs of a data set without splits into train and val, by their names alone."""
 
 import hashlib
 import re
@@ -13,9 +13,9 @@ PLACEHOLDERS = ("folder", "stem", "stem_prefix")
 
 
 def stem_prefix(stem: str) -> str:
-    """Return a file's stem without the number at its end and what separates it; the whole stem without one.
+    """Return a file's stem without the number at its end and the separator before it.
 
-    ``0001TP_006690`` becomes ``0001TP``, and ``clip7-frame12`` becomes ``clip7``.
+    ``0001TP_006690`` becomes ``0001TP``, ``clip7-frame12`` becomes ``clip7``, and a stem without a number stays.
     """
     body = re.sub(r"\d+$", "", stem)
     if body == stem:
@@ -24,14 +24,14 @@ def stem_prefix(stem: str) -> str:
 
 
 def group_of(relative: str, pattern: str | None) -> str:
-    """Return the group of an image: images of one group are in one split.
+    """Return the group of an image; images of one group stay in one split.
 
     Args:
-        relative: The image's path below the data set's folder, with ``/``.
-        pattern: As ``data.group`` has it; None makes each image a group of its own.
+        relative: The image's path relative to the data set's folder, with ``/``.
+        pattern: The value of ``data.group``; None makes each image a group of its own.
 
     Raises:
-        DataError: The pattern holds no placeholder or an unknown one, or the image does not fit it.
+        DataError: The pattern has no placeholder or an unknown one, or the image does not match it.
     """
     path = Path(relative)
     if pattern is None:
@@ -57,16 +57,16 @@ def group_of(relative: str, pattern: str | None) -> str:
 def val_groups(sizes: Mapping[str, int], fraction: float) -> set[str]:
     """Choose the groups of val.
 
-    The groups are gone through in the order of a digest of their names; one is taken if that brings the number of
-    images nearer to the fraction. So the choice is a function of the names and sizes, and not of any order, and
-    an image more changes little.
+    The groups are visited in the order of a digest of their names; each is taken if that brings the number of images
+    nearer to the fraction. The choice is thus a function of names and sizes, not of any order, and another image
+    changes little.
 
     Args:
-        sizes: Images of each group.
-        fraction: Share of the images that val is to have.
+        sizes: Number of images of each group.
+        fraction: Share of the images that val should have.
 
     Returns:
-        At least one group, and not all of them.
+        At least one group, but not all of them.
 
     Raises:
         DataError: There is only one group.
@@ -90,20 +90,20 @@ def val_groups(sizes: Mapping[str, int], fraction: float) -> set[str]:
 def divide(
     pairs: Pairs, root: Path, fraction: float, pattern: str | None, split: str
 ) -> tuple[list[tuple[Source, Source]], int]:
-    """Return the pairs of ``train`` or ``val`` in the order given, and the number of groups that they are of.
+    """Return the pairs of ``train`` or ``val`` in the order given, and the number of groups that they belong to.
 
     Args:
         pairs: Image and mask of every sample.
         root: The data set's folder, to which names are relative.
-        fraction: Share of the images that val is to have.
+        fraction: Share of the images that val should have.
         pattern: Which images belong together; see :func:`group_of`.
         split: ``train`` or ``val``.
 
     Raises:
-        DataError: Another split, a pattern that does not fit, or a single group.
+        DataError: The split is another one, the pattern does not match, or there is only one group.
     """
     if split not in ("train", "val"):
-        raise DataError(f"'{split}' is no split: data.val_fraction makes train and val")
+        raise DataError(f"'{split}' is not a split: data.val_fraction makes train and val")
     groups = [group_of(Path(str(image)).relative_to(root).as_posix(), pattern) for image, _ in pairs]
     sizes = Counter(groups)
     chosen = val_groups(sizes, fraction)

@@ -1,4 +1,4 @@
-"""How the masks of a split encode their classes, and whether they agree: what no single mask shows."""
+"""How the masks of a split encode their classes, and whether all masks agree."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,13 +28,13 @@ class MaskEncodings:
     read_as: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, inspection: Inspection) -> None:
-        """Take a mask into account."""
+        """Add a mask to the totals."""
         counts, header = inspection.counts, inspection.mask_header
         if counts is None:
             return
         self.read_as.setdefault("colors" if header.encoding == "colors" else "ids", []).append(inspection.mask)
         one, full = int(counts[1]), int(counts[255])
-        # Smooth edges hold a few pixels of every value between, 1 among them.
+        # Smooth edges hold a few pixels of every value in between, including 1.
         if full and one < full / 10:
             self.binary.setdefault(ZERO_AND_255, []).append(inspection.mask)
         elif one and not counts[2:].any():
@@ -53,7 +53,7 @@ class MaskEncodings:
             yield self._disagreement(split, self.read_as, "is read by its", hint)
 
     def _disagreement(self, split: str, masks: dict[str, list[str]], verb: str, hint: str) -> Finding:
-        """Name the rarer kind's files, and one of the others."""
+        """Return the error that names the files of the rarer encoding, and one file of the other."""
         (rare, few), (common, many) = sorted(masks.items(), key=lambda item: len(item[1]))
         message = (
             f"{few[0]}: {verb} {rare}, but {many[0]} {verb} {common}; of all masks of '{split}', "
@@ -67,9 +67,9 @@ class Palettes:
     """The colours that palette masks give to their indices, over all splits.
 
     Attributes:
-        colors: For each index its first colour, and the file that has it.
-        differing: For each split the files whose palette gives an index another colour, and how, in words.
-        moved: Whether a colour stands for two indices, as where classes are swapped.
+        colors: The first colour of each index, and the file that has it.
+        differing: The files of each split whose palette gives an index another colour, and the difference in words.
+        moved: Whether one colour stands for two indices, as happens when classes are swapped.
     """
 
     colors: dict[int, tuple[Color, str]] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Palettes:
     moved: bool = False
 
     def add(self, split: str, inspection: Inspection) -> None:
-        """Compare a mask's palette with those before it, in the indices that occur."""
+        """Compare a mask's palette with the earlier ones, at the indices that occur in the mask."""
         palette, counts = inspection.mask_header.palette, inspection.counts
         if palette is None or counts is None:
             return
@@ -93,7 +93,7 @@ class Palettes:
             self.differing.setdefault(split, []).append((inspection.mask, what))
 
     def findings(self) -> Iterator[Finding]:
-        """Yield a finding for each split with such files: an error where classes seem to be swapped."""
+        """Yield a finding for each split with differing palettes: an error if classes seem to be swapped."""
         for split, files in self.differing.items():
             file, what = files[0]
             hint = "if the colours say what the classes are, name them in data.colors"

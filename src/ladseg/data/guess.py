@@ -1,4 +1,4 @@
-"""Guess how images and masks lie in a folder that no recipe describes yet, from names alone."""
+"""Guess from names alone how images and masks are arranged in a folder that no recipe describes yet."""
 
 import os
 import re
@@ -16,20 +16,20 @@ from ladseg.errors import DataError
 from ladseg.recipe import Data
 
 VAL_FRACTION = 0.2
-# Folders that are compared with one another for images and masks of the same names.
+# The most folders that are compared with one another for images and masks of the same names.
 FOLDERS = 60
 MASK_WORD = re.compile(r"mask|label|annot|seg|(^|[_\W])(gt|lbl|ground_?truth)", re.IGNORECASE)
 HELD_OUT = re.compile(r"(^|/)(val|valid|validation|test|testing)([_\W]|$)", re.IGNORECASE)
 
-# The stems in a folder with their suffixes.
+# Maps the stems in a folder to their suffixes.
 Stems = dict[str, str]
 
 
 def guess_section(root: Path) -> Data:
-    """Return a data section with layout, patterns and split, without classes.
+    """Return a data section with layout, patterns and split, but without classes.
 
     Raises:
-        DataError: No such folder, or images and masks are not told apart by folders, names or endings.
+        DataError: The folder is missing, or folders, names and endings don't tell masks from images.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder or recipe; give one of them")
@@ -46,7 +46,7 @@ def guess_section(root: Path) -> Data:
 
 
 def guess_group(pairs: Pairs, root: Path) -> str | None:
-    """Return the ``data.group`` by which the images seem to be frames of several videos; None if they don't."""
+    """Return the ``data.group`` that keeps videos together if the images seem to be frames of several; else None."""
     paths = [Path(str(image)).relative_to(root) for image, _ in pairs]
     for pattern, groups in (
         ("{folder}", {path.parent for path in paths}),
@@ -58,7 +58,7 @@ def guess_group(pairs: Pairs, root: Path) -> str | None:
 
 
 def _customary(root: Path) -> list[Data]:
-    """Return the sections of the layouts that recognise the folder, the surest first."""
+    """Return a section for each layout that recognises the folder, the most specific first."""
     found = []
     for layout in LAYOUTS.values():
         if not layout.recognises(root):
@@ -76,10 +76,10 @@ def _customary(root: Path) -> list[Data]:
 
 
 def _pairs_of(section: Data) -> Pairs | None:
-    """Return the training pairs that a section finds; None if it finds none, or no val split beside them."""
+    """Return the training pairs that a section finds; None if it finds none, or no val split."""
     layout = LAYOUTS[section.layout]
     if layout.spec is not None:
-        return ()  # its publisher's names are proof enough, and what is missing is the check's to say
+        return ()  # the publisher's file names suffice as proof; the check reports what is missing
     try:
         if section.val_fraction is not None and layout.find_all is not None:
             return layout.find_all(section).pairs or None
@@ -90,7 +90,7 @@ def _pairs_of(section: Data) -> Pairs | None:
 
 
 def _by_endings(root: Path) -> Data | None:
-    """Find a folder of images and one of masks, or one of both, in which masks are called like images or with an
+    """Find a folder of images and one of masks, or one of both, whose masks have the images' names, perhaps with an
     ending such as ``_L`` or ``_mask``."""
     folders = _stems_by_folder(root)
     best: tuple[tuple[int, bool], str, str, str] | None = None
@@ -123,7 +123,7 @@ def _by_endings(root: Path) -> Data | None:
 
 
 def _stems_by_folder(root: Path) -> dict[str, Stems]:
-    """Return the pictures of each folder that is not of val or test, the folders with most pictures first."""
+    """Return the pictures of each folder except those of val and test, the folders with most pictures first."""
     found: dict[str, Stems] = {}
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -139,13 +139,13 @@ def _stems_by_folder(root: Path) -> dict[str, Stems]:
 
 
 def _ending(images: str, stems: Stems, masks: str, mask_stems: Stems) -> str | None:
-    """Return what the names of masks have after those of their images; None if the folders do not belong together."""
+    """Return what follows the image's stem in the names of masks; None if the folders do not belong together."""
     if images != masks and len(stems.keys() & mask_stems.keys()) * 2 > len(stems):
         return "" if MASK_WORD.search(masks) and not MASK_WORD.search(images) else None
     endings: Counter[str] = Counter()
     for mask in list(mask_stems)[:: max(1, len(mask_stems) // 20)]:
         image = max((stem for stem in stems if mask.startswith(stem) and stem != mask), key=len, default=None)
-        # A number's further digits are no ending: img_1 and img_10 are two images.
+        # Further digits of a number are not an ending: img_1 and img_10 are two images.
         if image is not None and re.search("[^0-9]", mask[len(image) :]):
             endings[mask[len(image) :]] += 1
     if not endings:

@@ -1,4 +1,4 @@
-"""Inspect one image and its mask: what they are, and what is wrong with them."""
+"""Inspect single images and their masks for format, size, content and faults."""
 
 import hashlib
 import re
@@ -17,28 +17,28 @@ from ladseg.data.read import Header, decode_image, decode_mask
 from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.errors import FileError, printable
 
-# Pairs that a process inspects before it reports; fewer pairs than this in all are not worth another process.
+# Pairs that a process inspects per message; a data set with fewer pairs is inspected without other processes.
 CHUNK = 16
 
-# The kinds of fault that the survey adds up over the masks.
+# The kinds of fault whose counts the survey sums over all masks.
 STRANGE_VALUES = "values outside the classes"
 LEFT_OUT_VALUES = "values that label_map leaves out"
-# Of a file that can't be read.
+# The header of a file that can't be read.
 NO_HEADER = Header("")
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one pair is.
+    """The properties of one pair.
 
     Attributes:
         image: The image's name.
         mask: The mask's name.
-        faults: What is wrong; the rest is only there if the files could be read.
+        faults: Its faults; the other fields are set only if the files could be read.
         size: Width and height of the image in pixels.
-        image_header: What the image file says of itself, with the values of its pixels.
-        mask_header: What the mask file says of itself.
-        counts: ``(256,)`` pixels of each mask value.
+        image_header: Header of the image file, with the range of its pixel values.
+        mask_header: Header of the mask file.
+        counts: ``(256,)`` number of pixels of each mask value.
         pixels: Digest of the image's pixels, equal for a picture that was saved in two formats.
         contents: Digests of both files.
     """
@@ -59,17 +59,17 @@ def inspect_pairs(pairs: Pairs, spec: DatasetSpec, workers: int) -> Iterator[Ins
 
     Args:
         pairs: The files.
-        spec: What their masks may hold.
-        workers: Processes that read them; few pairs are read by this one.
+        spec: The meaning of the mask values.
+        workers: Number of processes that read; a few pairs are read by this process.
     """
     workers = min(workers, len(pairs) // CHUNK)
     chunks = [list(range(start, min(start + CHUNK, len(pairs)))) for start in range(0, len(pairs), CHUNK)]
-    loader = DataLoader(_Inspections(pairs, spec), batch_sampler=chunks, num_workers=workers, collate_fn=_as_it_is)
+    loader = DataLoader(_Inspections(pairs, spec), batch_sampler=chunks, num_workers=workers, collate_fn=_uncollated)
     for inspections in loader:
         yield from inspections
 
 
-def _as_it_is(inspections: list[Inspection]) -> list[Inspection]:
+def _uncollated(inspections: list[Inspection]) -> list[Inspection]:
     return inspections
 
 
@@ -111,7 +111,7 @@ class _Inspections(Dataset):
         if counts is not None:
             faults += self._value_faults(mask, counts)
         contents = (_contents(image), _contents(mask))
-        # Pixels of 16 bits are told apart by their file: as 8 bits of a range that is not known yet they may be equal.
+        # 16-bit images are compared by their files: scaled to 8 bits by a range not known yet, they might be equal.
         digest = digest or contents[0].encode()
         names = printable(str(image)), printable(str(mask))
         return Inspection(*names, tuple(faults), size, image_header, mask_header, counts, digest, contents)
@@ -133,7 +133,7 @@ class _Inspections(Dataset):
 
 
 def _in_memory(source: Source) -> Source:
-    """Read a file once, for its digest and for the decoder; one that can't be read is left to the decoder to report."""
+    """Read a file once for both digest and decoder; the decoder reports one that can't be read."""
     if not isinstance(source, Path) or source.suffix.lower() == ".mat":
         return source
     try:
@@ -145,7 +145,7 @@ def _in_memory(source: Source) -> Source:
 def _contents(source: Source) -> str:
     try:
         return content_digest(source)
-    except OSError:  # the decoder has said so
+    except OSError:  # the decoder has reported it
         return ""
 
 
@@ -167,7 +167,7 @@ def _image_faults(image: Source, header: Header, spec: DatasetSpec) -> list[Faul
 
 
 def _unreadable(error: FileError) -> Fault:
-    """Make a fault of an error; its kind is what is wrong, without the particulars."""
+    """Convert an error to a fault, whose kind is the error's text without the particulars."""
     return Fault(re.split(r" \(|, | up to ", error.what)[0], error.file, error.what, error.hint)
 
 

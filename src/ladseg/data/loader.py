@@ -1,7 +1,7 @@
 """Batches whose order and augmentation are functions of (seed, step, position) alone.
 
-So the result does not depend on the number of workers or processes, and a run starts at any step without replaying
-those before it.
+The result therefore does not depend on the number of workers or processes, and a run can start at any step without
+replaying the earlier ones.
 """
 
 import signal
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ladseg.data.dataset import SegmentationDataset
 from ladseg.data.own_augmentation import augment_by
-from ladseg.data.transforms import BY_DEFAULT, augment, normalize
+from ladseg.data.transforms import DEFAULT_AUGMENT, augment, normalize
 from ladseg.errors import DataError, FileError, RecipeError, UserError, first_words
 from ladseg.recipe import Augment
 from ladseg.seeds import derive_seed, generator_for
@@ -34,30 +34,30 @@ def train_loader(
     std: Sequence[float],
     start_step: int,
     steps: int,
-    settings: Augment = BY_DEFAULT,
+    settings: Augment = DEFAULT_AUGMENT,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
 ) -> "Batches":
-    """Augmented training batches from ``start_step`` to ``steps``.
+    """Return the augmented training batches of the steps from ``start_step`` to ``steps``.
 
     Args:
-        dataset: The training split; it is passed over in a new random order each time round.
-        crop: Height and width.
-        batch_size: Images a step over all processes; this one gets its contiguous share.
-        seed: Fixes order and augmentation.
-        mean: Of RGB images in 0..1.
-        std: Of RGB images in 0..1.
+        dataset: The training split; each epoch goes through it in a new random order.
+        crop: Height and width in pixels.
+        batch_size: Images per step over all processes; each process gets a contiguous share of the batch.
+        seed: Determines order and augmentation.
+        mean: Per-channel mean of RGB images in 0..1.
+        std: Per-channel standard deviation of RGB images in 0..1.
         start_step: The first step to yield.
         steps: The step to stop before.
-        settings: How images are changed.
-        workers: Loader processes.
-        rank: This process.
+        settings: How images are augmented.
+        workers: Number of loader processes.
+        rank: Index of this process.
         world_size: Number of processes.
 
     Returns:
-        Dicts of ``image`` (N, 3, h, w) float32, ``label`` (N, h, w) uint8 and ``seed`` (N,) int64, one a sample and
-        step, for draws that depend on neither batch nor process.
+        Dicts of ``image`` (N, 3, h, w) float32, ``label`` (N, h, w) uint8 and ``seed`` (N,) int64. Each sample has
+        its own seed at each step, so that random draws depend on neither the batch nor the process.
 
     Raises:
         RecipeError: ``batch_size`` is not a multiple of the number of processes.
@@ -82,16 +82,19 @@ def eval_loader(
     world_size: int = 1,
     indices: Sequence[int] | None = None,
 ) -> "Batches":
-    """Whole images, one a batch, at their own size; keys as in :func:`train_loader` and ``index`` (1,).
+    """Return whole images at their own size, one per batch.
 
     Args:
         dataset: The split.
-        mean: Of RGB images in 0..1.
-        std: Of RGB images in 0..1.
-        workers: Loader processes.
-        rank: This process, which gets every ``world_size``-th image.
+        mean: Per-channel mean of RGB images in 0..1.
+        std: Per-channel standard deviation of RGB images in 0..1.
+        workers: Number of loader processes.
+        rank: Index of this process, which gets every ``world_size``-th image.
         world_size: Number of processes.
         indices: The samples to yield; None for all.
+
+    Returns:
+        Dicts with the keys of :func:`train_loader`, and ``index`` (1,) int64.
     """
     samples = EvalSamples(dataset, torch.tensor(mean), torch.tensor(std))
     chosen = list(range(len(dataset)) if indices is None else indices)[rank::world_size]
@@ -99,7 +102,7 @@ def eval_loader(
 
 
 def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) -> "Batches":
-    # A generator of its own: an iterator would draw its base seed from torch's global one otherwise.
+    # Without a generator of its own, the loader would draw its base seed from torch's global one.
     loader = DataLoader(
         _Guarded(samples),
         batch_sampler=batches,
@@ -112,13 +115,13 @@ def _loader(samples: Dataset, batches: Sampler | list[list[int]], workers: int) 
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Let Ctrl-C, which reaches loader processes too, be the main process's affair: it ends them."""
+    """Ignore Ctrl-C in a loader process: the main process gets it too and ends the loaders."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass
 class Batches:
-    """The batches of a loader; a file that can't be read raises the same error from any number of processes."""
+    """The batches of a loader; an unreadable file raises the same error with any number of loader processes."""
 
     loader: DataLoader
 
@@ -132,7 +135,7 @@ class Batches:
                     raise batch
                 yield batch
         except RuntimeError as error:
-            # torch's own words for a process that the system has killed.
+            # This is how torch's message begins when the system has killed a loader process.
             if "DataLoader worker" not in str(error) or isinstance(error, UserError):
                 raise
             raise DataError(
@@ -142,9 +145,9 @@ class Batches:
 
 @dataclass
 class _Guarded(Dataset):
-    """Samples, or the error in place of one.
+    """Yields a UserError in place of a sample that raised it.
 
-    torch would send an exception of a loader process as a text of thirty lines.
+    An exception raised in a loader process would reach the user as a traceback of thirty lines.
     """
 
     samples: Any
@@ -167,7 +170,7 @@ def _collate(samples: list[Sample | UserError]) -> Sample | UserError:
 
 
 class Steps(Sampler):
-    """Stream positions of each step's batch: step s holds s * batch_size + first, and so on."""
+    """Yields each step's stream positions: step s has ``count`` of them, from ``s * batch_size + first`` on."""
 
     def __init__(self, start: int, stop: int, batch_size: int, first: int, count: int) -> None:
         self.start, self.stop, self.batch_size, self.first, self.count = start, stop, batch_size, first, count
@@ -211,7 +214,7 @@ class TrainSamples(Dataset):
 
 @dataclass
 class EvalSamples(Dataset):
-    """The images as they are, by index."""
+    """Normalised images at their own size, by index."""
 
     dataset: SegmentationDataset
     mean: Tensor

@@ -1,4 +1,4 @@
-"""An augmentation of the user's own, with draws that are a function of the sample alone."""
+"""The user's own augmentation, with random numbers that are a function of the sample alone."""
 
 import importlib
 import os
@@ -22,13 +22,13 @@ Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]
 
 @lru_cache(maxsize=4)
 def build_transform(name: str, crop: tuple[int, int]) -> Transform:
-    """Return what ``package.module:build`` makes for a crop's height and width.
+    """Return the transform that ``package.module:build`` makes for a crop's height and width.
 
     Raises:
-        RecipeError: There is no such function, or it fails, or gives nothing that can be called.
+        RecipeError: The function is missing, fails, or returns something that can't be called.
     """
     place, _, function = name.partition(":")
-    # As 'python -m' does: a module in the folder where the command was typed.
+    # Find modules in the working directory, as 'python -m' does.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -54,7 +54,7 @@ def augment_by(
 ) -> tuple[Tensor, Tensor]:
     """Augment by the user's transform, then normalise and pad; arguments and result as for :func:`augment`.
 
-    The global generators of torch, numpy and Python are seeded from ``generator`` for the call, and put back.
+    The global generators of torch, numpy and Python are seeded from ``generator`` for the call and restored after it.
 
     Raises:
         RecipeError: The transform does not return an image and a mask of uint8 that fit into the crop.

@@ -1,4 +1,4 @@
-"""Where the image and the mask of each sample are, and what is amiss with the way they lie."""
+"""Find the image and the mask of each sample, and the faults in their arrangement."""
 
 import os
 from collections import Counter
@@ -13,32 +13,32 @@ from PIL import Image
 from ladseg.data.spec import DatasetSpec
 from ladseg.errors import DataError
 
-# What is lossless, or can be; a mask of any other format is reported, not read.
+# Formats that are or can be lossless; a mask of any other format is reported, not read.
 MASK_SUFFIXES = (
     *(".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".j2k"),
     *(".tga", ".pbm", ".pgm", ".ppm", ".pnm"),
 )
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".avif", *MASK_SUFFIXES)
-# Pictures and arrays that Pillow does not read, or reads only on some machines.
+# Formats of pictures and arrays that Pillow does not read, or reads only on some machines.
 OTHER_SUFFIXES = {
     *(".heic", ".heif", ".jxl", ".exr", ".hdr", ".dng", ".cr2", ".nef", ".arw", ".raw", ".svg"),
     *(".npy", ".npz", ".mat", ".dcm", ".nii"),
 }
-# What Pillow opens that is no picture of a data set.
+# Formats that Pillow opens although they are not pictures of a data set.
 DOCUMENTS = {".pdf", ".ps", ".eps", ".h5", ".hdf", ".ico", ".icns", ".cur", ".mpg", ".mpeg", ".wmf", ".emf"}
 
 
 def evenly_spread(total: int, count: int) -> list[int]:
-    """Return at most ``count`` of the indices ``0 .. total - 1``, spread evenly, the first and the last among them."""
+    """Return at most ``count`` of the indices ``0 .. total - 1``, spread evenly from the first to the last."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A file that lies within another, such as a table of images.
+    """A file inside another one, such as a cell of a table of images.
 
     Attributes:
-        name: What to call it in messages.
+        name: Its name in messages.
         content: Its bytes.
     """
 
@@ -55,14 +55,14 @@ Pairs = Sequence[tuple[Source, Source]]
 
 @dataclass(frozen=True)
 class Fault:
-    """Something amiss with one file.
+    """A fault of one file.
 
     Attributes:
-        kind: The same for all files with the same trouble.
+        kind: The kind of fault, equal for all files that have it.
         file: The file.
-        what: What is amiss with this one.
+        what: What is wrong with this file.
         hint: What to do about it.
-        level: An error stops a training, a warning is told.
+        level: An ``error`` prevents training; a ``warning`` is only printed.
     """
 
     kind: str
@@ -77,15 +77,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a layout finds of one split.
+    """What a layout finds for one split.
 
     Attributes:
         pairs: Image and mask of each sample, in the order of their names.
-        faults: Files that stand alone or twice.
-        spec: What the layout knows of its classes; None if the recipe must say.
-        published: How many pairs the publisher's split has; None if there is no publisher.
-        missing: What of it is not there, in words.
-        groups: Where data.val_fraction makes the split, the number of groups that its pairs are of.
+        faults: Files without a counterpart, duplicates and the like.
+        spec: The classes that the layout defines; None if the recipe must name them.
+        published: Number of pairs in the published split; None for a user's own data.
+        missing: Which published files are missing, in words.
+        groups: Number of groups that the pairs belong to, if data.val_fraction made the split.
     """
 
     pairs: Pairs
@@ -98,12 +98,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a folder by their stem, with the ways of writing one stem twice.
+    """The files of a folder by their stem.
 
     Attributes:
         folder: The folder.
-        paths: Path of each stem; below subfolders the stem holds their names.
-        faults: Second files of a stem, and pictures that are not read.
+        paths: Path of each stem; the stem of a file in a subfolder includes the subfolder.
+        faults: Second files of one stem, and pictures in formats that are not read.
     """
 
     folder: Path
@@ -112,14 +112,14 @@ class Files:
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> Files:
-    """List the files in a folder and its subfolders, those behind symbolic links included.
+    """List the files in a folder and its subfolders, including those behind symbolic links.
 
-    Hidden files are passed over in silence; a picture whose suffix is not among ``suffixes`` is a warning.
+    Hidden files are skipped silently; a picture whose suffix is not among ``suffixes`` gives a warning.
 
     Args:
         folder: Where to look.
-        suffixes: File-name suffixes, lower case, with the dot.
-        ending: How the names end before the suffix; not part of the stem.
+        suffixes: File-name suffixes, in lower case, with the dot.
+        ending: What the names end with before the suffix; not part of the stem.
 
     Raises:
         DataError: The folder is missing, can't be read, or holds no such file.
@@ -149,13 +149,13 @@ def list_files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> Fil
 
 
 def second_file(path: Path, stem: str, first: str) -> Fault:
-    """Return the fault of two files in one place, of which only one could be used."""
+    """Return the fault of two files with one stem, of which only one could be used."""
     what = f"a second file called '{stem}' beside {first}"
     return Fault("two files of one name", str(path), what, "keep one")
 
 
 def _passed_over(path: Path, suffixes: tuple[str, ...]) -> list[Fault]:
-    """Return a warning for a picture or an array of a format that is not read here; notes and the like get none."""
+    """Return a warning for a picture or array in a format that is not read; other files, such as notes, give none."""
     suffix = path.suffix.lower()
     if suffix not in OTHER_SUFFIXES and (suffix in DOCUMENTS or suffix not in Image.registered_extensions()):
         return []
@@ -167,7 +167,7 @@ def _passed_over(path: Path, suffixes: tuple[str, ...]) -> list[Fault]:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Yield the files below a folder by their relative paths, each folder once, however many links lead to it."""
+    """Yield the relative paths of the files below a folder; visit each folder once, however many links lead to it."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: can't be listed ({error.strerror}); correct its permissions or remove it")
@@ -175,7 +175,7 @@ def _walk(folder: Path) -> Iterator[str]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     seen: set[str] = set()
-    # Links wait until all real folders are listed, so that a folder keeps its own name where a link leads to it too.
+    # Links come after all real folders, so that a folder that a link leads to is listed by its own name.
     waiting = [str(folder)]
     for start in waiting:
         for parent, folders, names in os.walk(start, onerror=refuse):
@@ -196,20 +196,20 @@ def _is_link(parent: str, name: str) -> bool:
     return not name.startswith(".") and os.path.islink(os.path.join(parent, name))
 
 
-# How the file of a stem would be called, relative to its folder; or a function that gives its path.
+# A pattern of the name that a stem's file would have, relative to its folder, or a function that returns its path.
 Expected = str | Callable[[str], Path]
 
 
 def match(
     images: Files, masks: Files, expected_mask: Expected = "{stem}.*", expected_image: Expected = "{stem}.*"
 ) -> tuple[list[tuple[Path, Path]], tuple[Fault, ...]]:
-    """Pair the files of equal stems, and report those that stand alone on either side.
+    """Pair the files with equal stems, and report those without a counterpart.
 
     Args:
         images: The images.
         masks: The masks.
-        expected_mask: What a mask would be called beside its image.
-        expected_image: What an image would be called beside its mask.
+        expected_mask: The name that an image's mask should have.
+        expected_image: The name that a mask's image should have.
     """
     faults = list(images.faults + masks.faults)
     for stem in sorted(images.paths.keys() - masks.paths.keys()):
@@ -231,8 +231,8 @@ def _alone(kind: str, path: Path, expected: Path) -> Fault:
 class PackedPairs(Sequence[tuple[Source, Source]]):
     """Paths in one block of bytes.
 
-    A list of Path objects would be copied into every loader process, as counting references writes to each of them;
-    the pages of one block stay shared. benchmarks/worker_memory.py measures both.
+    Reference counts would make every forked loader process copy a list of Path objects; the pages of one block stay
+    shared. benchmarks/worker_memory.py measures both.
     """
 
     def __init__(self, pairs: Sequence[tuple[Path, Path]]) -> None:

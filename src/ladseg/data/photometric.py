@@ -11,13 +11,13 @@ CONTRAST = SATURATION = (0.5, 1.5)
 def distort(image: Tensor, generator: Generator) -> Tensor:
     """Change brightness, contrast, saturation and hue, each with probability 1/2.
 
-    Brightness is added, up to 32 of 255; contrast is a factor of 0.5 to 1.5 on the values, before or after the other
-    two; saturation is a factor of 0.5 to 1.5 and hue a shift of up to 36 degrees, both in HSV. Values are cut off at
-    0 and 255 after each, but not rounded, as mmsegmentation does.
+    Brightness adds up to 32 of 255. Contrast multiplies the values by 0.5 to 1.5, before or after the other two.
+    Saturation is multiplied by 0.5 to 1.5 and hue shifted by up to 36 degrees, both in HSV. Values are clipped to
+    0..255 after each change, but, unlike mmsegmentation's, not rounded.
 
     Args:
         image: ``(3, H, W)`` float32 of 0..255.
-        generator: Source of every draw.
+        generator: Source of all random numbers.
 
     Returns:
         ``(3, H, W)`` float32 of 0..255.
@@ -38,10 +38,9 @@ def distort(image: Tensor, generator: Generator) -> Tensor:
 
 
 def scale_saturation(image: Tensor, factor: float) -> Tensor:
-    """Multiply the saturation of HSV by ``factor``, up to 1; value and hue stay.
+    """Multiply the HSV saturation by ``factor``, up to saturation 1; value and hue stay.
 
-    A pixel's channels lie below its largest one by as much as saturation says, so that their distances to it grow or
-    shrink together.
+    Saturation is proportional to the distances of a pixel's channels from its largest one, so it scales with them.
     """
     value = image.amax(0)
     distance = value - image.amin(0)

@@ -1,4 +1,4 @@
-"""Decode one image or mask; a file that can't be used raises a FileError, which names it."""
+"""Decode images and masks; a file that can't be used raises a FileError that names it."""
 
 import io
 import sys
@@ -18,30 +18,30 @@ from ladseg.data.classes import Color
 from ladseg.data.pairs import Source
 from ladseg.errors import FileError, first_words
 
-# Pillow, not torchvision.io: torchvision deprecated its decoders in 0.29.
+# This uses Pillow because torchvision deprecated the decoders of torchvision.io in 0.29.
 
 
-# The EXIF tag, and those of its values that turn the picture by a quarter.
+# The EXIF orientation tag, and its values that rotate the picture by 90 degrees.
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
 
-# Lowest and highest value of the pixels of an image with more than 8 bits a channel, which become 0 and 255.
+# The pixel values of an image with more than 8 bits per channel that become 0 and 255.
 Range = tuple[int, int]
 SIXTEEN_BITS: Range = (0, 65535)
 
 
 class Header(NamedTuple):
-    """What a file says of itself.
+    """Properties of an image or mask file.
 
     Attributes:
         kind: Its format and mode, such as ``JPEG RGB``.
-        frames: How many pictures it holds.
-        turned: Whether its orientation turns the picture by a quarter.
-        bits: Bits a channel that the file has, 8 or 16.
-        values: Lowest and highest value of the pixels in the file; None where they were not looked at.
-        left_out: What of the pixels is not used, in words; empty if nothing.
-        encoding: Of a mask, what its values stand for: ``ids``, or the ``colors`` that a recipe names.
-        palette: Of a palette mask whose indices count, their colours ``(N, 3)``; there may be fewer than indices.
+        frames: Number of pictures in it.
+        turned: Whether its EXIF orientation rotates the picture by 90 degrees.
+        bits: Bits per channel, 8 or 16.
+        values: Lowest and highest pixel value; None if not determined.
+        left_out: Which channels are not used, in words; empty if all are.
+        encoding: How a mask is read: as ``ids``, or by the ``colors`` that a recipe names.
+        palette: Colours ``(N, 3)`` of a palette mask that is read by its indices; N may be less than their number.
     """
 
     kind: str
@@ -65,17 +65,17 @@ def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.nda
 
 
 def decode_image(source: Source, value_range: Range | None = None) -> tuple[np.ndarray, Header]:
-    """Return ``(H, W, 3)`` uint8 RGB, turned upright by its EXIF orientation, of an animation the first frame.
+    """Decode an image, rotate it upright by its EXIF orientation, and take the first frame of an animation.
 
     Args:
         source: The file.
-        value_range: The values of files of 16 bits a channel that become 0 and 255; None for all 16 bits.
+        value_range: The values of files with 16 bits per channel that become 0 and 255; None for all 16 bits.
 
     Returns:
-        The pixels, and the header.
+        The pixels, ``(H, W, 3)`` uint8 RGB, and the header.
 
     Raises:
-        FileError: Missing, truncated, not an image, or with more than 16 bits a channel.
+        FileError: The file is missing, truncated, not an image, or has more than 16 bits per channel.
     """
     with open_file(source, "an image") as image:
         raw = _raw_mode(image)
@@ -91,26 +91,29 @@ def decode_image(source: Source, value_range: Range | None = None) -> tuple[np.n
 
 
 def scale_to_8_bits(values: np.ndarray, value_range: Range | None = None) -> np.ndarray:
-    """Map the values of a range linearly to 0..255, uint8; what lies outside it becomes 0 or 255."""
+    """Map a range of values linearly to 0..255, uint8, and clip values outside it."""
     low, high = value_range or SIXTEEN_BITS
     scaled = (np.clip(values, low, high).astype(np.float32) - low) * np.float32(255 / (high - low))
     return np.rint(scaled).astype(np.uint8)
 
 
 def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tuple[np.ndarray, Header]:
-    """Return ``(H, W)`` uint8 of the values in the file, and its header.
+    """Decode a mask.
 
-    Without colours a palette PNG's values are its indices, and an RGB file of three equal channels is grey. With
-    colours the colours count, in palette files too; a grey or 1-bit file is read by colour if all of its greys are
-    named, else its values are ids. 16-bit files do if their values fit 8 bits. Matlab files give their field S
-    (COCO-Stuff) or GTcls.Segmentation (SBD).
+    Without ``colors``, the values of a palette PNG are its indices, and an RGB file with three equal channels is grey.
+    With ``colors``, the mask is read by colour, palette files too; a grey or 1-bit file is read by colour if all of its
+    greys are named, else its values are ids. A 16-bit file is accepted if its values fit 8 bits. A Matlab file gives
+    its field S (COCO-Stuff) or GTcls.Segmentation (SBD).
 
     Args:
         source: The file.
         colors: The colours that stand for the values 0, 1, 2, ...
 
+    Returns:
+        The values, ``(H, W)`` uint8, and the header.
+
     Raises:
-        FileError: Missing, truncated, values above 255, or colours that stand for nothing.
+        FileError: The file is missing or truncated, has values above 255, or has colours that are not named.
     """
     if isinstance(source, Path) and source.suffix.lower() == ".mat":
         return _eight_bits(_read_mat(source), source), Header("MAT", encoding="ids")
@@ -140,7 +143,7 @@ def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tupl
 
 
 def _palette_entries(image: Image.Image) -> np.ndarray:
-    """Return the colours of a palette image, ``(N, 3)`` uint8, of which there may be fewer than indices."""
+    """Return the colours of a palette image, ``(N, 3)`` uint8; N may be less than the number of indices."""
     content = image.palette.getdata()[1] if image.palette is not None else b""
     channels = len(image.palette.mode) if image.palette is not None else 3
     whole = len(content) // channels * channels
@@ -148,14 +151,14 @@ def _palette_entries(image: Image.Image) -> np.ndarray:
 
 
 def _from_greys(values: np.ndarray, colors: tuple[Color, ...]) -> np.ndarray | None:
-    """Read a grey or 1-bit file by its colours; None if one of its greys is not named."""
+    """Read a grey or 1-bit file by its colours; return None if one of its greys is not named."""
     greys = values.astype(np.uint8) * 255 if values.dtype == bool else values
     ids = _color_table(colors)[greys * np.uint32(0x010101)]
     return None if int(ids.max(initial=0)) > 255 else ids.astype(np.uint8)
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Return how the pixels lie in the file, which Pillow knows until it has decoded them."""
+    """Return the pixel format in the file, which Pillow tells only before it has decoded them."""
     tiles = getattr(image, "tile", None)
     args = tiles[0].args if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
@@ -166,11 +169,11 @@ def _is_16_bit(image: Image.Image, raw: str) -> bool:
 
 
 def _sixteen_bits(image: Image.Image, raw: str, source: Source) -> np.ndarray:
-    """Return the pixels of a 16-bit file as they are: ``(H, W)`` or ``(H, W, 3)`` uint16, not yet upright."""
+    """Return the pixels of a 16-bit file, ``(H, W)`` or ``(H, W, 3)`` uint16, not yet rotated upright."""
     if image.mode.startswith("I") or not raw.startswith("RGB"):
         grey = np.array(image) if image.mode.startswith("I") else np.array(image.convert("RGB")).astype(np.uint16) * 257
         return grey.astype(np.uint16)
-    # Pillow keeps the high byte of each value. Read as if the bytes were swapped, the same file gives the low ones.
+    # Pillow keeps the high byte of each value. Decoding the file again with swapped byte order gives the low bytes.
     high = np.array(image.convert("RGB")).astype(np.uint16)
     little_endian = raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
     swapped = raw[:-1] + ("B" if little_endian else "L")
@@ -184,7 +187,7 @@ def _with_raw_mode(args: Any, raw: str) -> Any:
 
 
 def _left_out(image: Image.Image, raw: str) -> str:
-    """Say which channels of an image are dropped although they hold something."""
+    """Return in words which channels of an image are dropped although they hold something."""
     extra = raw.split(";")[0].count("X")
     if extra and image.format == "TIFF":
         return f"{extra} more channel{'s' * (extra > 1)} than three"
@@ -200,50 +203,50 @@ def _header(image: Image.Image) -> Header:
 
 @contextmanager
 def open_file(source: Source, kind: str) -> Iterator[ImageFile.ImageFile]:
-    """Open a file; anything that goes wrong with it while it is open becomes a FileError."""
+    """Open a file, and turn any exception while it is open into a FileError."""
     try:
         with warnings.catch_warnings():
-            # Large is no fault by itself: from twice this size on, Pillow raises.
+            # A large image is not a fault; Pillow itself raises from twice this size on.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(source if isinstance(source, Path) else io.BytesIO(source.content)) as image:
                 yield image
     except FileError:
         raise
-    except Exception as error:  # decoders raise what they like on broken bytes: struct.error, IndexError, zlib.error
-        # Pillow's own message names the file, or the memory that holds it.
+    except Exception as error:  # broken bytes make decoders raise anything: struct.error, IndexError, zlib.error
+        # Pillow's message for an unknown format would name the buffer.
         known = not isinstance(error, UnidentifiedImageError)
         reason = first_words(error) if known else "its format is not known, or it is damaged"
         raise FileError(source, f"can't be read as {kind} ({reason})", "replace or remove it") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image by its EXIF orientation; Pillow's own function copies what needs no turning."""
+    """Rotate an image upright by its EXIF orientation; unlike Pillow's function, don't copy an upright one."""
     return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
 def _upright_like(image: Image.Image, pixels: Image.Image) -> Image.Image:
-    """Turn pixels that were read from ``image`` as its EXIF orientation says."""
+    """Rotate pixels that were read from ``image`` upright by its EXIF orientation."""
     pixels.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
     return _upright(pixels)
 
 
 def to_rgb(image: Image.Image, source: Source | None = None, value_range: Range | None = None) -> Image.Image:
-    """Return an image of any mode as upright RGB of 8 bits.
+    """Convert an image of any mode to upright 8-bit RGB.
 
     Args:
         image: The image.
-        source: What an error names.
+        source: The file, for the error message.
         value_range: As in :func:`decode_image`, for 16-bit grey.
 
     Raises:
-        FileError: More than 16 bits a channel.
+        FileError: The image has more than 16 bits per channel.
     """
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise FileError(
             source or Path("image"), f"image has 32 bits a channel (mode {image.mode})", "save it with 8 or 16"
         )
     upright = _upright(image)
-    if image.mode.startswith("I"):  # 16-bit grey, of which convert() would keep the low byte's range alone
+    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip to 0..255
         return Image.fromarray(scale_to_8_bits(np.array(upright), value_range)).convert("RGB")
     if "transparency" in image.info and upright.mode == "P":
         upright = upright.convert("RGBA")
@@ -259,16 +262,16 @@ def _read_mat(path: Path) -> np.ndarray:
         what = f"can't be read as a Matlab file ({first_words(error)})"
         raise FileError(path, what, "replace or remove it") from None
     if "S" in content:
-        # v1.1 has 182 names, as 'unlabeled' is not among them any more and 11 things are.
+        # v1.1 has 182 names: it lacks 'unlabeled' and has 11 more things.
         if "names" in content and np.size(content["names"]) == 172:
-            what = "COCO-Stuff 10K v1.0, whose ids 1..172 are others than v1.1's"
+            what = "COCO-Stuff 10K v1.0, whose ids 1..172 differ from those of v1.1"
             raise FileError(path, what, "get cocostuff-10k-v1.1.zip")
         return _label_map(content["S"], "S", path)
     if "GTcls" in content:
         try:
             segmentation = content["GTcls"][0, 0]["Segmentation"]
         except (IndexError, ValueError, TypeError, KeyError):
-            what = "GTcls of this Matlab file is no struct with a field Segmentation"
+            what = "GTcls of this Matlab file is not a struct with a field Segmentation"
             raise FileError(path, what, "replace or remove it") from None
         return _label_map(segmentation, "GTcls.Segmentation", path)
     what = "no label map in this Matlab file (neither COCO-Stuff's S nor SBD's GTcls)"
@@ -276,13 +279,13 @@ def _read_mat(path: Path) -> np.ndarray:
 
 
 def _label_map(values: Any, name: str, path: Path) -> np.ndarray:
-    """Return a variable of a Matlab file as an array, if it is a matrix of real numbers."""
+    """Return a variable of a Matlab file as an array; raise unless it is a matrix of real numbers."""
     array = np.asarray(values)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
         shape = "x".join(map(str, array.shape))
         kind = {"V": "a struct", "O": "a cell array", "U": "a string", "S": "a string", "c": "a complex matrix"}
         found = kind.get(array.dtype.kind, "an array")
-        what = f"{name} of this Matlab file is no matrix of class ids but {found} of {shape or 0}"
+        what = f"{name} of this Matlab file is not a matrix of class ids but {found} of {shape or 0}"
         raise FileError(path, what, "replace or remove it")
     return array
 
@@ -291,7 +294,7 @@ def _eight_bits(values: np.ndarray, source: Source) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     with np.errstate(invalid="ignore"):
-        eight = values.astype(np.uint8)  # Matlab's are floating-point, of whole numbers
+        eight = values.astype(np.uint8)  # Matlab stores whole numbers as floating point
     if not np.array_equal(eight, values):
         raise FileError(
             source,
@@ -324,7 +327,7 @@ def _from_colors(values: np.ndarray, colors: tuple[Color, ...] | None, source: S
 
 @lru_cache(maxsize=2)
 def _color_table(colors: tuple[Color, ...]) -> np.ndarray:
-    """Return the mask value of each packed RGB colour; 256 for those that stand for nothing."""
+    """Return the mask value of each packed RGB colour; 256 for a colour that is not named."""
     table = np.full(1 << 24, 256, dtype=np.uint16)
     for value, (red, green, blue) in enumerate(colors):
         table[(red << 16) | (green << 8) | blue] = value

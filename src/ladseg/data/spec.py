@@ -1,4 +1,4 @@
-"""What a data set's ids mean: each fact stated once."""
+"""The classes of a data set and the meaning of its mask values."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,7 +9,7 @@ from ladseg.data.classes import Color, palette, read_classes
 from ladseg.errors import DataError
 from ladseg.recipe import Data
 
-# The label of pixels that don't count, everywhere inside the program.
+# The label of ignored pixels everywhere inside the program.
 IGNORE = 255
 
 
@@ -18,11 +18,11 @@ class DatasetSpec:
     """Classes and the mask values that stand for them.
 
     Attributes:
-        class_names: In the order of the class ids.
-        colors: One RGB colour a class, 0..255.
-        ignore_index: The value in mask files of pixels that don't count; None if there is none.
-        label_map: Mask value to class id, or to 255; None where mask values are the class ids.
-        closed: Whether values that ``label_map`` leaves out are faults; else they are ignored.
+        class_names: The names in the order of the class ids.
+        colors: One RGB colour per class, 0..255.
+        ignore_index: The value of ignored pixels in mask files; None if there is none.
+        label_map: Maps mask values to class ids or to 255; None if mask values are the class ids.
+        closed: Whether values that ``label_map`` leaves out are faults; otherwise they are ignored.
         mask_colors: The colours that stand for the mask values 0, 1, 2, ... in masks; None if masks hold ids.
         value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
     """
@@ -41,7 +41,7 @@ class DatasetSpec:
 
     @property
     def left_out(self) -> np.ndarray:
-        """For each of the 256 mask values, whether ``label_map`` leaves it out, so that its pixels are ignored."""
+        """Whether ``label_map`` leaves out each of the 256 mask values, so that its pixels are ignored; bool."""
         out = np.zeros(256, dtype=bool)
         if self.label_map is not None and not self.closed:
             out[:] = True
@@ -49,9 +49,9 @@ class DatasetSpec:
         return out
 
     def lookup(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each of the 256 mask values the class id or 255, uint8, and whether the value may occur, bool.
+        """Return the class id (or 255) of each of the 256 mask values, uint8, and whether each may occur, bool.
 
-        255 is ignored unless ``label_map`` names it.
+        Mask value 255 is ignored unless ``label_map`` names it.
         """
         table = np.full(256, IGNORE, dtype=np.uint8)
         known = np.zeros(256, dtype=bool)
@@ -70,7 +70,7 @@ class DatasetSpec:
         return table, known
 
     def mask_values(self) -> np.ndarray:
-        """Return for each class id the value that stands for it in mask files, uint8: :meth:`lookup` backwards."""
+        """Return the mask value of each class id, uint8: the inverse of :meth:`lookup`."""
         table = self.lookup()[0]
         return np.array([int(np.flatnonzero(table == class_id)[0]) for class_id in range(self.num_classes)], np.uint8)
 
@@ -80,10 +80,10 @@ def make_spec(data: Data, own: DatasetSpec | None = None) -> DatasetSpec:
 
     Args:
         data: The section.
-        own: What the layout knows by itself; it holds for whatever the section leaves open.
+        own: What the layout defines; it fills in whatever the section leaves open.
 
     Raises:
-        DataError: No classes, a class file that is missing or empty, ids out of range.
+        DataError: There are no classes, the class file is missing or empty, or an id is out of range.
     """
     if own is not None and not data.classes:
         spec = own if data.label_map is None else replace(own, label_map=data.label_map, closed=False)
@@ -105,7 +105,7 @@ def make_spec(data: Data, own: DatasetSpec | None = None) -> DatasetSpec:
 
 
 def portable(data: Data, spec: DatasetSpec) -> dict[str, Any]:
-    """Return a recipe's data section for another machine: what masks mean, without where they lie on this one."""
+    """Return a recipe's data section for another machine: the meaning of the masks without this machine's paths."""
     section = asdict(data)
     for key in ("root", "workers", "cache"):
         del section[key]

@@ -6,10 +6,10 @@ from ladseg.errors import DataError, first_words
 
 
 def read_text(path: Path, kind: str = "text") -> str:
-    """The content, without a byte-order mark.
+    """Return the content without a byte-order mark.
 
     Raises:
-        DataError: No such file, or not UTF-8; the message says that it can't be read as ``kind``.
+        DataError: The file is missing or not UTF-8; the message says that it can't be read as ``kind``.
     """
     try:
         return path.read_text(encoding="utf-8-sig")

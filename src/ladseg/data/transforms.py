@@ -17,13 +17,15 @@ from ladseg.resize import fit_factor
 # Top, left, height and width, in pixels of the source.
 Window = tuple[int, int, int, int]
 
-# Luma of ITU-R BT.601, as Pillow and torchvision have it, to add up to one.
+# Luma weights of ITU-R BT.601, which sum to one, as in Pillow and torchvision.
 GRAY = torch.tensor([0.299, 0.587, 0.114])
-BY_DEFAULT = Augment()
-# Draws of a place that gives no class too much.
-PLACES = 10
-# Kernel and standard deviations of the blur; share of the image and sides' ratio of the rectangle that is cut out.
-KERNEL, SIGMA, AREA, RATIO = 5, (0.1, 2.0), (0.02, 0.33), (0.3, 3.3)
+DEFAULT_AUGMENT = Augment()
+# Tries to find a crop in which no class exceeds ``cat_max_ratio``.
+CROP_TRIES = 10
+# Size of the blur kernel and range of its standard deviation.
+BLUR_KERNEL, BLUR_SIGMA = 5, (0.1, 2.0)
+# Range of a cut-out rectangle's share of the image area, and of its aspect ratio.
+CUTOUT_AREA, CUTOUT_RATIO = (0.02, 0.33), (0.3, 3.3)
 
 
 def augment(
@@ -33,30 +35,31 @@ def augment(
     mean: Tensor,
     std: Tensor,
     generator: Generator,
-    settings: Augment = BY_DEFAULT,
+    settings: Augment = DEFAULT_AUGMENT,
 ) -> tuple[Tensor, Tensor]:
-    """Scale, crop, flip, change colours and normalise; by default random scale 0.5 to 2, flip and colour jitter.
+    """Scale, crop, flip, change the colours and normalise; by default scale by 0.5 to 2, flip and jitter the colours.
 
-    The window that the crop will show is cut from the source first and only that is resized: the same as resizing
-    everything and cropping, up to the alignment of the window to whole source pixels.
+    The window that the crop will show is cut out of the source before it is resized. The result equals that of
+    resizing everything and cropping, except that the window is aligned to whole source pixels.
 
     Args:
         image: ``(3, H, W)`` uint8.
         label: ``(H, W)`` uint8.
-        crop: Height and width of the result.
-        mean: ``(3,)`` of images in 0..1.
-        std: ``(3,)`` of images in 0..1.
-        generator: Source of every draw.
-        settings: What is drawn; its ``function`` is not looked at.
+        crop: Height and width of the result in pixels.
+        mean: ``(3,)``, of images in 0..1.
+        std: ``(3,)``, of images in 0..1.
+        generator: Source of all random numbers.
+        settings: Which changes to draw; its ``function`` is ignored.
 
     Returns:
-        ``(3, h, w)`` float32, 0 (the mean) where the crop exceeds the image; ``(h, w)`` uint8, 255 there.
+        The image, ``(3, h, w)`` float32, with 0 (the mean) where the crop exceeds the source, and the label,
+        ``(h, w)`` uint8, with 255 there.
     """
-    window, size = _place(label, crop, generator, settings)
+    window, size = _choose_window(label, crop, generator, settings)
     top, left, height, width = window
     flip = _uniform(generator) < settings.flip
     image = _resize(image[:, top : top + height, left : left + width], size, settings.antialias)
-    label = _shown(label, window, size, flip)
+    label = _crop_label(label, window, size, flip)
     if flip:
         image = image.flip(-1)
     if settings.vertical_flip and _uniform(generator) < settings.vertical_flip:
@@ -64,7 +67,7 @@ def augment(
     if settings.rotate:
         image, label = _rotate(image, label, settings.rotate * (2 * _uniform(generator) - 1), mean)
     if settings.blur and _uniform(generator) < settings.blur:
-        image = gaussian_blur(image, [KERNEL, KERNEL], [_between(*SIGMA, generator)])
+        image = gaussian_blur(image, [BLUR_KERNEL, BLUR_KERNEL], [_between(*BLUR_SIGMA, generator)])
     if settings.color == "jitter":
         image = _recolor(image, _factors(generator, settings.jitter), mean, std)
     elif settings.color == "photometric":
@@ -77,7 +80,7 @@ def augment(
 
 
 def pad_to(image: Tensor, label: Tensor, crop: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Pad a normalised image by 0 and its label by 255, at the bottom and the right."""
+    """Pad a normalised image with 0 and its label with 255, at the bottom and the right."""
     height, width = label.shape
     if (height, width) == crop:
         return image, label
@@ -86,22 +89,22 @@ def pad_to(image: Tensor, label: Tensor, crop: tuple[int, int]) -> tuple[Tensor,
 
 
 def normalize(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """``(3, H, W)`` uint8 to float32 with the mean subtracted and divided by the standard deviation."""
+    """Convert ``(3, H, W)`` uint8 to 0..1 float32, subtract the mean and divide by the standard deviation."""
     scale = 1.0 / (255.0 * std)
     return image.to(torch.float32).mul_(scale.view(3, 1, 1)).sub_((mean / std).view(3, 1, 1))
 
 
-def _place(
+def _choose_window(
     label: Tensor, crop: tuple[int, int], generator: Generator, settings: Augment
 ) -> tuple[Window, tuple[int, int]]:
-    """Return the source pixels that the crop shows, and their size after scaling."""
+    """Draw the window of source pixels that the crop shows, and return it with its size after scaling."""
     source = (label.shape[0], label.shape[1])
     scale = _scale(generator, settings) * fit_factor(source, settings.rescale)
-    window, size = _window(source, crop, scale, generator)
-    for _ in range(PLACES if settings.cat_max_ratio is not None else 0):
-        if _is_varied(_shown(label, window, size), settings.cat_max_ratio or 1.0):
+    window, size = _draw_window(source, crop, scale, generator)
+    for _ in range(CROP_TRIES if settings.cat_max_ratio is not None else 0):
+        if _is_varied(_crop_label(label, window, size), settings.cat_max_ratio or 1.0):
             break
-        window, size = _window(source, crop, scale, generator)
+        window, size = _draw_window(source, crop, scale, generator)
     return window, size
 
 
@@ -113,28 +116,28 @@ def _scale(generator: Generator, settings: Augment) -> float:
     return low + settings.scale_step * int(drawn * (round((high - low) / settings.scale_step) + 1))
 
 
-def _is_varied(label: Tensor, most: float) -> bool:
-    """Return whether there are two classes or more, and none has as large a share of the valid pixels as ``most``."""
+def _is_varied(label: Tensor, max_share: float) -> bool:
+    """Return whether two or more classes occur, each with less than ``max_share`` of the labelled pixels."""
     counts = torch.bincount(label.flatten(), minlength=IGNORE + 1)[:IGNORE]
-    return int(counts.count_nonzero()) > 1 and bool(counts.max() / counts.sum() < most)
+    return int(counts.count_nonzero()) > 1 and bool(counts.max() / counts.sum() < max_share)
 
 
-def _window(
+def _draw_window(
     source: tuple[int, int], crop: tuple[int, int], scale: float, generator: Generator
 ) -> tuple[Window, tuple[int, int]]:
-    """Draw a window of what the crop shows at a scale; its size after scaling is the crop's, or less at an edge."""
+    """Draw the window that a crop shows at a scale; scaled, it is as large as the crop, or less in a small image."""
     starts, lengths, sizes = [], [], []
     for have, want in zip(source, crop, strict=True):
         length = min(have, max(1, round(want / scale)))
         lengths.append(length)
         starts.append(int(_uniform(generator) * (have - length + 1)))
-        # A window as long as the crop asks for fills it; a source that ends before is scaled and padded.
+        # A source that is too short for the crop is scaled as it is and padded later.
         sizes.append(want if length == round(want / scale) else min(want, max(1, round(length * scale))))
     return (starts[0], starts[1], lengths[0], lengths[1]), (sizes[0], sizes[1])
 
 
 def _resize(image: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
-    """Bilinear, of uint8 ``(3, H, W)``; pixel by pixel in memory, which is the fast way to do it."""
+    """Resize uint8 ``(3, H, W)`` bilinearly, in channels-last memory, for which torch's kernel is faster."""
     if tuple(image.shape[-2:]) == size:
         return image
     pixels = image[None].contiguous(memory_format=torch.channels_last)
@@ -142,15 +145,16 @@ def _resize(image: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
 
 
 def _nearest(start: int, length: int, size: int, backwards: bool = False) -> np.ndarray:
-    """``(size,)`` source positions of a window's rows or columns: those that their centres fall on."""
-    places = ((np.arange(size) + 0.5) * (length / size)).astype(np.intp) + start
-    return places[::-1] if backwards else places
+    """Return the source rows (or columns) that hold the centres of ``size`` resized ones, ``(size,)``."""
+    positions = ((np.arange(size) + 0.5) * (length / size)).astype(np.intp) + start
+    return positions[::-1] if backwards else positions
 
 
-def _shown(label: Tensor, window: Window, size: tuple[int, int], flip: bool = False) -> Tensor:
-    """Return the part of the label that a window shows, at another size."""
+def _crop_label(label: Tensor, window: Window, size: tuple[int, int], flip: bool = False) -> Tensor:
+    """Cut a window out of a label and resize it by nearest neighbour; numpy's take is much faster than torch's."""
     top, left, height, width = window
-    return _pick(label, _nearest(top, height, size[0]), _nearest(left, width, size[1], flip))
+    rows, columns = _nearest(top, height, size[0]), _nearest(left, width, size[1], flip)
+    return torch.from_numpy(label.numpy().take(rows, 0).take(columns, 1))
 
 
 def _rotate(image: Tensor, label: Tensor, angle: float, mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,8 +166,8 @@ def _rotate(image: Tensor, label: Tensor, angle: float, mean: Tensor) -> tuple[T
 def _cut_out(image: Tensor, generator: Generator) -> Tensor:
     """Set a rectangle of a normalised image to 0, the mean colour."""
     height, width = image.shape[-2:]
-    area = height * width * _between(*AREA, generator)
-    ratio = math.exp(_between(math.log(RATIO[0]), math.log(RATIO[1]), generator))
+    area = height * width * _between(*CUTOUT_AREA, generator)
+    ratio = math.exp(_between(math.log(CUTOUT_RATIO[0]), math.log(CUTOUT_RATIO[1]), generator))
     sides = min(height, round(math.sqrt(area * ratio))), min(width, round(math.sqrt(area / ratio)))
     top, left = (
         int(_uniform(generator) * (have - side + 1)) for have, side in zip((height, width), sides, strict=True)
@@ -173,23 +177,18 @@ def _cut_out(image: Tensor, generator: Generator) -> Tensor:
     return image
 
 
-def _pick(label: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    """Rows and columns of a label; numpy's take is much faster than indexing in torch here."""
-    return torch.from_numpy(label.numpy().take(rows, 0).take(columns, 1))
-
-
 def _factors(generator: Generator, jitter: float) -> tuple[float, float, float]:
-    """Of brightness, contrast and saturation, each in ``1 - jitter .. 1 + jitter``."""
+    """Draw the factors of brightness, contrast and saturation, each in ``1 - jitter .. 1 + jitter``."""
     brightness, contrast, saturation = (1.0 + jitter * (2.0 * _uniform(generator) - 1.0) for _ in range(3))
     return brightness, contrast, saturation
 
 
 def _recolor(image: Tensor, factors: tuple[float, float, float], mean: Tensor, std: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and normalisation of uint8 ``(3, H, W)``: one matrix, then one clamp.
+    """Change brightness, contrast and saturation of uint8 ``(3, H, W)`` and normalise: one matrix, then one clamp.
 
-    With grey g = w.x of a pixel and its mean G over the image: brightness b takes x to bx, contrast c to cbx + (1-c)bG,
-    saturation s to s(.) + (1-s)w(.). All three are linear, so their product is applied once, where torchvision makes
-    four passes and rounds and cuts off after each.
+    Let g = w.x be the grey value of a pixel and G its mean over the image. Brightness b maps x to bx, contrast c maps
+    that to cbx + (1-c)bG, and saturation s maps y to sy + (1-s)w.y. All are affine, so they are applied as one map;
+    torchvision makes four passes, and rounds and clips after each.
     """
     brightness, contrast, saturation = factors
     pixels = image.contiguous().to(torch.float32).flatten(1)

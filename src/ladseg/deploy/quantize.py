@@ -119,12 +119,12 @@ def search(
 ) -> list[str]:
     """Find how many of the most sensitive layers have to stay in floating point.
 
-    Their number is doubled until the file is good enough, then halved back to the least that is.
+    Their number is doubled until the file is good enough, then bisected down to the least that is.
 
     Args:
-        layers: The most sensitive one first.
-        is_good: Whether the file with these layers left out is good enough.
-        say: Takes a line about each attempt.
+        layers: The layers, the most sensitive first.
+        is_good: Returns whether the file with these layers left out is good enough.
+        say: Receives a line about each attempt.
 
     Returns:
         The layers to leave out.

@@ -60,9 +60,9 @@ class MiniBatchDistillation(Distiller):
 
 
 class MemoryDistillation(Distiller):
-    """Similarities of pixels to the memory banks of the teacher's pixels and regions, over all classes (Eq. 9 to 12).
+    """Compare the similarities of pixels to memory banks of the teacher's pixels and regions (Eq. 9 to 12).
 
-    Ignored positions don't count. The student's map goes through a projector that is trained, and dropped at the end.
+    Ignored positions have no loss. The student's map passes a trained projector, which is dropped after training.
     In training mode the teacher's vectors are enqueued first: for each image and class up to 16 random pixels of the
     class and the class's mean. Those of all processes are enqueued, so that all have the same memory banks.
 
@@ -70,7 +70,7 @@ class MemoryDistillation(Distiller):
         student_width: Channels of the student's map.
         teacher_width: Channels of the teacher's.
         classes: Number of classes.
-        layer: Which map.
+        layer: The feature map to read.
     """
 
     def __init__(self, student_width: int, teacher_width: int, classes: int, layer: str = "head") -> None:

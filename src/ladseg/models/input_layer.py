@@ -187,7 +187,7 @@ def _named(network: nn.Module, paths: str | Sequence[str] | None) -> list[str] |
         if path not in layers:
             known = ", ".join(list(layers)[:5]) or "none"
             raise ModelError(
-                f"input_layer '{path}' is no Conv2d or Linear layer of {_name(network)}; the first are: {known}"
+                f"input_layer '{path}' is not a Conv2d or Linear layer of {_name(network)}; the first are: {known}"
             )
     return named
 

@@ -24,8 +24,8 @@ class Tap:
         modules = dict(network.named_modules())
         modules.pop("")
         if path not in modules:
-            near = difflib.get_close_matches(path, modules, n=3, cutoff=0.0)
-            raise ModelError(f"features '{path}' is no module of {type(network).__name__}; nearest: {', '.join(near)}")
+            near = ", ".join(difflib.get_close_matches(path, modules, n=3, cutoff=0.0))
+            raise ModelError(f"features '{path}' is not a module of {type(network).__name__}; nearest: {near}")
         self.path = path
         self._last: Any = None
         modules[path].register_forward_hook(self._keep)

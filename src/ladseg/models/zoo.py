@@ -2,8 +2,8 @@
 
 The ResNets of CIRKD's ``pspnet_*`` and ``deeplabv3_*`` ("v1s": a deep 64-64-128 stem, output stride 8) are timm's with
 ``stem_width=64, stem_type="deep"``. mmsegmentation's ``fcn_*`` have the plain 7x7 stem, its ``pspnet_*_mmseg`` and
-``deeplabv3_*_mmseg`` a deep 32-32-64 one (ResNetV1c, timm's ``resnet50c``). Counts are the paper's or those of the
-published configurations, to the parameter.
+``deeplabv3_*_mmseg`` a deep 32-32-64 one (ResNetV1c, timm's ``resnet50c``). The numbers of parameters equal those of
+the paper or of the published configurations exactly.
 """
 
 import difflib

@@ -44,26 +44,24 @@ def fit(
     pictures: Callable[[], Sequence[np.ndarray]] = list,
     callbacks: Sequence[Callback] = (),
 ) -> FitResult:
-    """Train an objective; leave the weights to deliver in its network and in ``weights.safetensors``.
+    """Train an objective, and leave the weights to deliver in its network and in ``weights.safetensors``.
 
-    They are those of the best evaluation or the last ones, of the network or their average, as the schedule says.
+    The schedule selects these weights: the best or the last ones, of the network or of their average.
 
-    Called again on the same folder, it goes on from the last checkpoint; a finished training returns its
-    result at once. On one CPU the weights end bit-identical however often the process was killed. After Ctrl-C the step
-    is finished and a checkpoint written, except where there are several processes.
+    Called again with the same folder, the training resumes from the last checkpoint; a finished one returns its result
+    at once. On one CPU the final weights are bit-identical however often the process was killed. After Ctrl-C the step
+    is finished and a checkpoint written, except with several processes.
 
     Args:
-        objective: Takes a batch and returns the scalar ``loss`` to differentiate, and its named terms. May
-            declare ``frozen``, the names of children that are not trained, and ``expected_terms``, a set of
-            terms that must show up.
+        objective: Maps a batch to the scalar ``loss`` and its named terms. It may declare ``frozen``, the names of
+            children that are not trained, and ``expected_terms``, a set of terms that every step must have.
         network: The part of the objective whose weights are delivered.
-        batches: The batches from a step on, this process's share of each; a function of seed and step.
-        evaluate: The score of the network as it is, higher is better, the same on every process. It is
-            called with the network in eval mode and without gradient. None delivers the last weights.
-        schedule: How it is trained.
-        folder: Where this training writes metrics.jsonl, log.txt, checkpoints/, weights.safetensors and
-            result.json.
-        accelerator: From :func:`ladseg.training.make_accelerator`.
+        batches: Returns the batches from a step on, this process's share of each; they depend on seed and step alone.
+        evaluate: Returns the network's score, higher is better, the same on every process. It is called with the
+            network in eval mode and without gradient. With None, the last weights are delivered.
+        schedule: The training schedule.
+        folder: Where this training writes metrics.jsonl, log.txt, checkpoints/, weights.safetensors and result.json.
+        accelerator: The result of :func:`ladseg.training.make_accelerator`.
         seed: Seeds torch's global generator (dropout) in each step, together with the step and the process.
         title: Names the training on the screen and in errors.
         depends_on: What the trained weights depend on beside schedule, seed and title, as plain values by name.
@@ -72,7 +70,7 @@ def fit(
         callbacks: Each is called on the main process with the title and the figures of every line of metrics.jsonl.
 
     Raises:
-        TrainingError: A term that is not finite or does not show up, or a folder that holds another training.
+        TrainingError: A term is missing or not finite, or the folder holds another training.
     """
     folder = Path(folder)
     identity = training_identity(schedule, seed, title, depends_on or {})

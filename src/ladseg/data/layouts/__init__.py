@@ -1,4 +1,4 @@
-"""How data sets lie on disk, one file each."""
+"""The layouts of data sets on disk, one file each."""
 
 from typing import TYPE_CHECKING
 

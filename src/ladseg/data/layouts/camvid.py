@@ -22,7 +22,7 @@ def _find(data: Data, split: str) -> Listing:
 
 
 def _listed_but_gone(root: Path, split: str, images: Files) -> list[Fault]:
-    """Lines such as ``/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/NAME.png`` whose image is not there."""
+    """Return faults for lines like ``/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png`` without an image."""
     lines = read_list(root / f"{split}.txt") if (root / f"{split}.txt").is_file() else []
     names = [PurePosixPath(line.split()[0]).name for line in lines]
     return [missing_image(root / split / name) for name in names if PurePosixPath(name).stem not in images.paths]

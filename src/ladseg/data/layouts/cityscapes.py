@@ -12,7 +12,7 @@ from ladseg.recipe import Data
 # The labelIds that are evaluated, in the order of the 19 classes.
 LABEL_IDS = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)
 
-# Images a city, so that a city that was not unpacked can be named.
+# Number of images of each city, to name a city that was not unpacked.
 CITIES = {
     "train": {
         "aachen": 174,

@@ -8,7 +8,7 @@ from ladseg.data.pairs import Files, Listing, list_files, match
 from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.recipe import Data
 
-# The 171 classes and their published ids 1..182, of which 11 are never drawn.
+# The 171 classes and their published ids in 1..182, of which 11 never occur.
 CLASSES = {row["name"]: int(row["id"]) for row in packaged_rows("coco_stuff")}
 NAMES = tuple(CLASSES)
 COLORS = palette(len(NAMES))
@@ -20,7 +20,7 @@ SPEC_10K = DatasetSpec(
     label_map={0: IGNORE, **{published: class_id for class_id, published in enumerate(CLASSES.values())}},
     closed=True,
 )
-# The PNG files of 164K hold the published ids less one, 255 where unlabelled.
+# The PNG files of 164K hold the published ids minus one, and 255 for unlabelled pixels.
 SPEC_164K = DatasetSpec(
     NAMES,
     COLORS,
@@ -56,7 +56,7 @@ def _find_164k(data: Data, split: str) -> Listing:
     kind = "stuffthingmaps" if (root / "stuffthingmaps").is_dir() else "annotations"
     images = list_files(root / "images" / f"{split}2017", (".jpg",))
     masks = list_files(root / kind / f"{split}2017", (".png",))
-    # Other tools leave their converted copies beside the published files.
+    # Other tools write their converted copies beside the published files.
     converted = {stem for stem in masks.paths if stem.endswith("_labelTrainIds")}
     masks = _only(masks, masks.paths.keys() - converted)
     pairs, faults = match(images, masks, "{stem}.png")

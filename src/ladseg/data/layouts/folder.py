@@ -8,7 +8,7 @@ from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Listing, list_files
 from ladseg.errors import DataError
 from ladseg.recipe import Data
 
-# Images and masks, as people lay them; the first whose two folders are there is taken.
+# Customary folders of images and masks; the first pair that exists is taken.
 TREES = (
     ("images/{split}", "masks/{split}"),
     ("{split}/images", "{split}/masks"),
@@ -17,7 +17,7 @@ TREES = (
     ("img_dir/{split}", "ann_dir/{split}"),
     ("images/{split}", "annotations/{split}"),
 )
-# The same without splits, for data.val_fraction.
+# Customary folders without splits, for data.val_fraction.
 FLAT_TREES = (
     *((images, masks) for masks in ("masks", "mask", "labels", "annotations") for images in ("images", "image")),
     ("img_dir", "ann_dir"),
@@ -73,7 +73,7 @@ def flat_tree_of(root: Path) -> tuple[Path, Path] | None:
 
 
 def _refuse_one_for_all(data: Data) -> None:
-    """Refuse patterns by which train and val would be the same files."""
+    """Refuse patterns that give train and val the same files."""
     if all("{stem}" in (text or "") and "{split}" not in (text or "") for text in (data.images, data.masks)):
         raise DataError(
             f"data.images '{data.images}' is the same for all splits; write it with {{split}}, or set "
@@ -82,7 +82,7 @@ def _refuse_one_for_all(data: Data) -> None:
 
 
 def _no_tree(root: Path, split: str) -> DataError:
-    """The error that names the half of a tree that is missing, if the other half is there."""
+    """Return an error that names the missing folder of a tree if its other folder exists."""
     for pair in TREES:
         folders = [root / part.format(split=split) for part in pair]
         for have, lack in (folders, folders[::-1]):

@@ -1,4 +1,4 @@
-"""What a layout is: how one data set lies on disk, and what is known of it beforehand."""
+"""The description of a layout: how one data set is arranged on disk, and what its publisher says about it."""
 
 import csv
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from ladseg.data.text import read_text
 from ladseg.errors import DataError
 from ladseg.recipe import Data
 
-# What people call the splits; the first that is there is taken.
+# Customary names of the splits; the first that exists is taken.
 SPELLINGS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -24,19 +24,19 @@ SPELLINGS = {
 
 
 def spellings(split: str) -> tuple[str, ...]:
-    """Return the words that may stand for a split in the name of a folder, file or column, the customary one first."""
+    """Return the names that a folder, file or column may use for a split, the most customary first."""
     words = SPELLINGS.get(split, (split,))
     return (*words, *(word.capitalize() for word in words), *(word.upper() for word in words))
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The predictions that a data set's server takes.
+    """The format in which a data set's evaluation server takes predictions.
 
     Attributes:
-        images: The images of a split that has no masks to train on, in order.
-        file_name: What the prediction for an image is called.
-        values: For each class id the value to write, uint8.
+        images: Returns the images of a split without public masks, in order.
+        file_name: Returns the file name of the prediction for an image.
+        values: The value to write for each class id, uint8.
     """
 
     images: Callable[[Path, str], list[Path]]
@@ -46,21 +46,21 @@ class Submission:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of lying on disk.
+    """One arrangement of a data set on disk.
 
     Attributes:
-        name: What a recipe calls it.
-        title: What people call the data set.
-        tree: The files, as a picture of words.
+        name: Its name in a recipe.
+        title: The data set's usual name.
+        tree: The files, drawn as text.
         ids: What the masks hold, in a sentence or two.
-        source: Where a user gets it.
-        find: Images and masks of a split, from the recipe's data section.
-        recognises: Whether a folder is surely of this kind.
-        spec: The classes; None where the recipe names them.
-        published: Pairs a split, as published.
-        recipe: The ready recipe for it.
-        submission: The server's format, where there is a server.
-        find_all: All pairs of a data set without a val split, for data.val_fraction; None where there always is one.
+        source: Where to get the data set.
+        find: Finds the images and masks of a split from the recipe's data section.
+        recognises: Tells whether a folder certainly has this layout.
+        spec: The classes; None if the recipe names them.
+        published: Number of pairs in each published split.
+        recipe: Name of its ready recipe.
+        submission: The evaluation server's format, if there is a server.
+        find_all: Finds all pairs of a data set without a val split, for data.val_fraction; None if it always has one.
     """
 
     name: str
@@ -78,22 +78,22 @@ class Layout:
 
 
 def packaged_rows(name: str) -> list[dict[str, str]]:
-    """The table of classes ``layouts/NAME.csv``, which ships in the package."""
+    """Read the table of classes ``layouts/NAME.csv``, which is part of the package."""
     text = (resources.files("ladseg.data.layouts") / f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
 def packaged_classes(name: str) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Names and colours of the classes in :func:`packaged_rows`."""
+    """Return the names and colours of the classes in :func:`packaged_rows`."""
     rows = packaged_rows(name)
     return tuple(row["name"] for row in rows), tuple((int(row["r"]), int(row["g"]), int(row["b"])) for row in rows)
 
 
 def find_root(root: str, marks: tuple[str, ...], below: tuple[str, ...], layout: str) -> Path:
-    """The folder that holds all of ``marks``: ``root`` itself or one of those below it.
+    """Return the folder that holds all of ``marks``: ``root`` itself or one of the folders ``below`` it.
 
     Raises:
-        DataError: None of them does.
+        DataError: None of them holds all.
     """
     for candidate in (Path(root), *(Path(root) / name for name in below)):
         if all((candidate / mark).exists() for mark in marks):
@@ -104,24 +104,24 @@ def find_root(root: str, marks: tuple[str, ...], below: tuple[str, ...], layout:
 
 
 def read_list(path: Path) -> list[str]:
-    """The lines of a split's list that are not empty.
+    """Return the lines of a split's list that are not empty.
 
     Raises:
-        DataError: No such file, or not text.
+        DataError: The file is missing or not text.
     """
     return [line.strip() for line in read_text(path, "a list of names").splitlines() if line.strip()]
 
 
 def missing_image(path: Path) -> Fault:
-    """The fault of a split that names an image which is not there."""
+    """Return the fault of a split that names a missing image."""
     return Fault("image missing", str(path), "no such image, but the split names it", "unpack it again")
 
 
 def own_val(place: Path | str) -> DataError:
-    """The error for data.val_fraction where there is a val split."""
+    """Return the error for data.val_fraction in a data set with a val split."""
     return DataError(f"data.val_fraction: there is a val split, {place}; leave data.val_fraction out to use it")
 
 
 def no_such_split(split: str, splits: tuple[str, ...], layout: str) -> DataError:
-    """The error for a split that a layout does not have."""
-    return DataError(f"'{split}' is no split of layout '{layout}'; it has {', '.join(splits)}")
+    """Return the error for a split that a layout does not have."""
+    return DataError(f"'{split}' is not a split of layout '{layout}'; it has {', '.join(splits)}")

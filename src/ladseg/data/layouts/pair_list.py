@@ -19,7 +19,7 @@ def _find(data: Data, split: str) -> Listing:
 
 
 def _find_all(data: Data) -> Listing:
-    """Find the pairs of train, or of a list without splits."""
+    """Find the pairs of the training split, or of a list without splits."""
     if "{split}" in (data.pairs or ""):
         for path in (Path(data.root) / (data.pairs or "").replace("{split}", word) for word in spellings("val")):
             if path.is_file():

@@ -1,4 +1,4 @@
-"""Pairs by two patterns, such as ``{split}/{stem}.jpg`` and ``{split}/{stem}_mask.png``."""
+"""Find pairs by two patterns, such as ``{split}/{stem}.jpg`` and ``{split}/{stem}_mask.png``."""
 
 import glob
 import re
@@ -15,7 +15,7 @@ def find_by_patterns(root: Path, split: str, images: str, masks: str) -> Listing
     """Find the pairs of a split by the patterns ``data.images`` and ``data.masks``.
 
     Raises:
-        DataError: A pattern without ``{stem}``, or no file that fits.
+        DataError: A pattern lacks ``{stem}``, or no file matches.
     """
     for key, text in (("images", images), ("masks", masks)):
         if "{stem}" not in text:
@@ -33,7 +33,7 @@ def find_by_patterns(root: Path, split: str, images: str, masks: str) -> Listing
 
 
 def has_files(root: Path, split: str, images: str) -> bool:
-    """Return whether a split has an image that fits the pattern ``data.images``."""
+    """Return whether a split has an image that matches the pattern ``data.images``."""
     patterns = (_patterns(images.replace("{split}", word), images)[0] for word in spellings(split))
     return any(_list(root, pattern, IMAGE_SUFFIXES).paths for pattern in patterns)
 
@@ -42,19 +42,19 @@ def has_files(root: Path, split: str, images: str) -> bool:
 class Pattern:
     """A pattern of file names below a data set's folder.
 
-    A file's key says which image and mask belong together. It is what ``{stem}`` stands for and, where both patterns
-    have as many ``*`` in their folders, what those stand for; the same holds for the ``*`` in their file names.
+    An image and a mask belong together if their keys are equal. The key is what ``{stem}`` matches and, if both
+    patterns have equally many ``*`` in their folders, what those match; the same holds for ``*`` in the file names.
 
     Attributes:
         text: The pattern, with the split filled in.
-        keyed: For each ``*``, whether what it stands for belongs to the key.
+        keyed: Whether the match of each ``*`` belongs to the key.
     """
 
     text: str
     keyed: tuple[bool, ...]
 
     def key(self, relative: str) -> str | None:
-        """Return the key of a file, or None if it does not fit."""
+        """Return the key of a file, or None if the file does not match."""
         expression = re.escape(self.text).replace(r"\*", "([^/]*)")
         expression = expression.replace(r"\{stem\}", "(?P<stem>[^/]+)", 1).replace(r"\{stem\}", "(?P=stem)")
         fit = re.fullmatch(expression, relative, re.DOTALL)
@@ -65,7 +65,7 @@ class Pattern:
         return "/".join([*(value for value, keyed in zip(wild, self.keyed, strict=True) if keyed), fit["stem"]])
 
     def path_in(self, root: Path) -> Callable[[str], Path]:
-        """Return a function from a key to the path that its file would have, ``*`` where any name will do."""
+        """Return a function from a key to the path that its file should have, with ``*`` where any name will do."""
 
         def path(key: str) -> Path:
             *wild, stem = key.split("/")
@@ -97,9 +97,9 @@ def _stars(text: str) -> tuple[int, int]:
 
 
 def _list(root: Path, pattern: Pattern, suffixes: tuple[str, ...], but: set[Path] | None = None) -> Files:
-    """List the files that fit a pattern; a second file of one key is a fault."""
+    """List the files that match a pattern; a second file with one key is a fault."""
     wild = "*".join(glob.escape(part).replace("[*]", "*") for part in pattern.text.split("{stem}"))
-    # A suffix that the pattern spells out is taken at its word.
+    # A suffix that the pattern spells out may be any.
     any_suffix = "*" not in Path(pattern.text).suffix and "{stem}" not in Path(pattern.text).suffix
     paths: dict[str, Path] = {}
     faults: list[Fault] = []

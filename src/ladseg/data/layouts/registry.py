@@ -1,4 +1,4 @@
-"""The layouts by name."""
+"""The table of layouts by name."""
 
 from ladseg.data.layouts.ade20k import ADE20K
 from ladseg.data.layouts.camvid import CAMVID
@@ -28,10 +28,10 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def get_layout(name: str) -> Layout:
-    """A layout by its name.
+    """Return the layout of this name.
 
     Raises:
-        DataError: There is none of that name.
+        DataError: There is no such layout.
     """
     if name not in LAYOUTS:
         raise DataError(f"data.layout '{name}' is not one of {', '.join(LAYOUTS)}")

@@ -27,7 +27,7 @@ def _find(data: Data, split: str) -> Listing:
     if data.augmented and split == "train":
         held_out = set(read_list(root / "ImageSets/Segmentation/val.txt"))
         more = _augmented_masks(Path(data.root), root)
-        # VOC's own masks are finer than SBD's where there are both, so theirs stay.
+        # Where VOC and SBD both have a mask, VOC's is kept because it is finer.
         masks = {**{stem: path for stem, path in more.items() if stem not in held_out}, **masks}
         published = PUBLISHED_AUGMENTED
     return _listing(root, masks, published)
@@ -53,7 +53,7 @@ def _folders(masks: Iterable[Path]) -> set[Path]:
 
 
 def _augmented_masks(given: Path, root: Path) -> dict[str, Path]:
-    """SBD's masks by stem: the PNG files of SegmentationClassAug, else its own Matlab files."""
+    """Return SBD's masks by stem: the PNG files of SegmentationClassAug, or else SBD's Matlab files."""
     if (root / "SegmentationClassAug").is_dir():
         return list_files(root / "SegmentationClassAug", (".png",)).paths
     for parent in (given, root, root.parent, root.parent.parent):
