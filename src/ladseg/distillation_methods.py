@@ -1,6 +1,6 @@
-"""The table of distillation methods, from which recipes, :mod:`ladseg.distillers`, docs/methods.md and help are made.
+"""The table of distillation methods, which recipes, :mod:`ladseg.distillers` and the command line read.
 
-It imports no torch, so that commands can name and check the methods at once.
+It does not import torch, so that commands can list and check methods without delay.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Any
 
-# The default weight of every loss term; a term has the same weight in each method that has it.
+# The default weight of every loss term, equal in all methods that have the term.
 TERM_WEIGHTS = {
     "kd": 1.0,
     "cwd": 3.0,
@@ -36,13 +36,13 @@ TERM_WEIGHTS = {
 
 @dataclass(frozen=True)
 class Option:
-    """A setting that one method alone has, given in ``distill.options``.
+    """A setting of a single method, given in ``distill.options``.
 
     Attributes:
         default: The published value.
         meaning: What it sets, in one line.
-        choices: The words that a text may be.
-        most: The largest number; the smallest is 0.
+        choices: The allowed values of a text.
+        most: The largest allowed number; the smallest is 0.
     """
 
     default: bool | int | float | str
@@ -51,7 +51,7 @@ class Option:
     most: float = inf
 
     def fault(self, value: object) -> str | None:
-        """Return what is wrong with a value, or None where it can be used."""
+        """Return what is wrong with a value, or None if it is valid."""
         if isinstance(self.default, str):
             return None if value in self.choices else f"it is one of {', '.join(self.choices)}"
         if isinstance(self.default, bool):
@@ -66,17 +66,17 @@ class Option:
 
 @dataclass(frozen=True)
 class DistillationMethod:
-    """What is known of a method before any network is built.
+    """The properties of a method that are known before any network is built.
 
     Attributes:
         summary: What the student imitates, in one line.
         place: Module and class in :mod:`ladseg.distillers`, such as ``"kd:KD"``.
-        terms: The loss terms it gives; ``distill.weight`` sets the weight of the first.
-        tau: The default temperature; None where the method has none.
-        layer: The default feature map; None where the method reads no feature map.
-        projects: Whether it has a trained projector, which is built for the widths of the two feature maps.
-        counts_classes: Whether it is built for the number of classes.
-        options: Settings of its own.
+        terms: Its loss terms; ``distill.weight`` sets the weight of the first.
+        tau: The default temperature; None if the method has none.
+        layer: The default feature map; None if the method reads no feature map.
+        projects: Whether its class takes the widths of the two feature maps, for a trained projector.
+        counts_classes: Whether its class takes the number of classes.
+        options: Its own settings.
     """
 
     summary: str
@@ -90,11 +90,11 @@ class DistillationMethod:
 
     @property
     def class_name(self) -> str:
-        """The class, as :mod:`ladseg.distillers` exports it."""
+        """The class's name in :mod:`ladseg.distillers`."""
         return self.place.partition(":")[2]
 
     def load(self) -> Any:
-        """Import the class, and torch with it."""
+        """Import and return the class; this imports torch."""
         return getattr(import_module(f"ladseg.distillers.{self.place.partition(':')[0]}"), self.class_name)
 
 
@@ -102,11 +102,11 @@ ADVERSARIAL = ("adversarial", "discriminator")
 DIVIDE_BY = {
     "divide_by": Option(
         "student",
-        "whose width the sum over channels is divided by; teacher gives the mean over the channels that are summed",
+        "the network whose width divides the sum over channels; teacher gives the mean over the summed channels",
         choices=("student", "teacher"),
     )
 }
-AUX_WEIGHT = {"aux_weight": Option(0.4, "weight of the auxiliary logits beside the main ones; 0 leaves them out")}
+AUX_WEIGHT = {"aux_weight": Option(0.4, "weight of the auxiliary logits relative to the main ones; 0 leaves them out")}
 
 METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
     {
@@ -115,7 +115,7 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
         "feature": DistillationMethod(
             "a feature map, through a projector", "feature:Feature", ("feature",), layer="head", projects=True
         ),
-        "at": DistillationMethod("where a feature map is strong", "at:AT", ("at", "kd"), layer="head"),
+        "at": DistillationMethod("the attention map of a feature map", "at:AT", ("at", "kd"), layer="head"),
         "fitnet": DistillationMethod(
             "a feature map, through a projector, and the class probabilities",
             "feature:FitNet",
@@ -125,7 +125,7 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
         ),
         "cwd": DistillationMethod("where in the image each class lies", "cwd:CWD", ("cwd",), tau=4.0),
         "cwd-features": DistillationMethod(
-            "where in the image each channel of a feature map is strong",
+            "where in the image each channel of a feature map is active",
             "cwd_full:CWDFeatures",
             ("cwd_features",),
             tau=4.0,
@@ -158,19 +158,19 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
             counts_classes=True,
         ),
         "cirkd": DistillationMethod(
-            "how similar each position is to those of other images, now and remembered",
+            "how similar each position is to those of other images, in the batch and in memory banks",
             "cirkd:CIRKD",
             ("cirkd_batch", "cirkd_pixel", "cirkd_region", "kd"),
             layer="head",
             projects=True,
             counts_classes=True,
             options={
-                "group": Option(0, "pairs are formed within groups of so many images; 0 is all of the process"),
-                "gather": Option(False, "pair the images of all processes"),
+                "group": Option(0, "form pairs within groups of this many images; 0 means all of the process"),
+                "gather": Option(False, "form pairs over the images of all processes"),
             },
         ),
         "maskd": DistillationMethod(
-            "the logits within regions that learned tokens find",
+            "the logits within regions that learned tokens select",
             "maskd:MasKD",
             ("maskd",),
             counts_classes=True,
@@ -193,7 +193,7 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
             options=AUX_WEIGHT,
         ),
         "mgd": DistillationMethod(
-            "a feature map, generated from a masked one of the student, and where each class lies",
+            "a feature map, generated from the student's masked one, and where in the image each class lies",
             "mgd:MGD",
             ("mgd", "cwd"),
             tau=4.0,

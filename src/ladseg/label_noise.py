@@ -1,7 +1,7 @@
-"""The Label Noising Module: turn a label into an input channel that helps a network but cannot be copied.
+"""The Label Noising Module, which turns a label into an input channel that helps a network but cannot be copied.
 
 Paper section 3.2, Eq. 5: ``phi(Y) = sum_j(w_j * Y_onehot_j) + alpha * Z``. The sum over a one-hot label picks one
-weight for each pixel, so it is a table look-up ``W[Y]``, whose cost does not grow with the number of classes.
+weight for each pixel, so it is a table lookup ``W[Y]``, whose cost does not grow with the number of classes.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ class LabelNoise(nn.Module):
     Args:
         num_classes: Number of classes C; labels hold 0..C-1 and ``ignore_index``.
         alpha: Strength of the pixel noise Z ~ N(0, 1).
-        ignore_index: Label of the pixels that don't count.
-        scale: Factor on the whole result. The released code's is about 1.7 on normalised images.
-        class_weights: ``"random"``: W ~ N(0, 1), drawn anew for each image and class. ``"fixed"``: the ramp that the
-            released code uses in distillation, -1 to 1 over the classes and equal for all images. ``"none"``: the
-            class id itself, standardised to zero mean and unit variance over the ids (Table 9, right half; with
-            ``alpha=0`` the clean label of Fig. 4).
-        ignore: ``"class"``: ignored pixels are one more class, with a weight of its own. ``"zero"``: they are 0.
+        ignore_index: Label of ignored pixels.
+        scale: Factor on the whole result. In the released code it is about 1.7 relative to normalised images.
+        class_weights: How W is chosen. ``"random"`` draws W ~ N(0, 1) anew for each image and class. ``"fixed"`` takes
+            the ramp from -1 to 1 over the classes that the released code uses in distillation. ``"none"`` takes the
+            class id, standardised to zero mean and unit variance over the ids (Table 9, right half; with ``alpha=0``
+            the clean label of Fig. 4).
+        ignore: What ignored pixels become: ``"class"``, one more class with its own weight, or ``"zero"``, 0.
 
     Raises:
         ValueError: An argument is out of range.
@@ -69,12 +69,13 @@ class LabelNoise(nn.Module):
             ``(N, 1, H, W)`` float32.
 
         Raises:
-            ValueError: The label's shape or type, the number of generators, or (on CPU) a label outside the classes.
+            ValueError: The label has the wrong shape or type or (checked on the CPU only) a value outside the classes,
+                or the number of generators is wrong.
         """
         if label.ndim != 3 or label.dtype != torch.int64:
             raise ValueError(f"label is {tuple(label.shape)} {label.dtype}; it must be (N, H, W) int64")
         ignored = label == self.ignore_index
-        if label.device.type == "cpu":  # on a GPU the check would make the host wait in every step
+        if label.device.type == "cpu":  # on a GPU the check would make the host wait in each step
             self._check_classes(label, ignored)
         ids = label.masked_fill(ignored, self.num_classes)
         weights, pixel_noise = self._draw(label, generator)
@@ -104,7 +105,7 @@ class LabelNoise(nn.Module):
         return torch.cat(weights), torch.cat(pixel_noise)
 
     def _draw_images(self, label: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        """Draw W and Z from one generator, in this order; Z is not drawn, and empty, for alpha 0."""
+        """Draw W and Z from one generator, in this order; if alpha is 0, Z is empty and not drawn."""
         size = (len(label), self.num_classes + 1)
         if self.class_weights == "random":
             weights = torch.randn(size, generator=generator, device=label.device)
@@ -117,6 +118,6 @@ class LabelNoise(nn.Module):
         """Return the weights ``(C + 1,)`` that are not drawn."""
         ids = torch.arange(self.num_classes + 1, dtype=torch.float32, device=device)
         if self.class_weights == "fixed":
-            # (k - 11) / 10 for the 22 entries of VOC, as released; here for any number of classes.
+            # The released code has (k - 11) / 10 for VOC's 22 entries; this generalises it to any number.
             return (ids - len(ids) / 2) / max(len(ids) / 2 - 1, 0.5)
         return (ids - ids[:-1].mean()) / ids[:-1].std(correction=0).clamp(min=0.5)

@@ -1,7 +1,7 @@
-"""Distillers: the losses by which a student imitates a teacher, one file a method.
+"""Distillers, the losses by which a student imitates a teacher, one file per method.
 
-Each is a small module called with ``(student_output, teacher_output, label)`` that returns named scalar terms;
-its ``terms`` hold their weights. :mod:`ladseg.distillation_methods` is the table of all methods.
+Each is a small module that maps ``(student_output, teacher_output, label)`` to named scalar loss terms; its ``terms``
+holds their weights. :mod:`ladseg.distillation_methods` is the table of all methods.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,8 @@
-"""The adversarial term of the structured methods: a discriminator tells the teacher's class scores from the student's.
+"""The adversarial term of SKD, IFVD and CWD: a discriminator tells the teacher's logits from the student's.
 
-Liu et al., "Structured Knowledge Distillation for Dense Prediction", TPAMI 2020, section 3.3, with the hinge loss and
-the discriminator that the field's comparisons used: self-attention as in Zhang et al., "Self-Attention GAN", ICML 2019.
+Source: Liu et al., "Structured Knowledge Distillation for Dense Prediction", TPAMI 2020, section 3.3, with the hinge
+loss and the discriminator of CIRKD's comparison; its self-attention is that of Zhang et al., "Self-Attention GAN",
+ICML 2019.
 """
 
 import torch
@@ -15,12 +16,12 @@ from ladseg.distillers.distiller import Distiller
 from ladseg.outputs import SegmentationOutput
 
 WIDTHS = (64, 128, 256, 512)
-# The side that four halvings bring to 4, which the last convolution takes; smaller maps are enlarged to it.
+# Four halvings bring this side to 4, the kernel size of the last convolution; smaller maps are enlarged to it.
 SMALLEST = 64
 
 
 class Adversary(nn.Module):
-    """Both sides of the game in one forward pass, each with gradients for its own player only.
+    """Compute the losses of student and discriminator in one forward pass, each with gradients for its owner alone.
 
     Args:
         classes: Number of classes.
@@ -31,12 +32,15 @@ class Adversary(nn.Module):
         self.discriminator = Discriminator(classes)
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> dict[str, Tensor]:
-        """``adversarial``, for the student: ``-mean D(S)``; and ``discriminator``, for the discriminator:
-        ``mean max(0, 1 - D(T)) + mean max(0, 1 + D(S))``.
+        """Return both losses.
 
         Args:
             student_logits: ``(N, C, h, w)``.
             teacher_logits: ``(N, C, h', w')``; the larger map is resized to the smaller.
+
+        Returns:
+            ``adversarial``, the student's loss ``-mean D(S)``, and ``discriminator``, the discriminator's hinge loss
+            ``mean max(0, 1 - D(T)) + mean max(0, 1 + D(S))``.
         """
         student, teacher = align_logits(student_logits, teacher_logits)
         self.discriminator.requires_grad_(False)
@@ -47,7 +51,7 @@ class Adversary(nn.Module):
 
 
 class Adversarial(Distiller):
-    """Both terms of :class:`Adversary`, of the logits.
+    """Apply :class:`Adversary` to the logits.
 
     Args:
         classes: Number of classes.
@@ -63,13 +67,15 @@ class Adversarial(Distiller):
 
 
 class Discriminator(nn.Module):
-    """Batch norm on the scores, four halving convolutions, self-attention after the last two, one score a 4x4 patch.
+    """Map logits to real-or-fake scores.
+
+    The layers are batch norm, four convolutions of stride 2, self-attention after the last two, and a 4x4 convolution.
 
     Args:
         classes: Number of classes.
     """
 
-    # It is trained against the networks, by an Adam of its own at a constant learning rate.
+    # An Adam optimizer of its own, at a constant learning rate, trains it.
     own_adam = {"lr": 4e-4, "betas": (0.9, 0.99)}  # noqa: RUF012
 
     def __init__(self, classes: int) -> None:
@@ -83,7 +89,7 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(WIDTHS[-1], 1, 4))
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Scores ``(N, 1, h, w)`` of class scores ``(N, C, h', w')`` of any size."""
+        """Return scores ``(N, 1, h, w)`` for logits ``(N, C, h', w')`` of any size."""
         height, width = (max(SMALLEST, side) for side in logits.shape[-2:])
         if (height, width) != tuple(logits.shape[-2:]):
             logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
@@ -92,10 +98,10 @@ class Discriminator(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Adds to each position a mixture of all, with a weight that starts at zero.
+    """Add to each position an attention-weighted mean over all positions, times a learned factor that starts at 0.
 
     Args:
-        width: Channels.
+        width: Number of channels.
     """
 
     def __init__(self, width: int) -> None:

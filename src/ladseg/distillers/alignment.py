@@ -1,4 +1,4 @@
-"""Bring the outputs of two networks to one size and width."""
+"""Match the outputs of two networks in size and width."""
 
 import math
 
@@ -10,7 +10,7 @@ from ladseg.resize import resize_logits
 
 
 def align_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both in float32, the larger map resized to the size of the smaller.
+    """Return both logits in float32, with the larger map resized to the smaller.
 
     Raises:
         ValueError: The numbers of images or classes differ.
@@ -24,13 +24,13 @@ def align_logits(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor
 
 
 def align_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maps ``(N, C, h, w)`` and ``(N, C', h', w')`` in float32, the larger resized to the smaller's size."""
+    """Return maps ``(N, C, h, w)`` and ``(N, C', h', w')`` in float32, with the larger resized to the smaller."""
     height, width = min(student.shape[-2:], teacher.shape[-2:], key=math.prod)
     return resize_logits(student, (height, width)), resize_logits(teacher, (height, width))
 
 
 def auxiliary_pairs(student: SegmentationOutput, teacher: SegmentationOutput) -> list[tuple[Tensor, Tensor]]:
-    """Pair the auxiliary logits of the two networks; none where one network has more auxiliary heads."""
+    """Pair the auxiliary logits of the two networks; return no pair if their numbers of auxiliary heads differ."""
     if len(student.aux) != len(teacher.aux):
         return []
     return list(zip(student.aux, teacher.aux, strict=True))
@@ -54,12 +54,12 @@ class MissingFeatureMap(ModelError):
 
 
 def feature_map(output: SegmentationOutput, layer: str, role: str = "student") -> Tensor:
-    """Return the feature map of that name, ``(N, D, h, w)``.
+    """Return a network's feature map, ``(N, D, h, w)``.
 
     Args:
-        output: Of either network.
+        output: Output of either network.
         layer: ``"head"`` or ``"backbone"``.
-        role: How a message calls the network: ``"student"`` or ``"teacher"``.
+        role: The network's name in the error message, ``"student"`` or ``"teacher"``.
 
     Raises:
         MissingFeatureMap: The network gives no such map.
@@ -70,12 +70,12 @@ def feature_map(output: SegmentationOutput, layer: str, role: str = "student") -
 
 
 class Projector(nn.Module):
-    """1x1 convolution from the student's width to the teacher's; it is trained, and dropped at the end.
+    """Map the student's width to the teacher's by a trained 1x1 convolution, which is dropped after training.
 
     Args:
         student_width: Channels of the student's map.
-        teacher_width: Channels of the teacher's; where both are the same the map is left as it is, unless ``always``.
-        always: Whether to learn a map even between equal widths.
+        teacher_width: Channels of the teacher's map; if it equals the student's, the map passes unchanged.
+        always: Whether to use a convolution even between equal widths.
         bias: Whether the convolution has a bias.
     """
 

@@ -1,4 +1,7 @@
-"""Attention transfer: Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017, Eq. 2."""
+"""Attention transfer.
+
+Source: Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017, Eq. 2.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,26 +14,29 @@ from ladseg.outputs import SegmentationOutput
 
 
 def at_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of the two attention maps: mean of squares over channels, flattened, of length one.
+    """Return the mean squared difference of the two attention maps.
 
     Args:
-        student: ``(N, C, h, w)``.
-        teacher: ``(N, C', h', w')``, of any width; the larger map is resized to the smaller.
+        student: Feature map ``(N, C, h, w)``.
+        teacher: Feature map ``(N, C', h', w')`` of any width; the larger map is resized to the smaller.
+
+    Returns:
+        A float32 scalar.
     """
     student, teacher = align_sizes(student, teacher)
     return F.mse_loss(attention(student), attention(teacher))
 
 
 def attention(feature: Tensor) -> Tensor:
-    """``(N, P)``: the mean of squares over channels at each position, of length one over an image."""
+    """Return the attention map ``(N, P)``: mean squares over channels, scaled to Euclidean norm 1 for each image."""
     return F.normalize(feature.square().mean(1).flatten(1), dim=1)
 
 
 class AT(Distiller):
-    """:func:`at_loss` with weight 10,000, and KD at temperature 1 with weight 1, as the comparisons used it.
+    """Combine :func:`at_loss` with weight 10,000 and KD at temperature 1 with weight 1, as in CIRKD's comparison.
 
     Args:
-        layer: Which feature map; ``head`` is the one before the classifier.
+        layer: The feature map to read: ``head``, before the classifier, or ``backbone``.
     """
 
     def __init__(self, layer: str = "head") -> None:

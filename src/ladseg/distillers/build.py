@@ -13,15 +13,15 @@ def build_distiller(distill: Distill, student: SegmentationOutput, teacher: Segm
     """Build the distiller of a recipe, with the weights that the recipe gives.
 
     Args:
-        distill: The recipe's section; the further methods of a list are in its ``also``.
+        distill: The recipe's section; its ``also`` holds the further methods of a list.
         student: Any output of the student, for the widths of its feature maps.
         teacher: Any output of the teacher.
 
     Returns:
-        The distiller, untrained.
+        The untrained distiller.
 
     Raises:
-        RecipeError: There is no such method, a method has no such setting or term, or two methods give one term.
+        RecipeError: A method, setting or term does not exist, or two methods give the same term.
         MissingFeatureMap: A network does not give the feature map that a method reads.
     """
     sections = (distill, *(Distill(**settings) for settings in distill.also))

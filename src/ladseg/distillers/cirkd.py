@@ -19,24 +19,24 @@ from ladseg.distillers.similarity_kl import similarity_kl_loss
 from ladseg.errors import RecipeError
 from ladseg.outputs import SegmentationOutput
 
-# The length of each class's queue, and how many pixels of a class one image adds.
+# The length of each class's queue in the two memory banks.
 PIXELS, REGIONS = 20_000, 2_000
 PIXELS_AN_IMAGE = 16
-# Vectors that a step samples from the memory banks, over all classes.
+# Number of vectors that a step samples from each memory bank, over all classes.
 PIXEL_CONTRAST, REGION_CONTRAST = 4096, 1024
 
 
 class MiniBatchDistillation(Distiller):
-    """Pixel-to-pixel similarities over every ordered pair of images, an image and itself included (Eq. 6 and 7).
+    """Compare pixel-to-pixel similarities over every ordered pair of images, an image with itself included (Eq. 6, 7).
 
     Args:
-        layer: Which map; ``head`` is the one before the classifier.
-        group: Pairs are formed within groups of this many consecutive images; 0 is all images of the process.
-        gather: Whether to pair this process's images with those of all processes. It makes the loss independent of
-            the number of processes, and sends every feature map to each of them.
+        layer: The feature map to read: ``head``, before the classifier, or ``backbone``.
+        group: Form pairs within groups of this many consecutive images; 0 means all images of the process.
+        gather: Whether to pair this process's images with those of all processes. The loss is then independent of the
+            number of processes, at the cost of sending every feature map to each of them.
 
     Raises:
-        RecipeError: Both ``group`` and ``gather`` are asked for.
+        RecipeError: Both ``group`` and ``gather`` are set.
     """
 
     def __init__(self, layer: str = "head", group: int = 0, gather: bool = False) -> None:
@@ -64,7 +64,7 @@ class MemoryDistillation(Distiller):
 
     Ignored positions have no loss. The student's map passes a trained projector, which is dropped after training.
     In training mode the teacher's vectors are enqueued first: for each image and class up to 16 random pixels of the
-    class and the class's mean. Those of all processes are enqueued, so that all have the same memory banks.
+    class and the mean of the class. The vectors of all processes are enqueued, so that all have the same memory banks.
 
     Args:
         student_width: Channels of the student's map.
@@ -110,20 +110,20 @@ class MemoryDistillation(Distiller):
         self._push(self.regions, regions, counts[:, : self.classes] > 0)
 
     def _push(self, bank: MemoryBank, vectors: Tensor, valid: Tensor) -> None:
-        """Push vectors ``(N, classes * k, C)``, k of each class in turn, where ``valid`` ``(N, classes * k)``."""
+        """Push the ``valid`` (N, classes * k) ones of the vectors ``(N, classes * k, C)``, k per class in turn."""
         vectors, valid = gather_processes(vectors), gather_processes(valid.to(torch.uint8)).bool()
         classes = torch.arange(self.classes, device=valid.device).repeat_interleave(valid.shape[1] // self.classes)
         bank.push(vectors[valid], classes.expand_as(valid)[valid])
 
 
 class CIRKD(Combined):
-    """Similarities within the mini-batch and to the memory banks, and KD at temperature 1.
+    """Combine similarities within the mini-batch and to the memory banks with KD at temperature 1.
 
     Args:
         student_width: Channels of the student's map.
-        teacher_width: Channels of the teacher's.
+        teacher_width: Channels of the teacher's map.
         classes: Number of classes.
-        layer: Which map; ``head`` is the one before the classifier.
+        layer: The feature map to read: ``head``, before the classifier, or ``backbone``.
         group: As for :class:`MiniBatchDistillation`.
         gather: As for :class:`MiniBatchDistillation`.
     """
@@ -147,10 +147,10 @@ def random_pixels(label: Tensor, classes: int, count: int) -> tuple[Tensor, Tens
     Args:
         label: ``(N, P)`` from :func:`ladseg.distillers.class_means.resize_label`.
         classes: Number of classes.
-        count: How many at the most.
+        count: The most positions to draw per class and image.
 
     Returns:
-        Positions ``(N, classes, count)`` int64, and a bool mask of that shape, False where the image has fewer.
+        Positions ``(N, classes, count)`` int64, and a bool mask of that shape, False where the class has fewer.
     """
     images, places = label.shape
     shuffled = torch.rand(label.shape, device=label.device).argsort(1)
@@ -165,5 +165,5 @@ def random_pixels(label: Tensor, classes: int, count: int) -> tuple[Tensor, Tens
 
 
 def _positions(feature: Tensor) -> Tensor:
-    """Return ``(N, P, C)`` of a map ``(N, C, h, w)``."""
+    """Reshape a map ``(N, C, h, w)`` to ``(N, P, C)``."""
     return feature.flatten(2).transpose(1, 2)

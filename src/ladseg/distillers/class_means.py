@@ -14,7 +14,7 @@ def resize_label(label: Tensor, size: tuple[int, int], classes: int) -> Tensor:
         classes: K.
 
     Returns:
-        ``(N, P)`` int64, 0 to K; K stands for ids outside the classes.
+        ``(N, P)`` int64 in 0..K; K stands for ids outside the classes.
     """
     small = F.interpolate(label[:, None].float(), size, mode="nearest").long().flatten(1)
     return torch.where((small >= 0) & (small < classes), small, classes)
@@ -29,7 +29,7 @@ def class_means(feature: Tensor, label: Tensor, classes: int) -> tuple[Tensor, T
         classes: K.
 
     Returns:
-        ``(N, C, K + 1)`` means, zero where an image has nothing of the class, and ``(N, K + 1)`` counts.
+        Means ``(N, C, K + 1)``, zero where a class does not occur in the image, and counts ``(N, K + 1)``.
     """
     members = F.one_hot(label, classes + 1).to(feature.dtype)  # (N, P, K + 1)
     counts = members.sum(1)

@@ -1,6 +1,6 @@
 """Channel-wise distillation: Shu et al., "Channel-wise Knowledge Distillation for Dense Prediction", ICCV 2021.
 
-LAD uses it on the logits, both to distil (L_kd of Eq. 8) and as the consistency loss D of Eq. 7.
+LAD applies it to the logits, both for distillation (L_kd of Eq. 8) and as the consistency loss D of Eq. 7.
 """
 
 from torch import Tensor

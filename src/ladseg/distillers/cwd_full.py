@@ -1,4 +1,4 @@
-"""Channel-wise distillation of features, and with all that the field's comparisons put beside it."""
+"""Channel-wise distillation of features, and the combination that the field's tables call CWD."""
 
 from torch import Tensor
 
@@ -12,17 +12,17 @@ from ladseg.outputs import SegmentationOutput
 
 
 class CWDFeatures(Distiller):
-    """:func:`ladseg.distillers.cwd_loss` of a feature map, divided by the student's width.
+    """Apply :func:`ladseg.distillers.cwd_loss` to a feature map, and divide by the student's width.
 
     The sum runs over the teacher's channels. CIRKD's comparison, whose "CWD" the field's tables repeat, divides it by
-    the number of channels that the student's map has before projection, so that a wider teacher weighs more.
+    the student's number of channels before projection, so that a wider teacher has a larger loss.
 
     Args:
-        student_width: Channels of the student's map; where it is not the teacher's, a 1x1 projector goes between.
-        teacher_width: Channels of the teacher's.
-        tau: Temperature.
-        layer: Which map; ``head`` is the one before the classifier.
-        divide_by: ``student``, or ``teacher`` for the mean over the channels that are summed.
+        student_width: Channels of the student's map; a 1x1 projector maps it to the teacher's width if they differ.
+        teacher_width: Channels of the teacher's map.
+        tau: Temperature, above 0.
+        layer: The feature map to read: ``head``, before the classifier, or ``backbone``.
+        divide_by: Which width to divide by: ``student``, or ``teacher`` for a mean over the summed channels.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class CWDFeatures(Distiller):
 
 
 class CWDFull(Combined):
-    """CWD of the logits and of a feature map, KD at temperature 1 and the adversary.
+    """Combine CWD of the logits and of a feature map, KD at temperature 1 and the adversarial term.
 
     Args:
         student_width: As for :class:`CWDFeatures`.

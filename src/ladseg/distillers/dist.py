@@ -1,4 +1,7 @@
-"""DIST: Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, Eq. 8 to 10."""
+"""DIST: distillation by correlation.
+
+Source: Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, Eq. 8 to 10.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +16,7 @@ EPSILON = 1e-12
 
 
 def dist_losses(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0) -> tuple[Tensor, Tensor]:
-    """One less the correlation of the two networks' class probabilities, over classes and over positions.
+    """Return one minus the correlation of the two networks' class probabilities, over classes and over positions.
 
     Args:
         student_logits: ``(N, C, h, w)``.
@@ -21,8 +24,8 @@ def dist_losses(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0
         tau: Temperature, above 0; both losses are multiplied by its square.
 
     Returns:
-        The inter-class loss, a mean over positions of ``1 - r`` with Pearson's r over classes; and the intra-class
-        loss, a mean over classes of ``1 - r`` with r over all positions of the batch. Float32 scalars.
+        The inter-class loss, the mean over positions of ``1 - r`` with Pearson's r over classes, and the intra-class
+        loss, the mean over classes of ``1 - r`` with r over all positions of the batch; float32 scalars.
     """
     student, teacher = align_logits(student_logits, teacher_logits)
     student, teacher = ((logits / tau).softmax(1).transpose(0, 1).flatten(1) for logits in (student, teacher))
@@ -32,10 +35,10 @@ def dist_losses(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's r of each row; 1 for rows of which neither has any spread.
+    """Return Pearson's r of each pair of rows, and 1 where both rows are constant.
 
-    Each row is brought to length one by itself: a class that is nowhere likely has probabilities so small that the
-    product of two lengths would fall below any epsilon, and equal rows would not be equal any more.
+    Each row is normalised by itself. The probabilities of an unlikely class are so small that the product of two norms
+    would fall below any epsilon, and the r of two equal rows would not be 1.
     """
     first, second = (rows - rows.mean(1, keepdim=True) for rows in (first, second))
     alike = (first.norm(dim=1) < EPSILON) & (second.norm(dim=1) < EPSILON)
@@ -44,13 +47,13 @@ def _correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 class DIST(Distiller):
-    """Both of :func:`dist_losses`, of the logits and of each pair of auxiliary logits.
+    """Apply :func:`dist_losses` to the logits and to each pair of auxiliary logits.
 
-    Where one network has more auxiliary heads than the other, the main logits count alone.
+    Only the main logits are used if the networks differ in their number of auxiliary heads.
 
     Args:
-        tau: Temperature.
-        aux_weight: Weight of the auxiliary logits beside the main ones; 0 leaves them out.
+        tau: Temperature, above 0.
+        aux_weight: Weight of the auxiliary logits relative to the main ones; 0 leaves them out.
     """
 
     def __init__(self, tau: float = 1.0, aux_weight: float = 0.4) -> None:

@@ -1,4 +1,4 @@
-"""What every distiller is, several of them as one, and the one that does nothing."""
+"""The base class of all distillers, their combination, and the one that adds no loss."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from ladseg.outputs import SegmentationOutput
 
 
 class Distiller(nn.Module):
-    """The loss terms by which a student imitates a teacher, whichever network that is and however it was trained.
+    """Computes the loss terms by which a student imitates a teacher, whatever the teacher is and how it was trained.
 
     Args:
-        terms: The weight of each loss term that a forward pass gives, the one that the method is named for first. The
-            training loop stops with an error if one of them is missing from a step.
+        terms: The weight of each loss term that the forward pass returns, the method's own term first. The training
+            loop stops with an error if a step lacks one of them.
 
     Attributes:
-        reads_aux: Whether it reads the teacher's auxiliary logits; the teacher's training-only heads run for it then.
+        reads_aux: Whether it reads the teacher's auxiliary logits, so that the teacher's training-only heads must run.
     """
 
     reads_aux = False
@@ -30,25 +30,25 @@ class Distiller(nn.Module):
 
         Args:
             student: The student's output.
-            teacher: The teacher's output for the same images, without gradient.
+            teacher: The teacher's output for the same images, which carries no gradient.
             label: ``(N, H, W)`` int64 at the images' size; 255 is ignored.
 
         Returns:
-            Float32 scalars under the names of ``terms``.
+            A float32 scalar for each name in ``terms``.
         """
         raise NotImplementedError
 
     def first_stage(self) -> nn.Module | None:
-        """Return the part that is trained on the frozen teacher before the student's training, and is frozen then.
+        """Return the part that is trained on the frozen teacher first and stays frozen in the student's training.
 
-        It takes the teacher's output, and returns an output to be supervised by the label, with the extra loss terms
-        that its own ``terms`` names. Its ``train_mode`` says whether the teacher is in train mode meanwhile.
+        It maps the teacher's output to an output that the label supervises, and to the extra loss terms that its own
+        ``terms`` names. Its ``train_mode`` tells whether the teacher is in train mode during this stage.
         """
         return None
 
 
 class Combined(Distiller):
-    """Combined distillers at once: it gives the terms of all.
+    """Return the loss terms of several distillers.
 
     Args:
         parts: The distillers.

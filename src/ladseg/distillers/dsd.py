@@ -1,4 +1,7 @@
-"""Double similarity: Feng et al., "Double Similarity Distillation for Semantic Image Segmentation", TIP 2021."""
+"""Double similarity distillation.
+
+Source: Feng et al., "Double Similarity Distillation for Semantic Image Segmentation", TIP 2021.
+"""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -15,14 +18,17 @@ from ladseg.resize import resize_logits
 
 
 def psd_loss(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of how attention changes from each map of a network to each later one.
+    """Return the pixel-wise similarity loss: it compares how attention changes from each map to each later one.
 
-    Attention is the mean of squares over channels at each position, of length one over an image; its change is the
-    difference of two, of length one again.
+    A change is the difference of two maps of :func:`ladseg.distillers.at.attention`, scaled to Euclidean norm 1; the
+    loss is the mean squared difference of the two networks' changes.
 
     Args:
-        students: Maps ``(N, C, h, w)`` in the order of the network, of any widths.
-        teachers: Those of the teacher; of each pair the larger map is resized to the smaller.
+        students: The student's maps ``(N, C, h, w)``, of any widths, in the order of the network.
+        teachers: The teacher's maps; the larger of each pair is resized to the smaller.
+
+    Returns:
+        A float32 scalar.
     """
     matched = [align_sizes(s, t) for s, t in zip(students, teachers, strict=True)]
     height, width = min((maps[0].shape[-2:] for maps in matched), key=lambda size: size[0] * size[1])
@@ -33,38 +39,41 @@ def psd_loss(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
 
 
 def csd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 4.0) -> Tensor:
-    """Mean squared difference of how much the places of each two classes overlap.
+    """Return the category-wise similarity loss: it compares how much the spatial maps of each two classes overlap.
 
-    The place of a class is the softmax over positions of its score, averaged 2x2, over tau; an overlap is the sum of
-    the product of two.
+    The spatial map of a class is the softmax over positions of its logits, averaged over 2x2 windows and divided by
+    tau. The overlap of two is their inner product; the loss is the mean squared difference of the overlaps.
 
     Args:
         student_logits: ``(N, K, h, w)``.
         teacher_logits: ``(N, K, h', w')``; the larger map is resized to the smaller.
         tau: Temperature, above 0.
+
+    Returns:
+        A float32 scalar.
     """
     student, teacher = align_logits(student_logits, teacher_logits)
     return F.mse_loss(_overlaps(student, tau), _overlaps(teacher, tau))
 
 
 def _change(before: Tensor, after: Tensor) -> Tensor:
-    # Where a network's two maps are one and the same there is no direction, and its gradient is to stay finite.
+    # The epsilon keeps the gradient finite where the two maps are equal.
     return F.normalize(after - before, dim=1, eps=1e-4)
 
 
 def _overlaps(logits: Tensor, tau: float) -> Tensor:
-    """``(N, K, K)``."""
-    places = (F.avg_pool2d(logits, 2, ceil_mode=True).flatten(2) / tau).softmax(-1)
-    return places @ places.transpose(1, 2)
+    """Return the overlaps of the classes' spatial maps, ``(N, K, K)``."""
+    maps = (F.avg_pool2d(logits, 2, ceil_mode=True).flatten(2) / tau).softmax(-1)
+    return maps @ maps.transpose(1, 2)
 
 
 class DSD(Distiller):
-    """:func:`psd_loss` over auxiliary logits, a feature map and logits; :func:`csd_loss` of the logits.
+    """Apply :func:`psd_loss` to auxiliary logits, a feature map and logits, and :func:`csd_loss` to the logits.
 
-    Where one of the networks has no auxiliary head, the last maps of the backbones take the place of its logits.
+    If one of the networks has no auxiliary head, the backbones' last maps replace the auxiliary logits.
 
     Args:
-        layer: Which feature map; ``head`` is the one before the classifier.
+        layer: The feature map to read: ``head``, before the classifier, or ``backbone``.
     """
 
     reads_aux = True

@@ -1,8 +1,7 @@
-"""Plain feature distillation: the student's map, through a projector, against the teacher's.
+"""Plain feature distillation, which compares the student's projected map with the teacher's.
 
-Source: "The Surprising Effectiveness of Canonical KD for Semantic Segmentation", arXiv 2604.25530. With KD beside it
-and another weight it is FitNets: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, as CIRKD's comparison
-has it.
+Source: "The Surprising Effectiveness of Canonical KD for Semantic Segmentation", arXiv 2604.25530. With KD and another
+weight it is FitNets as in CIRKD's comparison: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
 """
 
 import torch.nn.functional as F
@@ -26,12 +25,12 @@ def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Feature(Distiller):
-    """:func:`feature_loss` of one feature map, after a 1x1 projector.
+    """Apply :func:`feature_loss` to one feature map, after a 1x1 projector.
 
     Args:
         student_width: Channels of the student's map.
-        teacher_width: Channels of the teacher's.
-        layer: Which map; ``head`` is the one before the classifier.
+        teacher_width: Channels of the teacher's map.
+        layer: The feature map to read: ``head``, before the classifier, or ``backbone``.
     """
 
     term, bias = "feature", True
@@ -53,7 +52,7 @@ class Hint(Feature):
 
 
 class FitNet(Combined):
-    """FitNets as the comparisons used it: the feature term with weight 10, and KD at temperature 1 with weight 1.
+    """Combine the feature term with weight 10 and KD at temperature 1 with weight 1, as in CIRKD's comparison.
 
     Args:
         student_width: As for :class:`Feature`.

@@ -11,7 +11,7 @@ def process_count() -> int:
 
 
 def gather(values: Tensor) -> Tensor:
-    """Concatenate the values of all processes, ``(world * N, ...)``; gradients return to the process they came from."""
+    """Concatenate the values of all processes, ``(world * N, ...)``; gradients flow back to their own process."""
     if process_count() == 1:
         return values
     gathered: Tensor = _Gather.apply(values)
@@ -19,7 +19,7 @@ def gather(values: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """torch's own gathering with gradient needs all-to-all, which not every backend has."""
+    """Gather with gradient; torch's own function needs all-to-all, which not every backend has."""
 
     @staticmethod
     def forward(ctx: object, values: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
-"""Intra-class feature variation: Wang et al., "Intra-class Feature Variation Distillation for Semantic Segmentation",
-ECCV 2020, with KD and an adversary beside it."""
+"""Intra-class feature variation distillation, with KD and an adversarial term.
+
+Source: Wang et al., "Intra-class Feature Variation Distillation for Semantic Segmentation", ECCV 2020.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -15,15 +17,19 @@ from ladseg.outputs import SegmentationOutput
 
 
 def ifv_loss(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> Tensor:
-    """Mean squared difference of how alike each position's feature is to its class's centre (Eq. 3 and 4).
+    """Return the mean squared difference of the two networks' intra-class variation maps (Eq. 3 and 4).
 
-    The likeness is the cosine to the mean feature of the position's class in its image; 1 where the label is ignored.
+    The map holds the cosine similarity of each position's feature to the mean feature of its class in the image, and 1
+    where the label is ignored.
 
     Args:
-        student: ``(N, C, h, w)``.
-        teacher: ``(N, C', h', w')``; the larger map is resized to the smaller.
-        label: ``(N, H, W)`` int64, resized to the maps by nearest position; ids outside the classes are ignored.
+        student: Feature map ``(N, C, h, w)``.
+        teacher: Feature map ``(N, C', h', w')``; the larger map is resized to the smaller.
+        label: ``(N, H, W)`` int64, resized to the maps by nearest neighbour; ids outside the classes are ignored.
         classes: Number of classes.
+
+    Returns:
+        A float32 scalar.
     """
     student, teacher = align_sizes(student, teacher)
     small = resize_label(label, (student.shape[2], student.shape[3]), classes)
@@ -31,7 +37,7 @@ def ifv_loss(student: Tensor, teacher: Tensor, label: Tensor, classes: int) -> T
 
 
 def _variation(feature: Tensor, label: Tensor, classes: int) -> Tensor:
-    """``(N, P)`` cosines of features ``(N, C, h, w)`` to the centres of their classes, by labels ``(N, P)``."""
+    """Return the cosines ``(N, P)`` of features ``(N, C, h, w)`` to the means of their classes in ``label`` (N, P)."""
     flat = feature.flatten(2)  # (N, C, P)
     centres, _ = class_means(flat, label, classes)
     own = centres.gather(2, label[:, None].expand(-1, flat.shape[1], -1))
@@ -39,11 +45,11 @@ def _variation(feature: Tensor, label: Tensor, classes: int) -> Tensor:
 
 
 class Variation(Distiller):
-    """:func:`ifv_loss` of one feature map, with weight 20.
+    """Apply :func:`ifv_loss` to one feature map, with weight 20.
 
     Args:
         classes: Number of classes.
-        layer: Which map; ``head`` is the one before the classifier.
+        layer: The feature map to read: ``head``, before the classifier, or ``backbone``.
     """
 
     def __init__(self, classes: int, layer: str = "head") -> None:
@@ -56,7 +62,7 @@ class Variation(Distiller):
 
 
 class IFVD(Combined):
-    """Feature variation, KD at temperature 1 and the adversary.
+    """Combine intra-class feature variation, KD at temperature 1 and the adversarial term.
 
     Args:
         classes: Number of classes.

@@ -1,4 +1,7 @@
-"""Per-pixel knowledge distillation: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015."""
+"""Per-pixel knowledge distillation.
+
+Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +13,7 @@ from ladseg.outputs import SegmentationOutput
 
 
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0) -> Tensor:
-    """KL divergence between each position's softmax over classes, teacher to student, mean over positions.
+    """Return the KL divergence, teacher to student, between each position's softmax over classes, a mean.
 
     ``tau^2 * mean_{n,p} KL(softmax(T / tau) || softmax(S / tau))``.
 
@@ -30,7 +33,11 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, tau: float = 1.0) ->
 
 
 class KD(Distiller):
-    """:func:`kd_loss` of the logits."""
+    """Apply :func:`kd_loss` to the logits.
+
+    Args:
+        tau: Temperature, above 0.
+    """
 
     def __init__(self, tau: float = 1.0) -> None:
         super().__init__(default_weights("kd"))

@@ -15,15 +15,15 @@ TOKENS = 8
 
 
 class ReceptiveTokens(nn.Module):
-    """Tokens whose products with logits are masks of regions; a first stage learns them on the frozen teacher.
+    """Learned tokens whose products with the logits are masks of regions; a first stage trains them.
 
     Args:
         classes: Number of classes.
         count: Number of tokens.
-        train_mode: Whether the teacher is in train mode while they are learned.
+        train_mode: Whether the teacher is in train mode while the tokens are trained.
     """
 
-    # The loss terms of :meth:`forward`, beside the class loss of the logits that it returns.
+    # The extra loss terms of :meth:`forward`, besides the class loss of the logits that it returns.
     terms = frozenset({"mask_dice"})
 
     def __init__(self, classes: int, count: int = TOKENS, train_mode: bool = True) -> None:
@@ -32,21 +32,21 @@ class ReceptiveTokens(nn.Module):
         self.train_mode = train_mode
 
     def masks(self, logits: Tensor) -> Tensor:
-        """Return ``(N, K, h, w)``, 0 to 1: the sigmoid of each token's product with each position's logits."""
+        """Return ``(N, K, h, w)`` in 0..1: the sigmoid of each token's product with each position's logits."""
         return torch.einsum("kc,nchw->nkhw", self.tokens, logits).sigmoid()
 
     def forward(self, teacher: SegmentationOutput) -> tuple[SegmentationOutput, dict[str, Tensor]]:
-        """Return the sum of the masked logits, for the class loss, and how much the masks overlap."""
+        """Return the sum of the masked logits, for the class loss, and the masks' Dice coefficient as a loss term."""
         masks = self.masks(teacher.logits)
         masked = teacher.logits * masks.sum(1, keepdim=True)
         return SegmentationOutput(masked), {"mask_dice": dice(masks)}
 
 
 def dice(masks: Tensor) -> Tensor:
-    """Return the mean Dice coefficient of each two of an image's masks: 1 for equal ones, 0 if none overlap.
+    """Return the mean Dice coefficient of all pairs of an image's masks: 1 if all are equal, 0 if none overlap.
 
     Args:
-        masks: ``(N, K, h, w)``, 0 to 1.
+        masks: ``(N, K, h, w)`` in 0..1.
     """
     flat = masks.flatten(2)
     products = flat @ flat.transpose(1, 2)
@@ -62,8 +62,8 @@ def masked_loss(student_logits: Tensor, teacher_logits: Tensor, tokens: Receptiv
 
     Args:
         student_logits: ``(N, C, h, w)``.
-        teacher_logits: ``(N, C, h', w')``, of which the masks M are; the larger map is resized to the smaller.
-        tokens: From the first stage.
+        teacher_logits: ``(N, C, h', w')``, which give the masks M; the larger map is resized to the smaller.
+        tokens: The tokens of the first stage.
     """
     student, teacher = align_logits(student_logits, teacher_logits)
     masks = tokens.masks(teacher).to(student.dtype).flatten(2)  # (N, K, P)
@@ -73,16 +73,16 @@ def masked_loss(student_logits: Tensor, teacher_logits: Tensor, tokens: Receptiv
 
 
 class MasKD(Distiller):
-    """:func:`masked_loss` of the logits and of each pair of auxiliary logits, after a first stage learns the tokens.
+    """Apply :func:`masked_loss` to the logits and to each pair of auxiliary logits; a first stage trains the tokens.
 
-    The masks of auxiliary logits are of the teacher's auxiliary logits, by the same tokens. Where one network has more
-    auxiliary heads than the other, the main logits count alone.
+    The same tokens make the masks of auxiliary logits, from the teacher's auxiliary logits. Only the main logits are
+    used if the networks differ in their number of auxiliary heads.
 
     Args:
         classes: Number of classes.
-        aux_weight: Weight of the auxiliary logits beside the main ones; 0 leaves them out.
+        aux_weight: Weight of the auxiliary logits relative to the main ones; 0 leaves them out.
         train_mode: Whether the teacher is in train mode during the first stage, so that dropout is active and batch
-            norm uses the batch's own statistics, as in the authors' code. Its weights and running statistics stay.
+            norm uses batch statistics, as in the authors' code. Its weights and running statistics do not change.
     """
 
     def __init__(self, classes: int, aux_weight: float = 0.4, train_mode: bool = True) -> None:

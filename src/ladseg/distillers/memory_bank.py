@@ -1,4 +1,4 @@
-"""A memory bank of a teacher's feature vectors, class by class."""
+"""A memory bank of a teacher's feature vectors, with a queue for each class."""
 
 import torch
 import torch.nn.functional as F
@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 
 class MemoryBank(nn.Module):
-    """A first-in, first-out queue for each class; its vectors have length one, and are random at the start.
+    """A first-in, first-out queue of unit vectors for each class, filled with random vectors at the start.
 
-    The queues are buffers, so they are checkpointed, and are kept in half precision: 20,000 vectors of 512 values take
-    390 MB for 19 classes.
+    The queues are buffers, so checkpoints hold them. They are in half precision: for 19 classes, 20,000 vectors of
+    512 values take 390 MB.
 
     Args:
         classes: Number of classes.
-        size: Vectors in each queue.
-        width: Values of a vector.
+        size: Number of vectors in each queue.
+        width: Number of values in a vector.
     """
 
     vectors: Tensor
@@ -28,7 +28,7 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def push(self, vectors: Tensor, classes: Tensor) -> None:
-        """Put each vector in the place of the oldest of its class; of more than fit the last ones stay.
+        """Replace the oldest vector of its class by each vector; if there are more than fit, the last ones stay.
 
         Args:
             vectors: ``(V, C)``.

@@ -15,16 +15,16 @@ from ladseg.outputs import SegmentationOutput
 
 
 class GeneratedFeatures(Distiller):
-    """The teacher's feature map, generated from the student's, of which random positions are masked out.
+    """Generate the teacher's feature map from the student's, with random positions masked out.
 
-    ``sum_{c,p} (T - G(M * project(S)))^2``, a mean over images: M is 0 at a random share of positions, drawn for each
-    image and step, and G is two 3x3 convolutions with a ReLU between. G and the projector are trained, and dropped at
-    the end.
+    The loss is ``sum_{c,p} (T - G(M * project(S)))^2``, a mean over images. M is 0 at a random share of positions,
+    drawn for each image and step, and G is two 3x3 convolutions with a ReLU between them. G and the projector are
+    trained, and dropped after training.
 
     Args:
         student_width: Channels of the student's map.
-        teacher_width: Channels of the teacher's.
-        layer: Which map; ``backbone`` is the backbone's last one.
+        teacher_width: Channels of the teacher's map.
+        layer: The feature map to read: ``backbone``, its last one, or ``head``, before the classifier.
         masked: Share of masked positions, 0 to 1.
     """
 
@@ -40,14 +40,14 @@ class GeneratedFeatures(Distiller):
 
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         aligned = self.projector(feature_map(student, self.layer))
-        # The training loop seeds torch's generator in every step, for this as for dropout.
+        # The training loop seeds torch's global generator in every step, for dropout and for this draw.
         kept = torch.rand(len(aligned), 1, *aligned.shape[-2:], device=aligned.device) >= self.masked
         generated, target = align_sizes(self.generation(aligned * kept), feature_map(teacher, self.layer))
         return {"mgd": (generated - target).square().sum() / len(target)}
 
 
 class MGD(Combined):
-    """:class:`GeneratedFeatures` and CWD of the logits.
+    """Combine :class:`GeneratedFeatures` and CWD of the logits.
 
     Args:
         student_width: As for :class:`GeneratedFeatures`.

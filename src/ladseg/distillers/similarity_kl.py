@@ -1,4 +1,4 @@
-"""KL divergence between the similarities of two networks' features, which CIRKD minimises."""
+"""The KL divergence between two networks' feature similarities, which CIRKD minimises."""
 
 import torch
 import torch.distributed as dist
@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ladseg.distillers.gather import process_count
 
-# Similarities held in memory at once; where there are more they are computed in parts, and again in the backward pass.
+# The most similarities to hold in memory; more are computed in parts, and recomputed in the backward pass.
 AT_ONCE = 1 << 26
 
 
@@ -20,16 +20,16 @@ def similarity_kl_loss(
     temperature: float = 0.1,
     counts: Tensor | None = None,
 ) -> Tensor:
-    """Return ``KL(softmax_p(t K_T / temperature) || softmax_p(s K_S / temperature))``, the mean over groups and rows.
+    """Return ``KL(softmax_p(t K_T / temperature) || softmax_p(s K_S / temperature))``, averaged over groups and rows.
 
     Args:
-        student: ``(R, C)`` rows of length one.
-        teacher: ``(R, C')``, of the same positions.
-        student_keys: ``(M, P, C)``: M groups of P vectors that each row is compared with.
+        student: ``(R, C)`` unit vectors.
+        teacher: ``(R, C')`` unit vectors at the same positions.
+        student_keys: ``(M, P, C)``: M groups of P vectors to compare each row with.
         teacher_keys: ``(M, P, C')``.
-        temperature: Of the similarities.
-        counts: ``(R,)``, whether a row counts; None if all do. The mean is then over the rows of all processes, so that
-            gradients averaged over processes equal those of one process.
+        temperature: Temperature of the softmax, above 0.
+        counts: ``(R,)``, whether each row counts; None if all do. With it the mean is over the rows of all processes,
+            so that gradients averaged over processes equal those of one process.
 
     Returns:
         A scalar.

@@ -1,4 +1,7 @@
-"""Structured knowledge distillation: Liu et al., TPAMI 2020: pair-wise similarity, KD and an adversary."""
+"""Structured knowledge distillation: pair-wise similarity, KD and an adversarial term.
+
+Source: Liu et al., "Structured Knowledge Distillation for Dense Prediction", TPAMI 2020.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,13 +15,17 @@ from ladseg.outputs import SegmentationOutput
 
 
 def pairwise_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of the two networks' similarities between all pairs of positions (Eq. 2).
+    """Return the mean squared difference of the two networks' similarities of all pairs of positions (Eq. 2).
 
-    The maps are max-pooled 2x2; a similarity is the cosine of two positions' features, so widths may differ.
+    The maps are max-pooled 2x2. The similarity of two positions is the cosine of their features, so the networks'
+    widths may differ.
 
     Args:
-        student: ``(N, C, h, w)``.
-        teacher: ``(N, C', h', w')``; the larger map is resized to the smaller.
+        student: Feature map ``(N, C, h, w)``.
+        teacher: Feature map ``(N, C', h', w')``; the larger map is resized to the smaller.
+
+    Returns:
+        A float32 scalar.
     """
     student, teacher = align_sizes(student, teacher)
     return F.mse_loss(_similarities(student), _similarities(teacher))
@@ -30,10 +37,10 @@ def _similarities(feature: Tensor) -> Tensor:
 
 
 class Pairwise(Distiller):
-    """:func:`pairwise_loss` of one feature map, with weight 10.
+    """Apply :func:`pairwise_loss` to one feature map, with weight 10.
 
     Args:
-        layer: Which map; ``head`` is the one before the classifier.
+        layer: The feature map to read: ``head``, before the classifier, or ``backbone``.
     """
 
     def __init__(self, layer: str = "head") -> None:
@@ -45,7 +52,7 @@ class Pairwise(Distiller):
 
 
 class SKD(Combined):
-    """Pair-wise similarity, KD at temperature 1 and the adversary.
+    """Combine pair-wise similarity, KD at temperature 1 and the adversarial term.
 
     Args:
         classes: Number of classes.

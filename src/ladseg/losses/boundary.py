@@ -1,4 +1,4 @@
-"""STDC's detail loss: a training-only head learns where classes meet (Fan et al., CVPR 2021, section 3.3)."""
+"""STDC's detail loss, by which a training-only head learns class boundaries (Fan et al., CVPR 2021, section 3.3)."""
 
 import torch
 import torch.nn.functional as F
@@ -6,17 +6,17 @@ from torch import Tensor
 
 from ladseg.resize import resize_logits
 
-# Strides of the pyramid and their weights in tenths; whole numbers, so that the threshold of one tenth is exact.
+# Strides of the pyramid and their weights in tenths; integers keep the comparison with 0.1 exact.
 TENTHS = {1: 6, 2: 3, 4: 1}
 THRESHOLD = 1
 
 
 def boundary_target(label: Tensor) -> Tensor:
-    """Return 1 where the label's Laplacian is positive in one of three strides, which is a boundary, else 0.
+    """Return 1 on boundaries, where the label's Laplacian is positive at one or more of three strides, and 0 elsewhere.
 
-    The strides' maps are brought to full size by nearest neighbours and summed with weights 0.6, 0.3 and 0.1; what
-    exceeds 0.1 is boundary. As published, so: the class of the higher id has the boundary, and the frame of the image
-    counts as class 0.
+    The three maps are resized to full size by nearest neighbour and summed with weights 0.6, 0.3 and 0.1; sums above
+    0.1 are boundary. As in the published code, a boundary belongs to the class with the higher id, and the pixels
+    outside the image count as class 0.
 
     Args:
         label: ``(N, H, W)`` int64.
@@ -35,21 +35,23 @@ def boundary_target(label: Tensor) -> Tensor:
 
 
 def boundary_loss(logits: Tensor, label: Tensor, ignore_index: int = 255, align_corners: bool = True) -> Tensor:
-    """Return binary cross-entropy plus Dice loss against :func:`boundary_target`, over the pixels that count.
+    """Return binary cross-entropy plus Dice loss against :func:`boundary_target`, over the labelled pixels.
 
-    The number of channels tells whose definition applies; t is the target, sums run over the pixels of an image:
+    The number of channels selects the definition. With t the target and sums over the pixels of an image:
 
-    - one, the STDC authors': ``BCE + mean_n (1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1))``, p the sigmoid;
-    - two, mmsegmentation's: channel 1 is a boundary, channel 0 is none, t is one-hot, and
-      ``BCE + mean_nc (1 - (2 sum(p t) + 1) / (sum(p^2) + sum(t^2) + 1))``, p the softmax over both (in the Dice part).
+    - one channel, as by the STDC authors: ``BCE + mean_n (1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1))``, with p the
+      sigmoid;
+    - two channels, as in mmsegmentation: channel 1 is boundary, channel 0 is not, t is one-hot, and the loss is
+      ``BCE + mean_nc (1 - (2 sum(p t) + 1) / (sum(p^2) + sum(t^2) + 1))``, with p the softmax over both in the Dice
+      part.
 
-    Both published codes include ignored pixels, with their id as a class; here they are left out.
+    Both published codes include ignored pixels, with their id as a class; this function leaves them out.
 
     Args:
         logits: ``(N, 1 or 2, h, w)``, upsampled to the label's size; computed in float32.
         label: ``(N, H, W)`` int64.
-        ignore_index: The label of pixels that don't count.
-        align_corners: How the logits are upsampled, see :func:`ladseg.resize.resize_logits`.
+        ignore_index: The label of ignored pixels.
+        align_corners: How the logits are upsampled; see :func:`ladseg.resize.resize_logits`.
 
     Returns:
         A float32 scalar; 0 if every pixel is ignored.

@@ -1,4 +1,4 @@
-"""The class loss that a recipe asks for: cross-entropy, and the losses of segmentation_models_pytorch beside it."""
+"""The class loss of a recipe: cross-entropy and losses of segmentation_models_pytorch, weighted and summed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from ladseg.losses.cross_entropy import HardPixels, cross_entropy
 from ladseg.recipe import Loss
 from ladseg.resize import resize_logits
 
-# Takes logits (N, C, h, w), label (N, H, W) int64 and align_corners; returns a scalar.
+# A function of logits (N, C, h, w), label (N, H, W) int64 and align_corners that returns a scalar.
 ClassLoss = Callable[..., Tensor]
 IGNORE = 255
 LIBRARY = "segmentation_models_pytorch"
 
 
 def make_class_loss(settings: Loss, num_classes: int) -> ClassLoss:
-    """Return the loss that every head of a network is trained by.
+    """Return the loss that trains every head of a network.
 
     Args:
-        settings: Of the recipe. ``balanced`` class weights have to be counted before; here they are all 1.
+        settings: The recipe's section. ``balanced`` class weights must have been replaced by numbers; they are 1 here.
         num_classes: Number of classes.
 
     Raises:
-        RecipeError: There are other numbers of class weights than of classes, or a package is not installed.
+        RecipeError: The numbers of class weights and of classes differ, or a package is not installed.
     """
     weights = settings.class_weights if isinstance(settings.class_weights, list) else None
     if weights is not None and len(weights) != num_classes:
@@ -40,7 +40,7 @@ def make_class_loss(settings: Loss, num_classes: int) -> ClassLoss:
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """The sum of losses, each with its weight."""
+    """A weighted sum of losses."""
 
     parts: list[tuple[float, ClassLoss]]
 
@@ -51,13 +51,13 @@ class WeightedSum:
 
 @dataclass(frozen=True)
 class FullSize:
-    """A loss of another library, which takes logits of the label's size."""
+    """A loss of another library, which needs logits of the label's size."""
 
     loss: nn.Module
 
     def __call__(self, logits: Tensor, label: Tensor, align_corners: bool = True) -> Tensor:
         size = (label.shape[-2], label.shape[-1])
-        if not (label != IGNORE).any():  # not every loss of the library is a number then
+        if not (label != IGNORE).any():  # some of the library's losses would be NaN
             return logits.sum() * 0.0
         value: Tensor = self.loss(resize_logits(logits.float(), size, align_corners), label)
         return value

@@ -1,4 +1,4 @@
-"""Cross-entropy of segmentation logits, the L_seg of Eq. 7 and Eq. 8."""
+"""The cross-entropy of segmentation logits, L_seg of Eq. 7 and Eq. 8."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,15 @@ from ladseg.resize import VECTOR, mix_rows, resize_logits, resize_rows, row_chun
 
 @dataclass(frozen=True)
 class HardPixels:
-    """Online hard example mining: only pixels that the network is not yet sure of have a loss.
+    """Online hard example mining: only pixels of which the network is unsure have a loss.
 
-    A pixel is hard if the softmax of its own class is below ``threshold``; where fewer than ``min_kept`` pixels an
-    image are, the hardest so many of the batch are taken. Each process looks at its own part of the batch.
+    A pixel is hard if the predicted probability of its class is below ``threshold``. If fewer than ``min_kept`` pixels
+    per image are hard, the ``min_kept`` times batch size hardest ones are kept. Each process selects from its own part
+    of the batch.
 
     Attributes:
-        threshold: Softmax of the label's class from which on a pixel is easy.
-        min_kept: Pixels kept at least, times the images of the batch.
+        threshold: Probability of the labelled class from which on a pixel is easy.
+        min_kept: The least number of pixels to keep per image, on average over the batch.
 
     Source:
         mmsegmentation's OHEMPixelSampler.
@@ -41,30 +42,31 @@ def cross_entropy(
     mean: Literal["valid", "all"] = "valid",
     hard: HardPixels | None = None,
 ) -> Tensor:
-    """Return the mean cross-entropy over the pixels that count, after upsampling the logits to the label's size.
+    """Return the mean cross-entropy over the labelled pixels, after upsampling the logits to the label's size.
 
-    Upsampling and loss are computed together, a few rows at a time, so that no map of full-size logits is ever held:
-    for 171 classes at 512x1024 that takes 221 MB and a thirteenth of the time of torch's own (docs/performance.md).
-    The gradient is computed in the forward pass; it can't be differentiated again.
+    Upsampling and loss are computed together, a few rows at a time, so that full-size logits are never in memory:
+    for 171 classes at 512x1024 this takes 221 MB and a thirteenth of the time of torch's functions
+    (docs/performance.md). The gradient is computed in the forward pass and can't be differentiated again.
 
-    The mean is over the valid pixels of the whole batch, on all processes: gradients that are averaged over
-    processes then equal those of one process with the joint batch, however unevenly ignored pixels fall.
+    The mean is over the valid pixels of the whole batch on all processes. Gradients averaged over processes thus equal
+    those of one process with the joint batch, however unevenly the ignored pixels are distributed.
 
     Args:
-        logits: ``(N, C, h, w)``, any stride and floating type; computed in float32, or in float64 if they are that.
+        logits: ``(N, C, h, w)``, of any stride and floating-point type; computed in float32, or float64 if they are.
         label: ``(N, H, W)`` int64, 0..C-1 or ``ignore_index``.
-        ignore_index: The label of pixels that don't count.
-        align_corners: How the logits are upsampled, see :func:`ladseg.resize.resize_logits`.
-        class_weights: Factor on the loss of each class's pixels; None for 1.
-        mean: What the sum is divided by. ``"valid"``: the pixels that count, each by its class's weight, and with
-            ``hard`` those that are kept. ``"all"``: all pixels of the batch, as mmsegmentation has it.
-        hard: Which pixels are kept; None for all that count.
+        ignore_index: The label of ignored pixels.
+        align_corners: How the logits are upsampled; see :func:`ladseg.resize.resize_logits`.
+        class_weights: Factor on the loss of each class's pixels; None means 1.
+        mean: What the sum is divided by: ``"valid"``, the sum of the class weights of the labelled pixels (with
+            ``hard``, of the kept ones), or ``"all"``, the number of all pixels, as in mmsegmentation.
+        hard: Which pixels to keep; None keeps all labelled ones.
 
     Returns:
-        A scalar of that type; 0, with zero gradient, if every pixel is ignored.
+        A float32 or float64 scalar; 0, with zero gradient, if every pixel is ignored.
 
     Raises:
-        ValueError: A label is outside the classes. Checked on CPU only: on a GPU the host would have to wait.
+        ValueError: A label is outside the classes. This is checked on the CPU only; on a GPU the host would have to
+            wait.
     """
     valid = label != ignore_index
     target = torch.where(valid, label, 0)
@@ -139,28 +141,28 @@ class _Upsampled(torch.autograd.Function):
 
 
 def _full_vector(logits: Tensor) -> Tensor:
-    """Add classes of probability 0 to logits of fewer classes than a vector register holds, on CPU only.
+    """On the CPU, pad logits of few classes with classes of probability 0 until they fill a vector register.
 
-    torch's softmax over fewer values does not use vector instructions and is twenty times as slow.
+    torch's softmax over fewer values does not use vector instructions and is twenty times slower.
     """
     missing = VECTOR - logits.shape[1]
     if logits.device.type != "cpu" or missing <= 0:
         return logits
-    lowest = torch.finfo(logits.dtype).min / 4  # interpolation stays finite, its exponential is 0
+    lowest = torch.finfo(logits.dtype).min / 4  # finite after interpolation, and its exponential is 0
     return F.pad(logits, (0, 0, 0, 0, 0, missing), value=lowest)
 
 
 def _pixels(scores: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed loss of scores ``(P, C)`` and its gradient, which is the softmax less 1 at the target.
+    """Return the summed loss of scores ``(P, C)`` and its gradient, the softmax minus 1 at the target.
 
-    One softmax gives both; torch's own backward pass computes a second exponential, to undo its log-softmax.
+    One softmax gives both; torch's backward pass computes a second exponential to invert the log-softmax.
     """
     shares, place = scores.softmax(1), target[:, None]
     own = shares.gather(1, place)[:, 0]
     on_cpu = own.device.type == "cpu"
     if on_cpu and own.amin() >= torch.finfo(own.dtype).tiny:
         loss = -own.log()
-    else:  # a probability may have underflowed; on a GPU the host does not wait to find out
+    else:  # a probability may have underflowed; on a GPU, finding out would make the host wait
         loss = scores.amax(1) - shares.amax(1).log() - scores.gather(1, place)[:, 0]
     shares.scatter_(1, place, (own - 1)[:, None])
     if weight.is_floating_point() or not (on_cpu and weight.all()):
