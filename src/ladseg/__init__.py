@@ -1,4 +1,4 @@
-"""ladseg: light semantic-segmentation networks made more accurate by label-assisted distillation."""
+"""ladseg makes light semantic-segmentation networks more accurate by label-assisted distillation."""
 
 from typing import TYPE_CHECKING
 

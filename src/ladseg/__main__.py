@@ -1,4 +1,4 @@
-"""``python -m ladseg``, which is also how torchrun starts it."""
+"""The entry point of ``python -m ladseg``, which torchrun uses too."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Tables of contents: the names of a package, each loaded when it is first used (PEP 562).
+"""Load the names of a package on first use (PEP 562).
 
-Importing torch takes seconds. A package whose ``__init__`` imports nothing costs nothing until a name of it is used,
-so ``ladseg --help`` and ``import ladseg`` are instant.
+Importing torch takes seconds. A package whose ``__init__`` imports nothing costs no time until one of its names is
+used, so that ``ladseg --help`` and ``import ladseg`` are instant.
 """
 
 import ast
@@ -14,13 +14,13 @@ from typing import Any
 def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Return ``__getattr__``, ``__dir__`` and ``__all__`` for the ``__init__`` of a package.
 
-    The names are those that the ``__init__`` imports under ``if TYPE_CHECKING:``, where type checkers and editors read
-    them too, so each name stands in one place.
+    The names are those that the ``__init__`` imports under ``if TYPE_CHECKING:``, where type checkers and editors find
+    them too, so that each name is written once.
 
     Args:
         package: ``__name__`` of the ``__init__``.
-        file: ``__file__`` of the ``__init__``. No name may be that of a module of the package: importing the module
-            would replace it.
+        file: ``__file__`` of the ``__init__``. No name may equal that of a module in the package, because importing the
+            module would replace it.
     """
     modules: dict[str, str | None] = {}
     for branch in ast.parse(Path(file).read_text(encoding="utf-8")).body:

@@ -1,7 +1,7 @@
-"""Errors that a user can put right.
+"""Errors that a user can correct.
 
-Every message is one line: what is wrong, the value or file, and the way out. The command line prints
-that line without a traceback and exits with status 2. Any other exception is a bug in ladseg.
+Every message is one line that says what is wrong, names the value or file, and says what to do. The command line
+prints it without a traceback and exits with status 2. Any other exception is a bug in ladseg.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """Return the text as one line that is safe to print: control characters and bytes that are no UTF-8 are escaped.
+    """Return the text as one line that is safe to print, with control characters and bytes that are not UTF-8 escaped.
 
     Names of files and classes may hold line breaks, terminal escape sequences and arbitrary bytes.
     """
@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 def first_words(error: Exception) -> str:
     """Return the beginning of an exception's message in one line, or its type's name if the message is empty."""
-    # Torch colours some of its messages.
+    # torch puts colour codes into some of its messages.
     return " ".join(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).split())[:300] or type(error).__name__
 
 
@@ -39,7 +39,7 @@ def nearest(word: str, known: Sequence[str], listed: bool = True) -> str:
 
 
 class UserError(Exception):
-    """Base class of every error that the user, not the programmer, can put right."""
+    """The base class of every error that the user, not the programmer, can correct."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
@@ -67,7 +67,7 @@ class FileError(DataError):
         self.file, self.what, self.hint = str(file), what, hint
 
     def __reduce__(self) -> tuple[type["FileError"], tuple[str, str, str]]:
-        # An exception is sent to another process by its one message otherwise.
+        # By default, an exception is pickled as its message alone.
         return FileError, (self.file, self.what, self.hint)
 
 
@@ -76,4 +76,4 @@ class ModelError(UserError):
 
 
 class TrainingError(UserError):
-    """A run that cannot go on: a non-finite loss, a checkpoint of another recipe."""
+    """A run that cannot continue, as after a non-finite loss or with a checkpoint of another recipe."""

@@ -12,28 +12,28 @@ from pathlib import Path
 
 from ladseg.errors import UserError
 
-# The longest part of a file's own name that its temporary name repeats: names have at most 255 bytes.
+# How much of a file's name its temporary name repeats; file systems limit names to 255 bytes.
 STEM = 40
 TEMPORARY = re.compile(r"\..*\.\d+-[0-9a-f]{8}\.tmp(\..*)?")
-# No write takes as long (seconds).
+# Age in seconds that a temporary file can only have if its writer was killed.
 ABANDONED = 3600
-# What a file system with less free space (bytes) can't take any more.
+# Free bytes below which a file system counts as full.
 FULL = 1 << 20
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], object], size: int = 0) -> None:
     """Call ``write`` with a temporary file beside ``path``, flush the file to disk, then rename it to ``path``.
 
-    The temporary name can't be guessed, and keeps the suffix, because image and figure writers choose the format by it.
-    The file gets the permissions of any new file of this process, whatever ``write`` does.
+    The temporary name can't be guessed. It keeps the suffix, by which image and figure writers choose the format. The
+    file gets the permissions of a new file of this process, whatever ``write`` does.
 
     Args:
         path: The file.
-        write: Takes the temporary file's path.
-        size: Bytes that it will need, for the message about a full disk; 0 where nobody knows.
+        write: Writes to the path that it is given.
+        size: Bytes that the file will need, for the message about a full disk; 0 if unknown.
 
     Raises:
-        UserError: Its folder can't be made or written to, or the disk is full.
+        UserError: The file's folder can't be made or written to, or the disk is full.
     """
     path = Path(path)
     try:
@@ -49,14 +49,14 @@ def write_atomically(path: Path | str, write: Callable[[Path], object], size: in
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        # An error that names another file is about what is written, not about where to.
+        # An error that names another file does not concern the file that is written.
         if error.filename not in (None, str(temporary)):
             raise
         raise _cant_write(path, error.strerror or str(error), size) from error
     except UserError:
         raise
     except Exception as error:
-        # Libraries that write by themselves have words of their own for a full disk.
+        # Libraries that write files themselves raise different errors on a full disk.
         reason = _refusal(path.parent, size)
         if reason is None:
             raise
@@ -71,11 +71,11 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def remove_abandoned(folder: Path, seconds: float = ABANDONED) -> None:
-    """Delete the temporary files that processes left in a folder when they were killed.
+    """Delete the temporary files that killed processes left in a folder.
 
     Args:
-        folder: Where to look, folders in it left out.
-        seconds: The least age of what is deleted; 0 where no other process can be writing.
+        folder: The folder; its subfolders are not searched.
+        seconds: The least age of the files to delete; 0 if no other process can be writing.
     """
     for path in folder.glob(".*.tmp*"):
         if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime >= seconds:
@@ -83,7 +83,7 @@ def remove_abandoned(folder: Path, seconds: float = ABANDONED) -> None:
 
 
 def _create(path: Path) -> int:
-    """Make an empty file that was not there, not even as a link, and return its permissions."""
+    """Create an empty file where nothing exists, not even a link, and return its permissions."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return os.fstat(descriptor).st_mode & 0o777
@@ -92,9 +92,9 @@ def _create(path: Path) -> int:
 
 
 def _refusal(folder: Path, size: int) -> str | None:
-    """Return why the file system does not take a file of this size, None if it does.
+    """Return why the file system refuses a file of this size; None if it accepts one.
 
-    Asked of the file system itself: a quota or a limit on files refuses while the disk has room.
+    A trial file tells, because a quota or a limit on file sizes may refuse it while the disk has room.
     """
     try:
         if shutil.disk_usage(folder).free < max(size, FULL):

@@ -1,8 +1,8 @@
-"""Leases: which of several processes, on any machines that share a folder, does a piece of work.
+"""Leases, by which processes on machines that share a folder agree who does a piece of work.
 
-A lease is a file that only one process can create. Its holder touches it again and again; a lease that has not been
-touched for a while belongs to a process that died, or lost its network, and another one takes it over. No lock of the
-file system is needed, so it works on network file systems too.
+A lease is a file that only one process can create, and that its holder touches regularly. If it has not been touched
+for a while, its holder has died or lost its network, and another process takes it over. This needs no file-system
+locks, so it works on network file systems too.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-# Seconds between two touches, and without one after which a lease is free.
+# Seconds between two touches, and seconds without a touch after which a lease is free.
 BEAT, PATIENCE = 10.0, 90.0
 NAME = ".lease"
 
@@ -23,7 +23,7 @@ class Lease:
     """The right to work in a folder.
 
     Args:
-        folder: The folder; it is made if it is not there.
+        folder: The folder; it is created if missing.
         beat: Seconds between two touches.
         patience: Seconds without a touch after which others may take the lease over; several times ``beat``.
     """
@@ -36,7 +36,7 @@ class Lease:
         self._stop = threading.Event()
 
     def acquire(self) -> bool:
-        """Take the lease if nobody holds it; return whether this process holds it now. Does not wait."""
+        """Take the lease if it is free, without waiting; return whether this process holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.is_held():
             return False
@@ -87,7 +87,7 @@ class Lease:
     def _keep(self) -> None:
         while not self._stop.wait(self.beat):
             if _read(self.path) != self._own:
-                return  # taken over, after this process had been stopped for long
+                return  # another process took it over while this one was suspended
             try:
                 os.utime(self.path)
             except OSError:
@@ -97,11 +97,11 @@ class Lease:
         """Remove a lease whose holder is dead; return False if another process is doing so at this moment."""
         guard = self.path.with_name(f"{NAME}.takeover")
         if guard.exists() and _age(guard) > self.patience:
-            guard.unlink(missing_ok=True)  # its maker died within these few lines
+            guard.unlink(missing_ok=True)  # its creator died within these few lines
         if not _create(guard, ""):
             return False
         try:
-            # Whoever was here before may have taken the lease meanwhile.
+            # A process that was here earlier may have taken the lease in the meantime.
             if self.is_held():
                 return False
             self.path.unlink(missing_ok=True)
@@ -111,7 +111,7 @@ class Lease:
 
 
 def _age(path: Path) -> float:
-    """Return the seconds since the last touch, by the clock of the file system: machines' own clocks differ."""
+    """Return the seconds since the last touch by the file system's clock, because the machines' clocks differ."""
     probe = path.with_name(f"{NAME}.{secrets.token_hex(8)}")
     try:
         probe.touch()
@@ -123,7 +123,7 @@ def _age(path: Path) -> float:
 
 
 def _create(path: Path, text: str) -> bool:
-    """Create a file that is not there; return whether this call created it."""
+    """Create a file if it does not exist; return whether this call created it."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
@@ -149,30 +149,30 @@ def _parsed(text: str) -> dict[str, object]:
 
 
 def _this_process() -> dict[str, object]:
-    """Return what tells this process from all others, also from later ones of the same number."""
+    """Return what identifies this process among all others, including later ones with the same pid."""
     return {"host": socket.gethostname(), "system": _system(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 def _system() -> str:
-    """Return what processes have in common that see one another's numbers: this boot of the machine, this container."""
+    """Return an id that processes share if they see each other's pids: of this boot and this container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return secrets.token_hex(8)  # nothing is known of other processes: only the heartbeat counts
+        return secrets.token_hex(8)  # other processes can't be identified, so only the touches count
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process of this system started, in clock ticks; None if none of this number is running."""
+    """Return when a process of this system started, in clock ticks; None if no process has this pid."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]  # a zombie runs no more
+    return None if fields[0] == "Z" else fields[19]  # a zombie does not run
 
 
 def _has_died(holder: str) -> bool:
-    """Return whether the holder ran on this system and is gone; False where this can't be known."""
+    """Return whether the holder ran on this system and has ended; False if this can't be determined."""
     known = _parsed(holder)
     if known.get("system") != _system() or not isinstance(known.get("pid"), int):
         return False

@@ -1,4 +1,4 @@
-"""What every segmentation network returns, and every loss, distiller and evaluator reads."""
+"""The output of every segmentation network, which losses, distillers and evaluation read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,15 +12,15 @@ class SegmentationOutput:
     """The outputs of one forward pass, by name.
 
     Attributes:
-        logits: Class scores ``(N, C, h, w)`` at the network's own stride; whoever needs the image's size
-            upsamples, by :func:`ladseg.resize.resize_logits` with ``align_corners``.
-        features: Named feature maps ``(N, D, h', w')`` for feature distillers. ``"head"`` is the map
-            before the classifier, ``"backbone"`` the last one of the backbone or what a recipe's ``features`` names.
-        aux: Scores ``(N, C, h'', w'')`` of training-only heads, main head excluded. Empty in ``eval`` mode, unless a
-            distiller asks a teacher for them.
-        boundary: Scores ``(N, 1 or 2, h', w')`` of a training-only head that tells class boundaries; None without one.
-        align_corners: How ``logits`` and ``boundary`` are upsampled: whether the centres of the corner positions of the
-            map and of the image coincide, as ``torch.nn.functional.interpolate`` defines it.
+        logits: Class scores ``(N, C, h, w)`` at the network's own stride; :func:`ladseg.resize.resize_logits` upsamples
+            them to the image's size.
+        features: Feature maps ``(N, D, h', w')`` by name, for feature distillers. ``"head"`` is the map before the
+            classifier; ``"backbone"`` is the backbone's last map, or the map that a recipe's ``features`` names.
+        aux: Logits ``(N, C, h'', w'')`` of training-only heads. Empty in ``eval`` mode, unless a distiller needs those
+            of a teacher.
+        boundary: Logits ``(N, 1 or 2, h', w')`` of a training-only head for class boundaries; None without one.
+        align_corners: How ``logits`` and ``boundary`` are upsampled: whether the centres of the corner positions of
+            map and image coincide, as ``torch.nn.functional.interpolate`` defines it.
         aux_align_corners: The same for ``aux``.
     """
 
@@ -33,15 +33,15 @@ class SegmentationOutput:
 
     @classmethod
     def of(cls, result: Any) -> "SegmentationOutput":
-        """Read what a network of any family returns.
+        """Convert the output of any library's segmentation network.
 
         Args:
-            result: A :class:`SegmentationOutput`, the logits themselves, a mapping with ``"out"`` and perhaps
+            result: A :class:`SegmentationOutput`, the logits themselves, a mapping with ``"out"`` and optionally
                 ``"aux"`` (torchvision), an object with ``.logits`` (transformers), or a tuple or list of tensors whose
-                first is the main head's logits. Others of as many channels are those of training-only heads.
+                first is the main head's logits; others with as many channels are taken as training-only heads' logits.
 
         Raises:
-            TypeError: None of these.
+            TypeError: The result is none of these.
         """
         if isinstance(result, cls):
             return result
@@ -59,7 +59,7 @@ class SegmentationOutput:
         )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "SegmentationOutput":
-        """Return a copy with every tensor changed."""
+        """Return a copy with ``change`` applied to every tensor."""
         return replace(
             self,
             logits=change(self.logits),
@@ -69,7 +69,7 @@ class SegmentationOutput:
         )
 
     def split(self, sizes: list[int]) -> list["SegmentationOutput"]:
-        """Take a joint batch apart again: the outputs of its consecutive parts of these sizes."""
+        """Split the output of a joint batch into those of its consecutive parts of these sizes."""
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         return [
             self.map(lambda value, a=start, b=start + size: value[a:b])  # type: ignore[misc]
@@ -78,5 +78,5 @@ class SegmentationOutput:
 
 
 def _of_equal_channels(logits: Tensor, others: Sequence[Any]) -> tuple[Tensor, ...]:
-    """Those that can be class scores, as the logits are."""
+    """Return the tensors with as many channels as the logits."""
     return tuple(x for x in others if isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] == logits.shape[1])

@@ -1,9 +1,9 @@
-"""The two recipes that are called LAD: the one of the paper and the one of the authors' released code."""
+"""The presets: the settings of the paper, and those of the authors' released code, which differ."""
 
 from typing import Any
 
-# The columns of docs/deviations.md. Where a preset names nothing, the default holds. Nothing here is about the student
-# alone: it is the control of a comparison, and keeps the learning rate and auxiliary weight of its own recipe.
+# These are the columns of docs/deviations.md; keys that a preset does not name have their defaults. No key concerns the
+# student alone, which is the control of a comparison and keeps the learning rate and auxiliary weight of its recipe.
 PRESETS: dict[str, dict[str, Any]] = {
     "ladseg": {},
     "paper": {

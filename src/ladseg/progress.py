@@ -7,7 +7,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-# Seconds between two lines where there is no terminal.
+# Seconds between two lines on a screen that is not a terminal.
 QUIET = 10.0
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ from ladseg.distillation_methods import METHODS
 from ladseg.errors import RecipeError, nearest
 from ladseg.recipe_values import Length, Range
 
-# Keys whose mappings are values, not sections: they are replaced as a whole.
+# Keys whose values are mappings but not sections, so that they are replaced as a whole.
 VALUES = ("label_map", "args", "term_weights", "options")
-# Keys of one method of distillation; the other keys of the section are about the student and teacher of all methods.
+# The keys of one distillation method; the section's other keys concern the student and teacher of all methods.
 METHOD_KEYS = ("method", "weight", "term_weights", "tau", "layer", "options")
-# Their ~ and $VARIABLE are replaced; relative ones start at the working directory.
+# Keys that hold paths, in which ~ and $VARIABLE are replaced; relative paths start at the working directory.
 NAMES_A_FILE = ("data.root", "data.classes", "student.weights", "teacher.weights", "out")
 MASK_VALUE = Range(least=0, most=65535)
 NotNegative = Annotated[float, Range(least=0)]
@@ -35,29 +35,30 @@ class Data:
     """The images and their masks.
 
     Args:
-        layout: How the data set lies on disk, a name that ``ladseg data`` lists; ``folder`` is
+        layout: The arrangement of the data set on disk, a name that ``ladseg data`` lists; ``folder`` is
             images/{train,val}/x.jpg and masks/{train,val}/x.png, or another customary tree.
         root: The data set's folder.
-        classes: The class names as a list, or a file with one name a line, in the order of the class ids, or a CSV
-            file of name,r,g,b, or another tool's (docs/data.md); empty takes the layout's own, with its ignore_index
+        classes: The class names in the order of the class ids: a list, a file with one name per line, a CSV file of
+            name,r,g,b, or a file of another tool (docs/data.md); empty takes the layout's own, with its ignore_index
             and label_map.
-        ignore_index: The value in the mask files of pixels that don't count, null if there is none; 255 is
-            always ignored unless label_map names it.
-        label_map: Mask value -> class id, where the files hold other ids than 0, 1, 2 ...; values left out are ignored.
+        ignore_index: The value of ignored pixels in the mask files, null if there is none; 255 is always ignored
+            unless label_map names it.
+        label_map: Mask value -> class id, if the files hold other ids than 0, 1, 2 ...; values left out are ignored.
         colors: For masks in colour, the colours [r, g, b] that stand for the mask values 0, 1, 2 ...
-        value_range: The lowest and the highest value of images of more than 8 bits a channel, such as [0, 4095]; null
-            takes the range that the check finds in the set.
-        images: For layout folder, where images are, such as {split}/{stem}.jpg; null for the customary trees.
-        masks: For layout folder, where their masks are, such as {split}/{stem}_mask.png.
+        value_range: The lowest and the highest value of images with more than 8 bits per channel, such as [0, 4095];
+            null takes the range that the check finds in the data set.
+        images: For layout folder, a pattern of the images' paths, such as {split}/{stem}.jpg; null for the customary
+            trees.
+        masks: For layout folder, a pattern of the masks' paths, such as {split}/{stem}_mask.png.
         pairs: For layout list, the list of pairs, such as {split}.txt or pairs.csv.
-        val_fraction: For data without a val split, the share of the training images to validate on, such as 0.2; which
-            ones depends on their names alone.
+        val_fraction: For data without a val split, the share of the training images to validate on, such as 0.2; the
+            choice depends on their names alone.
         group: With val_fraction, which images stay together, such as the frames of a video: {stem_prefix} is the stem
             without the number at its end, {folder} the folder; or a pattern such as images/{group}_*.png; null divides
             single images.
         augmented: For layout voc, whether to train on SBD's masks too.
-        cache: ram or disk keeps decoded images and labels there; null decodes each time.
-        workers: Loader processes; results do not depend on it.
+        cache: Where to keep decoded images and labels, ram or disk; null decodes them each time.
+        workers: Number of loader processes; results do not depend on it.
     """
 
     layout: str = "folder"
@@ -83,15 +84,15 @@ class StudentSettings:
 
     Args:
         model: A name that ``ladseg models`` lists, HEAD@BACKBONE with any timm backbone, or package.module:Class
-            for a network of your own.
-        args: Arguments of a network of your own.
-        weights: A local file of weights, ``timm`` to let timm fetch its backbone's, or null for random ones.
-        output_stride: Input size over feature-map size; null takes the model's own.
+            for your own network.
+        args: Arguments of your own network.
+        weights: A local file of weights, ``timm`` to let timm fetch its backbone's, or null for random weights.
+        output_stride: Input size divided by feature-map size; null takes the model's own.
         features: Path of the module whose output feature distillers read; null takes the backbone's last map.
-        aux_weight: Weight of the training-only heads' loss; null takes the model's own (0.4, STDC 1).
+        aux_weight: Weight of the training-only heads' loss; null takes the model's own (0.4; 1 for STDC).
         dropout: Probability of every dropout layer; null takes the model's own.
-        input: What the network sees of an image: what its weights expect (RGB by their mean and deviation), or bgr, BGR
-            of 0..255 less ImageNet's mean as CIRKD has it; null is network.
+        input: How images are normalised: network, as the weights expect (RGB by their mean and deviation), or bgr, as
+            in CIRKD (BGR of 0..255 minus ImageNet's mean); null means network.
     """
 
     model: str = "pspnet_r18"
@@ -111,30 +112,30 @@ class TeacherSettings:
     Args:
         label_assisted: Whether the teacher sees the noised label as a fourth channel; false is the classic teacher.
         model: As for the student; null takes the student's.
-        args: As for the student; this and the next three: null takes the student's if the model is the student's too.
-        weights: As for the student.
-        output_stride: As for the student.
-        features: As for the student.
+        args: As for the student; null takes the student's if the model is the same.
+        weights: As for the student; null takes the student's if the model is the same.
+        output_stride: As for the student; null takes the student's if the model is the same.
+        features: As for the student; null takes the student's if the model is the same.
         aux_weight: Weight of the training-only heads' loss; null takes the model's own.
-        dropout: As for the student; null takes the student's if the model is the student's too.
-        input: As for the student; null takes the student's if the model is the student's too.
-        input_layer: Path of the layer that the label's channel is added to, a list of several, or stem for a label
+        dropout: As for the student; null takes the student's if the model is the same.
+        input: As for the student; null takes the student's if the model is the same.
+        input_layer: Path of the layer to which the label's channel is added, a list of several, or stem for a label
             stem; null finds them.
-        warm_start: Start from the trained plain student; null does so where there is one and it is the same model.
+        warm_start: Start from the trained plain student; null does so if there is one and it is the same model.
         alpha: Strength of the pixel noise (Eq. 5).
-        class_weights: random: N(0,1) per image and class, as the paper has it; fixed: one ramp over the classes, which
-            the teacher learns to read within hundreds of steps; none: the label itself.
+        class_weights: random, N(0,1) per image and class, as in the paper; fixed, one ramp over the classes, which the
+            teacher learns to read within hundreds of steps; none, the label itself.
         scale: Factor on the whole noised label.
-        ignore: Whether ignored pixels are one more class with its own weight, or zero.
+        ignore: What ignored pixels become, one more class with its own weight, or zero.
         slice_std: Standard deviation of the new input weights; match takes that of the layer's RGB weights.
         consistency: Weight lambda of the consistency loss (Eq. 7).
         consistency_form: one-way is D(O1, O2); symmetric adds D(O2, O1), each with its target detached.
         iterations: Training steps; null takes the schedule's.
         lr: Peak learning rate; null takes the schedule's.
         weight_decay: Weight decay; null takes the schedule's.
-        train: Whether the teacher is trained; false takes it as it is from weights, the teacher.safetensors or
-            student.safetensors of a finished run, which tells model, noise and all else that it was made with.
-        classes: With train false, the teacher's class id for each class of the data; null goes by the class names.
+        train: Whether to train the teacher; false takes it from weights, the teacher.safetensors or
+            student.safetensors of a finished run, which records model, noise and all other settings.
+        classes: With train false, the teacher's class id for each class of the data; null matches the class names.
     """
 
     label_assisted: bool = True
@@ -164,26 +165,26 @@ class TeacherSettings:
 
 @dataclass(frozen=True)
 class Distill:
-    """How the student imitates the teacher (Eq. 8). A list of sections in its place combines several methods.
+    """How the student imitates the teacher (Eq. 8). A list of sections instead of one combines several methods.
 
     Args:
-        method: The method's name; docs/methods.md has each one's formula, and the weights and settings it has.
+        method: The method's name; docs/methods.md has each method's formula, weights and settings.
         weight: Weight beta of the method's first term; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
         term_weights: Weights of any of the method's terms by name, such as {cirkd_pixel: 0.01}; null takes its own.
         tau: Temperature; null takes the method's own (cwd 4, kd 1, dist 1).
-        layer: The feature map that feature methods read; head is the one before the classifier, backbone the last one
-            of the backbone or what the network's features names; null takes the method's own.
-        options: Settings that one method alone has, such as {masked: 0.5}; docs/methods.md names them.
+        layer: The feature map that the method reads: head, the map before the classifier, or backbone, the backbone's
+            last map or the one that the network's features names; null takes the method's own.
+        options: Settings of a single method, such as {masked: 0.5}; docs/methods.md lists them.
         also: The further methods of a list, filled in from it; not a key.
         warm_start: Start the student from the trained plain student (needs baseline).
-        alpha: Pixel noise that the teacher sees now; null keeps the teacher's.
-        class_weights: Class weights that the teacher sees now; null keeps the teacher's.
+        alpha: Strength of the pixel noise during distillation; null keeps the teacher's.
+        class_weights: Class weights of the noise during distillation; null keeps the teacher's.
         aux_weight: Weight of the training-only heads' loss of the distilled student; null takes the student's.
         lr: Peak learning rate of the distilled student; null takes the schedule's.
         weight_decay: Weight decay of the distilled student; null takes the schedule's.
 
     Raises:
-        RecipeError: There is no such method, or it does not read a key that is given.
+        RecipeError: There is no such method, or it does not have a given key.
     """
 
     method: DistillMethod = "cwd"
@@ -224,7 +225,7 @@ class Distill:
 
     @property
     def named_weights(self) -> dict[str, float]:
-        """The weights of loss terms that the recipe names; the method's other terms keep their own."""
+        """The weights of the loss terms that the recipe names; the method's other terms keep their own."""
         first = {} if self.weight is None else {METHODS[self.method].terms[0]: self.weight}
         return first | (self.term_weights or {})
 
@@ -234,36 +235,36 @@ class Schedule:
     """How long and how each network is trained.
 
     Args:
-        iterations: Training steps.
-        minutes: A budget in time for all trainings of the run together: iterations is then what fits into it, by the
-            time of a few steps at the start. Null for none.
-        batch_size: Images a step, over all processes.
-        accumulate: Parts of a step's batch that are computed one after the other, to save memory; batch norm sees each
-            part by itself.
+        iterations: Number of training steps.
+        minutes: A time budget for all trainings of the run together; iterations is then what fits into it, estimated
+            from a few steps at the start. Null for none.
+        batch_size: Images per step, over all processes.
+        accumulate: Number of parts of a step's batch that are computed one after the other, to save memory; batch norm
+            sees each part by itself.
         crop: Height and width of the training crops.
         optimizer: sgd or adamw.
         lr: Peak learning rate.
         momentum: Momentum of SGD.
-        min_lr: Learning rate that the decay ends at.
-        decay: How the learning rate falls: poly, a power of the steps that are left, or cosine, half a wave.
-        freeze: What is not trained: backbone, batch_norm (its weights and running statistics), or both. What a label
-            needs to enter a frozen backbone is trained all the same.
+        min_lr: Final learning rate of the decay.
+        decay: How the learning rate falls: poly, a power of the remaining steps, or cosine, half a wave.
+        freeze: What is not trained: backbone, batch_norm (its weights and running statistics), or both. The weights by
+            which a label enters a frozen backbone are trained all the same.
         head_lr: Factor on the learning rate of everything outside the backbone.
         weight_decay: Weight decay.
-        norm_decay: Weight decay of biases and of normalisation layers; null is weight_decay for sgd, 0 for adamw.
-        warmup: Steps of linear warm-up.
-        warmup_ratio: Share of the learning rate that the warm-up starts with, as mmsegmentation has it (0.1); null
-            takes 1/warmup.
+        norm_decay: Weight decay of biases and of normalisation layers; null means weight_decay for sgd, 0 for adamw.
+        warmup: Number of steps of linear warm-up.
+        warmup_ratio: Share of the learning rate at which the warm-up starts (0.1 in mmsegmentation); null takes
+            1/warmup.
         power: Exponent of the polynomial decay.
         clip_grad: Largest gradient norm; null for no clipping.
-        precision: auto takes bfloat16 where the processor gains from it, else fp32.
-        ema: Decay of an exponential moving average of the weights, such as 0.999, that is evaluated and delivered in
-            their place; in the first steps the decay is less. Null for none.
-        eval_every: Steps between evaluations on val; null for five in all.
-        early_stop: Evaluations without a better one after which a training ends; null for none. The learning rate
-            falls as if it went on.
+        precision: auto means bfloat16 if the device gains from it, else fp32.
+        ema: Decay of an exponential moving average of the weights, such as 0.999, which is evaluated and delivered in
+            their place; in the first steps the decay is smaller. Null for none.
+        eval_every: Steps between evaluations on val; null for five evaluations in all.
+        early_stop: Number of evaluations in a row without improvement after which a training ends; null for none. The
+            learning rate falls as in the full training.
         deliver: Whether to deliver the weights of the best evaluation or the last weights.
-        save_every: Steps between checkpoints, besides those at evaluations; null for none between.
+        save_every: Steps between checkpoints, in addition to those at evaluations; null for none in addition.
     """
 
     iterations: Count = 4000
@@ -299,12 +300,12 @@ class Loss:
     Args:
         cross_entropy: Weight of the cross-entropy.
         class_weights: Factor on the cross-entropy of each class's pixels, as a list in the order of the classes;
-            balanced takes the inverse of each class's share of the training pixels; null is 1 for all.
+            balanced takes the inverse of each class's share of the training pixels; null means 1 for all.
         mean: What the cross-entropy is averaged over: the valid pixels (by their class weights), or all pixels of the
-            batch, ignored ones included, as mmsegmentation has it.
-        ohem: Online hard example mining: the cross-entropy counts pixels alone whose own class has a softmax below
-            this; null counts all. mmsegmentation's STDC has 0.7 with mean all.
-        ohem_min_kept: Pixels that it keeps at least, times the images of the batch.
+            batch, ignored ones included, as in mmsegmentation.
+        ohem: Online hard example mining: only pixels whose class has a predicted probability below this count in the
+            cross-entropy; null counts all. mmsegmentation's STDC has 0.7 with mean all.
+        ohem_min_kept: The least number of pixels that it keeps per image, on average over the batch.
         dice: Weight of the Dice loss; this and the next two need segmentation_models_pytorch.
         focal: Weight of the focal loss.
         focal_gamma: Exponent of the focal loss.
@@ -324,27 +325,27 @@ class Loss:
 
 @dataclass(frozen=True)
 class Augment:
-    """The random changes of training images. A text in place of the section is its ``function``.
+    """The random changes of training images. Text instead of the section is its ``function``.
 
     Args:
-        rescale: Long and short side of a box that every image is first fitted into, aspect kept, in training and
-            evaluation, such as [2048, 512]; null keeps the size.
+        rescale: Long and short side of the box to which every image is first scaled, with its aspect ratio kept, in
+            training and evaluation, such as [2048, 512]; null keeps the size.
         scale: Smallest and largest factor on the size.
-        scale_step: Distance of the factors that occur, such as 0.1; null for any between the two.
-        antialias: Whether images that get smaller are smoothed first.
-        cat_max_ratio: Largest share of a crop's valid pixels that one class may have, as mmsegmentation has it (0.75):
-            another place is drawn up to ten times. Null takes any.
-        flip: Probability of a mirrored image.
-        vertical_flip: Probability of an image upside down.
-        rotate: Largest angle in degrees, to either side; what turns in from outside is ignored.
-        color: jitter: brightness, contrast and saturation by up to a factor of 1 +- jitter; photometric:
+        scale_step: Step between the possible factors, such as 0.1; null for any factor between the two.
+        antialias: Whether to smooth images before they are made smaller.
+        cat_max_ratio: Largest share of a crop's valid pixels that one class may have (0.75 in mmsegmentation);
+            otherwise another crop is drawn, up to ten times. Null accepts any crop.
+        flip: Probability of mirroring the image.
+        vertical_flip: Probability of turning the image upside down.
+        rotate: Largest rotation in degrees, in either direction; pixels from outside the image are ignored.
+        color: jitter, factors of up to 1 +- jitter on brightness, contrast and saturation; photometric,
             mmsegmentation's photometric distortion; none.
-        jitter: How far the factors of jitter go.
+        jitter: Largest deviation from 1 of jitter's factors.
         blur: Probability of a Gaussian blur, sigma 0.1 to 2.
-        cutout: Probability of a rectangle of the mean colour over 2 to 33 % of the image; the label stays.
-        function: package.module:build, a function of your own that takes the crop's height and width and returns a
-            transform of torchvision v2 (or another callable) of image and mask as tv_tensors; the rest of the section
-            but rescale in evaluation has no effect then.
+        cutout: Probability of covering 2 to 33 % of the image with a rectangle of the mean colour; the label stays.
+        function: package.module:build, your own function of the crop's height and width that returns a transform of
+            torchvision v2 (or another callable) of image and mask as tv_tensors. The rest of the section then has no
+            effect, except rescale in evaluation.
     """
 
     rescale: Annotated[list[Annotated[int, Range(least=8, most=16384)]], Length(2)] | None = None
@@ -370,22 +371,22 @@ def _installed_tracker() -> list[Tracker]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run: the student alone, the label-assisted teacher, the student distilled from it.
+    """A whole run: the student alone, the label-assisted teacher, and the student distilled from it.
 
     Args:
-        name: Names the run's folder, runs/NAME.
-        preset: ladseg: this project's defaults; paper: as the paper has it; released-code: as the authors' code.
+        name: Name of the run's folder, runs/NAME.
+        preset: ladseg, this project's defaults; paper, the paper's settings; released-code, those of the authors' code.
         data: The images and their masks.
         student: The network to make more accurate.
         teacher: The network that it learns from.
-        distill: How it learns.
+        distill: How the student imitates it.
         schedule: How long and how each network is trained.
         loss: The class loss of every network's heads.
         augment: The random changes of training images.
-        baseline: Whether to train the student without help too, with the same budget.
-        seed: Fixes every random draw of the run.
+        baseline: Whether to train the student without a teacher too, with the same schedule.
+        seed: Seed of all random numbers of the run.
         out: The run's folder; null for runs/NAME.
-        trackers: Where losses, mIoU and sample pictures are shown while it runs: tensorboard (the default where it is
+        trackers: Where to show losses, mIoU and sample pictures during the run: tensorboard (the default if it is
             installed), wandb, mlflow.
     """
 
@@ -416,5 +417,5 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Where the run is written."""
+        """The folder of the run."""
         return Path(self.out) if self.out else Path("runs") / self.name

@@ -1,4 +1,4 @@
-"""Faults of a recipe that no single value shows."""
+"""Checks of a recipe's values against each other."""
 
 import logging
 from collections import Counter
@@ -12,11 +12,11 @@ logger = logging.getLogger(__name__)
 
 
 def refuse_inconsistent(recipe: Recipe, source: str) -> None:
-    """Raise RecipeError for values that do not go together.
+    """Raise RecipeError for values that contradict each other.
 
     Args:
-        recipe: A recipe whose values are each right.
-        source: Names the recipe in messages.
+        recipe: A recipe whose values are each valid.
+        source: Name of the recipe in messages.
     """
     fault = _name_fault(recipe.name) or _data_fault(recipe) or _training_fault(recipe)
     if fault:
@@ -25,7 +25,7 @@ def refuse_inconsistent(recipe: Recipe, source: str) -> None:
 
 
 def _name_fault(name: str) -> str | None:
-    """Return what is wrong with the name of a run, which becomes a folder's."""
+    """Return what is wrong with the name of a run, which becomes a folder's name."""
     if not 0 < len(name) <= LONGEST_NAME:
         return f"name has {len(name)} characters; it must have 1 to {LONGEST_NAME}"
     if name != PurePath(name).name or "\\" in name or name.startswith("."):
@@ -59,7 +59,7 @@ def _training_fault(recipe: Recipe) -> str | None:
     teacher, loss, schedule = recipe.teacher, recipe.loss, recipe.schedule
     for key, lr in {"schedule": schedule.lr, "teacher": teacher.lr, "distill": recipe.distill.lr}.items():
         if lr is not None and lr < schedule.min_lr:
-            return f"schedule.min_lr {schedule.min_lr} is above {key}.lr {lr}, which it is to fall to; lower it"
+            return f"schedule.min_lr {schedule.min_lr} is above {key}.lr {lr}, from which the rate falls; lower it"
     if schedule.batch_size % schedule.accumulate:
         return f"schedule.accumulate {schedule.accumulate} does not divide schedule.batch_size {schedule.batch_size}"
     if not any((loss.cross_entropy, loss.dice, loss.focal, loss.lovasz)):
@@ -79,7 +79,7 @@ def _training_fault(recipe: Recipe) -> str | None:
 
 
 def _report_merged_classes(recipe: Recipe, source: str) -> None:
-    """Say which mask values a label_map makes one class, which may be meant."""
+    """Log which mask values a label_map merges into one class, which may be intended."""
     values: dict[int, list[int]] = {}
     for value, class_id in (recipe.data.label_map or {}).items():
         values.setdefault(class_id, []).append(value)

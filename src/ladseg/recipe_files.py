@@ -1,8 +1,8 @@
-"""Recipes from YAML, presets and the command line.
+"""Make recipes from YAML, presets and the command line.
 
-Values come from four places, each overriding the one before: the defaults of :mod:`ladseg.recipe`, the ``preset``,
-the recipe file, and ``--key.sub value`` on the command line. A preset of the command line overrides a recipe that ships
-with the package, too. A key that does not exist is an error that names the nearest one that does.
+Values come from four sources, each overriding the ones before it: the defaults of :mod:`ladseg.recipe`, the ``preset``,
+the recipe file, and ``--key.sub value`` on the command line. A preset on the command line also overrides a ready
+recipe of the package. An unknown key is an error that names the nearest known one.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from ladseg.recipe_values import accepts_text, checked, description, shown
 from ladseg.recipe_yaml import read_recipe_file, read_yaml
 
 COMMAND_LINE = "command line"
-# Keys that distill had once, and how the same is written now.
+# Former keys of ``distill``, and what to write instead.
 FORMER_KEYS = {
     "also": "write a list: distill: [{method: cwd}, {method: kd}]",
     "recipe": "cwd with all that the field's comparisons add is method: cwd-full",
@@ -56,7 +56,7 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
         overrides: Command-line words such as ``["--schedule.lr", "0.01"]``.
 
     Raises:
-        RecipeError: There is no such file or recipe, it is not YAML, or a key or value is wrong.
+        RecipeError: The file or recipe does not exist or is not YAML, or a key or value is wrong.
     """
     path = Path(expanded(str(source)))
     is_file = path.suffix in {".yaml", ".yml"} or path.is_file()
@@ -70,10 +70,10 @@ def make_recipe(
     """Make a recipe from nested plain values.
 
     Args:
-        values: A mapping of sections and keys, as YAML has it.
+        values: A mapping of sections and keys, as read from YAML.
         overrides: Command-line words such as ``["--schedule.lr", "0.01"]``.
-        source: Names the values in messages.
-        shipped: Whether the values are a recipe of the package: a preset of the command line overrides them.
+        source: Name of the values in messages.
+        shipped: Whether the values are a ready recipe of the package, which a preset on the command line overrides.
 
     Raises:
         RecipeError: A key or value is wrong.
@@ -122,7 +122,7 @@ def refuse_unknown_path(path: str, others: Sequence[str] = ()) -> None:
     """Raise RecipeError if no key of a recipe is called so.
 
     Args:
-        path: Such as ``schedule.lr``.
+        path: The key, such as ``schedule.lr``.
         others: Further names to suggest.
     """
     section, _, key = path.partition(".")
@@ -170,9 +170,9 @@ def expanded(path: str) -> str:
 
 
 def _for_method(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return ``under`` without what it says of its method of distillation, where ``over`` names another one.
+    """Return ``under`` without the settings of its distillation method, if ``over`` names another method.
 
-    Weights and temperatures are chosen for one method: another method keeps its own.
+    Weights and temperatures belong to one method; another method has its own.
     """
     distill = under.get("distill", {})
     method = over.get("distill", {}).get("method")
@@ -183,7 +183,7 @@ def _for_method(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _report_conflicts(preset: dict[str, Any], file: dict[str, Any], words: dict[str, Any], source: str) -> None:
-    """Say which keys of the user's file keep their value where the preset of the command line has another."""
+    """Log the keys of the user's file that keep their value although the command line's preset has another."""
     kept = [
         f"{section}.{key} {shown(value)} (preset: {shown(preset[section][key])})"
         for section, keys in file.items()
@@ -196,7 +196,7 @@ def _report_conflicts(preset: dict[str, Any], file: dict[str, Any], words: dict[
 
 
 def _checked_keys(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return nested values, each as its field holds it; the keys that are absent stay absent."""
+    """Return nested values, each as its field holds it; absent keys stay absent."""
     values = _with_one_distill(values, source)
     if isinstance(values.get("augment"), str):
         values = {**values, "augment": {"function": values["augment"]}}
@@ -229,7 +229,7 @@ def _section(values: Any, name: str, cls: type, source: str) -> dict[str, Any]:
 
 
 def _with_one_distill(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return the values with a list under ``distill`` as its first section, which has the others in ``also``."""
+    """Replace a list under ``distill`` by its first section, whose ``also`` holds the others."""
     distill = values.get("distill")
     methods = distill if isinstance(distill, list) else [distill]
     for settings in methods:
@@ -249,7 +249,7 @@ def _refuse_former_keys(settings: dict[str, Any], source: str) -> None:
 
 
 def _further_method(settings: dict[str, Any], number: int, source: str) -> dict[str, Any]:
-    """Return a further section of a list, its values checked as those of the first one are."""
+    """Return a further section of a list, with its values checked like those of the first."""
     for key in settings:
         if key not in METHOD_KEYS:
             hint = nearest(str(key), METHOD_KEYS)
@@ -261,7 +261,7 @@ def _further_method(settings: dict[str, Any], number: int, source: str) -> dict[
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return nested mappings joined; where both name a key, ``over`` wins. ``label_map`` and ``args`` are values."""
+    """Merge nested mappings; if both have a key, ``over`` wins. The keys in ``VALUES`` are replaced as a whole."""
     result = dict(under)
     for key, value in over.items():
         nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key not in VALUES
@@ -270,7 +270,7 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_overrides(words: list[str]) -> dict[str, Any]:
-    """Return the nested values of ``--key.sub value`` or ``--key.sub=value``; a later one wins."""
+    """Return the nested values of ``--key.sub value`` or ``--key.sub=value``; of repeated keys the last wins."""
     result: dict[str, Any] = {}
     remaining = iter(words)
     for word in remaining:
@@ -288,7 +288,7 @@ def _parse_overrides(words: list[str]) -> dict[str, Any]:
 
 
 def _value_of(text: str, path: str) -> Any:
-    """Return a word of the command line as YAML reads it; where text is wanted, as it is."""
+    """Return a word of the command line, parsed as YAML unless the key holds text."""
     section, _, key = path.rpartition(".")
     cls = _sections()[section] if section else Recipe
     kind = next(field.type for field in dataclasses.fields(cls) if field.name == key)

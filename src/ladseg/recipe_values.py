@@ -1,4 +1,4 @@
-"""The check of every value of a recipe against the type and range of its field."""
+"""Check every value of a recipe against the type and range of its field."""
 
 import math
 import types
@@ -13,10 +13,10 @@ class Range:
     """The bounds of a number, or of each number of a list.
 
     Args:
-        least: Smallest value.
-        most: Largest value.
-        above: Bound that is itself too small.
-        below: Bound that is itself too large.
+        least: Smallest allowed value.
+        most: Largest allowed value.
+        above: Exclusive lower bound.
+        below: Exclusive upper bound.
     """
 
     least: float | None = None
@@ -40,13 +40,13 @@ class Range:
 
 @dataclass(frozen=True)
 class Length:
-    """The number of elements of a list or mapping: exactly ``count``, or else at least ``least``."""
+    """The bound on the number of elements of a list or mapping: exactly ``count``, or else at least ``least``."""
 
     count: int | None = None
     least: int = 0
 
     def holds(self, number: int) -> bool:
-        """Return whether there are as many."""
+        """Return whether the number of elements is allowed."""
         return number >= self.least if self.count is None else number == self.count
 
     def __str__(self) -> str:
@@ -54,12 +54,12 @@ class Length:
 
 
 class Misfit(Exception):
-    """A value that does not fit.
+    """A value that does not fit its field.
 
     Attributes:
-        key: Where it is.
-        value: What it is.
-        wanted: What it must be.
+        key: The key of the value.
+        value: The value.
+        wanted: What the value must be, in words.
         hint: The end of the message, such as the nearest choice.
     """
 
@@ -75,7 +75,7 @@ def checked(value: Any, kind: Any, key: str, source: str) -> Any:
         value: From YAML or the command line.
         kind: The annotation of the field; its numbers have a :class:`Range` as in ``Annotated[int, Range(least=1)]``.
         key: The field's key, such as ``schedule.lr``.
-        source: Where the value is from, for the message.
+        source: The source of the value, for the message.
 
     Raises:
         RecipeError: The value has another type, is out of range, or is not a finite number.
@@ -136,7 +136,7 @@ def _scalar(value: Any, kind: Any, key: str) -> Any:
         return int(value)
     if kind in (bool, str, type(None)) and type(value) is kind:
         return value
-    # YAML reads yes, no, on, off, dates and numbers as what they look like.
+    # YAML converts yes, no, on, off, dates and numbers unless they are in quotes.
     quotes = "" if kind is not str or isinstance(value, list | dict | None) else " (put it in quotes)"
     raise Misfit(key, value, description(kind) + quotes)
 
@@ -149,7 +149,7 @@ def _is_finite(value: float) -> bool:
 
 
 def _keeps(value: Any, bound: Range | Length) -> bool:
-    """Return whether a number, each number of a pair, or the length of a list or mapping keeps a bound."""
+    """Return whether a number, each number of a pair, or the length of a list or mapping is within a bound."""
     if isinstance(bound, Length):
         return bound.holds(len(value))
     return all(bound.holds(number) for number in (value if isinstance(value, tuple) else (value,)))
@@ -163,7 +163,7 @@ def _one_of(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
             return _fit(value, kind, key)
         except Misfit as misfit:
             misfits.append(misfit)
-    # A fault inside a list says more than that the list is no text.
+    # A fault inside a list tells more than the fact that a list is not text.
     inner = next((misfit for misfit in misfits if misfit.key != key or "quotes" in misfit.wanted), None)
     wanted = dict.fromkeys(misfit.wanted for misfit in misfits)
     if "a finite number" in wanted:
@@ -188,7 +188,7 @@ def _pair(value: Any, key: str) -> list[Any]:
 
 
 def _plain(value: Any, key: str) -> Any:
-    """Return a value that JSON could hold too, so that a recipe can be written and read back equal."""
+    """Return the value if JSON could hold it, so that a recipe can be written and read back equal; else raise."""
     if isinstance(value, list):
         return [_plain(element, f"{key}[{number}]") for number, element in enumerate(value)]
     if isinstance(value, dict):
@@ -206,7 +206,7 @@ def accepts_text(kind: Any) -> bool:
 
 
 def description(kind: Any) -> str:
-    """Return what a type is called in a message."""
+    """Return a type's description for a message."""
     origin, of = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return " ".join([description(of[0]), *(str(bound) for bound in of[1:])])

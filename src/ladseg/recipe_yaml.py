@@ -1,4 +1,4 @@
-"""YAML of recipes: what is read, and what is refused before its values are looked at."""
+"""Read the YAML of recipes, and refuse what is not plain, finite YAML."""
 
 import re
 from collections.abc import Hashable
@@ -9,7 +9,7 @@ import yaml
 
 from ladseg.errors import RecipeError, first_words
 
-# Far more than any recipe has.
+# Limits on nesting and on bytes, far above any real recipe's.
 DEEPEST, LONGEST = 20, 1 << 20
 
 
@@ -17,7 +17,7 @@ def read_recipe_file(path: Path) -> str:
     """Return the text of a recipe file.
 
     Raises:
-        RecipeError: There is no such file, or it is not UTF-8 text.
+        RecipeError: The file is missing or not UTF-8 text.
     """
     if not path.is_file():
         raise RecipeError(
@@ -38,10 +38,10 @@ def read_yaml(text: str, source: str) -> Any:
 
     Args:
         text: The YAML.
-        source: Names it in messages.
+        source: Name of the text in messages.
 
     Raises:
-        RecipeError: It is not YAML, has a key twice, is nested too deeply or contains itself.
+        RecipeError: The text is not YAML, has a key twice, is nested too deeply or contains itself.
     """
     try:
         values = yaml.load(text, _Loader)
@@ -56,7 +56,7 @@ def read_yaml(text: str, source: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads ``1e-4`` as a number, as every user of learning rates means it, and takes each key once."""
+    """A YAML loader that reads ``1e-4`` as a number, which YAML 1.1 does not, and refuses repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[str, int] = {}
@@ -81,7 +81,7 @@ _Loader.add_implicit_resolver(
 def _refuse_depth(values: Any) -> None:
     """Raise RecursionError if the values are nested too deeply.
 
-    Each container is visited once a level, so that aliases of aliases cost no time.
+    Each container is visited once per level, so that nested aliases don't multiply the time.
     """
     level = {id(values): values}
     for _ in range(DEEPEST):

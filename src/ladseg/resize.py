@@ -12,10 +12,10 @@ def resize_logits(logits: Tensor, size: tuple[int, int], align_corners: bool = T
     """Resize logits ``(N, C, h, w)`` bilinearly to ``size``.
 
     Args:
-        logits: Any floating type; computed in float32, or in float64 if they are that.
+        logits: Logits of any floating-point type; computed in float32, or in float64 if they are float64.
         size: Height and width of the result.
-        align_corners: As the network was trained, see :class:`ladseg.SegmentationOutput`. The wrong one shifts class
-            borders: on ideal logits of stride 8 it changes the class of 9 % of the pixels.
+        align_corners: As the network was trained; see :class:`ladseg.SegmentationOutput`. The wrong value shifts class
+            boundaries: on ideal logits of stride 8 it changes the class of 9 % of the pixels.
 
     Returns:
         ``(N, C, *size)``.
@@ -27,14 +27,13 @@ def resize_logits(logits: Tensor, size: tuple[int, int], align_corners: bool = T
 
 
 def fit_factor(size: tuple[int, int], box: Sequence[int] | None) -> float:
-    """Return the factor that fits a height and width into a box of a long and a short side; 1 without a box."""
+    """Return the factor that scales a height and width to fit a box of a long and a short side; 1 without a box."""
     return 1.0 if box is None else min(max(box) / max(size), min(box) / min(size))
 
 
 # Number of float32 values in a processor's widest register (AVX-512).
 VECTOR = 16
-# Number of scores in a chunk of full-size rows: few enough to stay in a processor's cache; on a GPU, many enough to
-# launch few kernels.
+# Number of logits in a chunk of full-size rows: few enough for a CPU's cache, and many enough for few kernels on a GPU.
 CHUNK = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
@@ -44,8 +43,8 @@ class RowChunk:
 
     Attributes:
         rows: Indices of the rows in the upsampled map.
-        source: Indices of the rows of the small map that they are made of.
-        weights: Weight of each source row in each row, ``(rows, source)``; each row's weights sum to 1.
+        source: Indices of the rows of the small map from which they are computed.
+        weights: Weights ``(rows, source)`` of the source rows in each row, which sum to 1.
     """
 
     rows: slice
@@ -63,7 +62,7 @@ def row_chunks(logits: Tensor, rows: int, size: tuple[int, int], align_corners: 
         align_corners: As for :func:`resize_logits`.
 
     Returns:
-        Chunks of about ``CHUNK`` scores each.
+        Chunks of about ``CHUNK`` logits each.
     """
     several = max(1, CHUNK.get(logits.device.type, CHUNK["cuda"]) // (len(logits) * logits.shape[1] * size[1]))
     chunks = []
@@ -79,7 +78,7 @@ def row_chunks(logits: Tensor, rows: int, size: tuple[int, int], align_corners: 
 
 
 def _source_row(row: int, rows: int, height: int, align_corners: bool) -> float:
-    """Return where a row of the result lies among those of the small map, as torch's interpolation has it."""
+    """Return the position of a result's row among the small map's rows, as in torch's interpolation."""
     if align_corners:
         return row * ((rows - 1) / max(height - 1, 1))
     return min(max((row + 0.5) * (rows / height) - 0.5, 0.0), rows - 1.0)
@@ -88,7 +87,7 @@ def _source_row(row: int, rows: int, height: int, align_corners: bool) -> float:
 def resize_rows(band: Tensor, weights: Tensor, width: int, align_corners: bool = True) -> Tensor:
     """Return one chunk of rows of :func:`resize_logits`, without gradient.
 
-    The small map's rows are widened, and one matrix product mixes them to the chunk's rows.
+    The small map's rows are widened, and one matrix product combines them to the chunk's rows.
 
     Args:
         band: The chunk's ``source`` rows of the small map, ``(N, C, source, w)``.
@@ -97,7 +96,7 @@ def resize_rows(band: Tensor, weights: Tensor, width: int, align_corners: bool =
         align_corners: As for :func:`resize_logits`.
 
     Returns:
-        ``(N, C, rows, width)`` in channels_last, in which processors work on many classes at once.
+        ``(N, C, rows, width)`` in channels_last, in which CPUs process many classes at once.
     """
     wide = resize_logits(band, (band.shape[-2], width), align_corners).permute(0, 2, 3, 1)
     rows = mix_rows(weights, wide.flatten(2))
@@ -105,10 +104,10 @@ def resize_rows(band: Tensor, weights: Tensor, width: int, align_corners: bool =
 
 
 class RowMixing(nn.Module):
-    """Multiply the rows of every image by one matrix, in the precision of the rows, whatever autocast does.
+    """Multiply the rows of every image by one matrix, in the precision of the rows even under autocast.
 
-    A module, so that profilers and :func:`ladseg.measure.mac_counter.count_macs` can tell this product from a
-    network's.
+    It is a module so that profilers and :func:`ladseg.measure.mac_counter.count_macs` can distinguish this product from
+    those of a network.
     """
 
     def forward(self, weights: Tensor, rows: Tensor) -> Tensor:

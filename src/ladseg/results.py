@@ -1,8 +1,8 @@
-"""The figures that ladseg keeps on disk, typed, and their way to and from JSON.
+"""The typed results that ladseg keeps on disk, and their conversion to and from JSON.
 
-Every key of ``results.json``, ``row.json``, ``costs.json``, ``samples.json``, ``environment.json`` and of the figures
-of ``ladseg eval`` is the name of a field here, and is spelled nowhere else. In JSON, NaN is null; a field with a
-default is left out where it holds None. Scores (mIoU, IoU, pixel accuracy) are in 0..1.
+Every key of ``results.json``, ``row.json``, ``costs.json``, ``samples.json``, ``environment.json`` and of the file
+that ``ladseg eval`` writes is the name of a field here, and is spelled nowhere else. In JSON, NaN is null, and a field
+with a default is left out if it is None. Scores (mIoU, IoU, pixel accuracy) are in 0..1.
 """
 
 import json
@@ -18,24 +18,24 @@ from ladseg.files import write_text
 
 T = TypeVar("T")
 
-# In the folder of a run and of a comparison.
+# The results file in the folder of a run or of a comparison.
 RESULTS = "results.json"
-# In the folder of a run: the network that it delivers.
+# The file of the delivered network in the folder of a run.
 STUDENT = "student.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where and how figures were made.
+    """The software and machine that produced results.
 
     Attributes:
         seed: The run's seed; None for a comparison, which has several.
         python: Version of Python.
-        packages: Versions of the packages that the figures depend on.
+        packages: Versions of the packages on which the results depend.
         machine: Processor architecture.
         system: Operating system.
         processor: Name and number of the CPUs.
-        threads: Threads that torch used.
+        threads: Number of threads that torch used.
         gpu: Name of the GPU; None without one.
         git_commit: Commit of the working directory; None outside a repository.
         command: The command line.
@@ -55,11 +55,11 @@ class Environment:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What figures allow to be said; made by :mod:`ladseg.report.verdict` alone.
+    """The conclusion that results allow; :mod:`ladseg.report.verdict` makes it.
 
     Attributes:
-        word: One of its words, such as ``"no difference shown"``.
-        sentence: The word with its reason and the figures.
+        word: The conclusion in a few words, such as ``"no difference shown"``.
+        sentence: The conclusion with its reason and the figures.
     """
 
     word: str
@@ -72,24 +72,24 @@ class NetworkRow:
 
     Attributes:
         model: Name of the network.
-        sees: ``"image"`` or ``"image + noised label"``.
-        parameters: Parameters in use when the network predicts.
+        sees: Its input, ``"image"`` or ``"image + noised label"``.
+        parameters: Number of parameters that prediction uses.
         macs: Multiply-accumulates of one prediction at the training crop's size.
-        mean_iou: On the whole validation split, with the weights of the best evaluation.
-        pixel_accuracy: On the whole validation split.
+        mean_iou: mIoU of the delivered weights on the whole validation split.
+        pixel_accuracy: Pixel accuracy on the whole validation split.
         iou: IoU of each class; NaN for a class that occurs in neither labels nor predictions.
-        best_step: Training steps done when the kept weights were taken.
-        last_mean_iou: After the last step; None without evaluations.
-        steps: Training steps.
+        best_step: Number of training steps after which the delivered weights were taken.
+        last_mean_iou: mIoU after the last step; None without evaluations.
+        steps: Number of training steps.
         precision: ``"fp32"`` or ``"bf16"``.
-        seconds: Time in training steps.
-        peak_memory: Bytes of memory at the peak of the training; None where it was not watched.
-        mean_iou_without_label: Of a label-assisted teacher, with zeros in place of the noised label (section 4.2).
-        mean_iou_without_image: Of a label-assisted teacher, with the mean colour in place of the image (section 4.2).
-        mean_kl_between_draws: Of a label-assisted teacher, KL_mean of section 4.3 in nats a pixel (Table 8).
-        first_stage_seconds: Of a distilled student, time of training its distiller's first stage.
+        seconds: Seconds spent in training steps.
+        peak_memory: Peak memory of the training in bytes; None if it was not measured.
+        mean_iou_without_label: mIoU of a label-assisted teacher with zeros as the noised label (section 4.2).
+        mean_iou_without_image: mIoU of a label-assisted teacher with the mean colour as the image (section 4.2).
+        mean_kl_between_draws: KL_mean of a label-assisted teacher in nats per pixel (section 4.3, Table 8).
+        first_stage_seconds: Seconds of training the first stage of a student's distiller.
         folder: The training's folder, relative to the run's.
-        validation_curve: Steps and mIoU of each evaluation while it was trained.
+        validation_curve: Step and mIoU of each evaluation during training.
     """
 
     model: str
@@ -115,11 +115,11 @@ class NetworkRow:
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """A training's row as it is kept in the training's folder.
+    """A network's row as saved in the training's folder.
 
     Attributes:
         measured_on: Fingerprint of the validation split.
-        row: The figures.
+        row: The row.
     """
 
     measured_on: str
@@ -140,8 +140,8 @@ class Difference:
 
     Attributes:
         mean_iou: The difference.
-        interval: Its 95 % interval by a paired bootstrap over the validation images; None where there is none.
-        no_interval: Why there is none.
+        interval: Its 95 % interval by a paired bootstrap over the validation images; None if there is none.
+        no_interval: Why there is no interval.
     """
 
     mean_iou: float
@@ -151,11 +151,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class PredictionTime:
-    """How long the delivered network predicts.
+    """The prediction time of the delivered network.
 
     Attributes:
         size: Height and width of the image.
-        seconds: Median seconds an image, float32.
+        seconds: Median seconds per image in float32.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
@@ -172,16 +172,16 @@ class RunResults:
         name: Name of the recipe.
         seed: Seed of the run.
         label_assisted: Whether the teacher sees labels.
-        iterations: Training steps of the student.
-        class_names: In the order of the class ids.
-        colors: An RGB colour a class, 0..255.
-        images: Sizes of the splits.
+        iterations: Number of training steps of the student.
+        class_names: Class names in the order of the class ids.
+        colors: One RGB colour per class, 0..255.
+        images: Number of images in the splits.
         crop: Height and width of the training crops.
-        networks: ``"baseline"``, ``"teacher"`` and ``"student"``, those that the run trained.
-        difference: What distillation changed; None without both students.
-        prediction: Speed of the delivered network.
+        networks: The networks that the run trained, under ``"baseline"``, ``"teacher"`` and ``"student"``.
+        difference: The gain by distillation; None without both students.
+        prediction: Prediction time of the delivered network.
         constant_mean_iou: mIoU on the validation split of the best prediction of one class everywhere.
-        verdict: What the figures allow to be said.
+        verdict: The conclusion that the results allow.
     """
 
     name: str
@@ -200,7 +200,7 @@ class RunResults:
 
     @property
     def delivered(self) -> NetworkRow:
-        """The network that the run delivers: the distilled student, or the student alone where nothing is distilled."""
+        """The network that the run delivers: the distilled student, or else the student alone."""
         return self.networks.get("student") or self.networks["baseline"]
 
     @property
@@ -214,10 +214,10 @@ class Sample:
     """A validation image whose pictures the report shows.
 
     Attributes:
-        index: Its place in the validation split.
+        index: Its index in the validation split.
         name: File name of the image.
-        group: ``"gained"``, ``"lost"`` or ``"spread"``: why it was chosen.
-        mean_iou: mIoU of this image by network.
+        group: Why it was chosen: ``"gained"``, ``"lost"`` or ``"spread"``.
+        mean_iou: mIoU on this image by network.
         files: Names of the picture files by what they show.
     """
 
@@ -230,21 +230,21 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResults:
-    """A delivered network, measured on a data set by ``ladseg eval``.
+    """The results of ``ladseg eval``: a delivered network's accuracy on a data set.
 
     Attributes:
         weights: The weights file.
         split: The split.
         images: Number of images.
-        inference: How images were predicted: the fields of :class:`ladseg.Inference`.
+        inference: How images were predicted, as the fields of :class:`ladseg.Inference`.
         boundary: Width of the boundaries of boundary IoU as a share of the image's diagonal.
-        mean_iou: Mean over the classes that occur.
-        mean_boundary_iou: Mean over the classes that occur.
-        pixel_accuracy: Share of the counted pixels that are right.
-        class_names: In the order of the class ids.
-        iou: Of each class; NaN for a class that occurs in neither labels nor predictions.
-        boundary_iou: Of each class; NaN likewise.
-        confusion: Counted pixels; row = label, column = prediction.
+        mean_iou: Mean IoU over the classes that occur.
+        mean_boundary_iou: Mean boundary IoU over the classes that occur.
+        pixel_accuracy: Share of correct pixels among the counted ones.
+        class_names: Class names in the order of the class ids.
+        iou: Per-class IoU; NaN for a class that occurs in neither labels nor predictions.
+        boundary_iou: Per-class boundary IoU; NaN likewise.
+        confusion: Confusion matrix of the counted pixels; row = label, column = prediction.
     """
 
     weights: str
@@ -263,11 +263,11 @@ class EvaluationResults:
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What a network costs when it predicts.
+    """The cost of a network's prediction.
 
     Attributes:
-        parameters: Parameters in use.
-        macs: Multiply-accumulates of one image of the training crop's size.
+        parameters: Number of parameters that prediction uses.
+        macs: Multiply-accumulates for one image of the training crop's size.
     """
 
     parameters: int
@@ -276,11 +276,11 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class StepTime:
-    """A training step on this machine.
+    """The time and memory of a training step on this machine.
 
     Attributes:
-        milliseconds: Median; forward passes of student and teacher, losses, backward pass, update.
-        memory: Bytes of weights, optimizer state and the most that a step needs beside them; None where unknown.
+        milliseconds: Median time of the forward passes of student and teacher, losses, backward pass and update.
+        memory: Bytes of weights, optimizer state and the step's own peak; None if unknown.
     """
 
     milliseconds: float
@@ -289,13 +289,13 @@ class StepTime:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What a method costs, apart from its results.
+    """The costs of a method.
 
     Attributes:
-        step_macs: Multiply-accumulates of one step of each training that its student depends on.
-        student: The network that is delivered.
+        step_macs: Multiply-accumulates of one step, for each training on which its student depends.
+        student: The delivered network.
         teacher: The network that it learns from; None without one.
-        recipe: A hash of what it was counted for.
+        recipe: A hash of the settings for which the costs were counted.
         time: The student's training step; None if it has not been measured.
     """
 
@@ -313,8 +313,8 @@ class TeacherCost:
     Attributes:
         name: Name of the teacher's training in the comparison.
         model: Name of the network.
-        parameters: Parameters in use.
-        macs: Multiply-accumulates of one image of the training crop's size.
+        parameters: Number of parameters that prediction uses.
+        macs: Multiply-accumulates for one image of the training crop's size.
     """
 
     name: str
@@ -344,32 +344,32 @@ class MethodRow:
     Attributes:
         name: Name of the method.
         mean_iou: mIoU of the delivered student by seed.
-        mean: Mean of those; None before any has finished.
-        std: Their standard deviation; None for fewer than two.
-        difference: Paired difference to ``none``; None for ``none`` itself and without a common seed.
-        against_long: Paired difference to ``none-long``; None likewise.
-        seconds: Mean time in the student's training steps.
-        teacher_seconds: Mean time in the training steps of all that the student's own training builds on.
-        macs: Multiply-accumulates of everything that was trained for the student, itself included.
+        mean: Mean mIoU over the seeds; None before a seed has finished.
+        std: Standard deviation of the mIoU over the seeds; None for fewer than two.
+        difference: Paired difference from ``none``; None for ``none`` itself and without a common seed.
+        against_long: Paired difference from ``none-long``; None likewise.
+        seconds: Mean seconds in the student's training steps.
+        teacher_seconds: Mean seconds in the training steps of all networks on which the student's training builds.
+        macs: Multiply-accumulates of all trainings for the student, its own included.
         step_ms: Milliseconds of the student's training step; None if it was not timed.
         step_memory: Bytes that the step needs; None if unknown.
         student: The delivered network.
         teacher: The network that it learns from; None without one.
-        last_mean: Mean of the mIoU after the last step, where ``mean`` is that of the best evaluation.
+        last_mean: Mean of the mIoU after the last step, whereas ``mean`` is that of the best evaluation.
         compute_total: ``macs`` as a multiple of those of ``none``.
-        compute_marginal: The same of one more student, when its teacher is there.
-        gain_at_equal_total: Mean over seeds of the mIoU minus that of the seed's own plain curve at ``compute_total``;
-            None where the curve does not reach so far, and for the student alone. So with the following.
+        compute_marginal: The same multiple for one more student of an existing teacher.
+        gain_at_equal_total: Mean over seeds of the mIoU minus that of the seed's own plain curve at ``compute_total``.
+            This and the following fields are None if the curve does not reach so far, and for the student alone.
         gain_at_equal_marginal: The same at ``compute_marginal``.
-        break_even_students: Number of students from which their common teacher has paid for itself; None if no number.
+        break_even_students: Number of students from which their common teacher pays off; None if no number suffices.
         p_sign_flip: Two-sided p of the exact sign-flip test of ``gain_at_equal_total``.
         p_holm: ``p_sign_flip`` adjusted for the number of methods.
         interval_t: 95 % interval of ``gain_at_equal_total`` by Student's t.
         interval_bca: The same by the BCa bootstrap over seeds.
-        smallest_effect: The gain that so many seeds of this spread would have shown in four of five cases.
-        marginal_p_sign_flip: As ``p_sign_flip``, of ``gain_at_equal_marginal``.
-        marginal_interval_t: As ``interval_t``, of ``gain_at_equal_marginal``.
-        verdict: What the seeds allow to be said of it; None for ``none`` itself and before a seed has finished.
+        smallest_effect: The gain that a t test with this many seeds and this spread finds with a power of 0.8.
+        marginal_p_sign_flip: As ``p_sign_flip``, but of ``gain_at_equal_marginal``.
+        marginal_interval_t: As ``interval_t``, but of ``gain_at_equal_marginal``.
+        verdict: The conclusion that the seeds allow; None for ``none`` itself and before a seed has finished.
     """
 
     name: str
@@ -408,12 +408,12 @@ class ComparisonResults:
     Attributes:
         name: Name of the recipe that the methods share.
         student: Name of the student's network.
-        weights: What the student starts from; None for random weights.
+        weights: The student's initial weights; None for random weights.
         layout: Layout of the data set.
-        iterations: Training steps of the student.
+        iterations: Number of training steps of the student.
         seeds: Seeds of the finished runs.
         methods: The methods in the order of the tables; the first is ``none``.
-        environment: Where it was measured.
+        environment: The software and machine that produced the results.
     """
 
     name: str
@@ -427,7 +427,7 @@ class ComparisonResults:
 
 
 def to_json(value: Any) -> Any:
-    """Return a value of these types as what JSON holds: dicts, lists, strings, numbers and None."""
+    """Convert a value of these types to JSON's: dicts, lists, strings, numbers and None."""
     if is_dataclass(value):
         kept = [f.name for f in fields(value) if f.default is MISSING or getattr(value, f.name) is not None]
         return {name: to_json(getattr(value, name)) for name in kept}
@@ -439,7 +439,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """Return the value of type ``kind`` that :func:`to_json` turned into ``value``.
+    """Return the value of type ``kind`` that :func:`to_json` converted to ``value``.
 
     Raises:
         KeyError: A key is missing. Keys that ``kind`` does not have are ignored.
@@ -474,10 +474,10 @@ def read_json(kind: type[T], path: Path) -> T:
     """Read what :func:`write_json` wrote.
 
     Raises:
-        RecipeError: The file is absent, or not one that this version writes.
+        RecipeError: The file is absent or does not have this version's format.
     """
     if not path.is_file():
-        raise RecipeError(f"{path.parent}: no {path.name}, so nothing that has finished; give the folder of a run")
+        raise RecipeError(f"{path.parent}: no {path.name}, so nothing has finished here; give the folder of a run")
     try:
         value: T = from_json(kind, json.loads(path.read_text(encoding="utf-8")))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -511,7 +511,7 @@ def read_comparison(folder: Path) -> ComparisonResults:
     """Read the ``results.json`` of a comparison's folder.
 
     Raises:
-        RecipeError: There is no comparison.
+        RecipeError: The folder holds no comparison.
     """
     found = read_results(folder) if (folder / RESULTS).is_file() else None
     if not isinstance(found, ComparisonResults):

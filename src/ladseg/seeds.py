@@ -1,7 +1,7 @@
-"""Seeds derived from their purpose, so that nothing depends on the state of a global generator.
+"""Derive seeds from their purpose, so that nothing depends on the state of a global generator.
 
-A random draw that is a function of (seed, step, position) is the same whatever the number of workers,
-processes or restarts.
+A random draw that is a function of (seed, step, position) does not depend on the number of workers, processes or
+restarts.
 """
 
 import hashlib

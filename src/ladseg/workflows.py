@@ -1,4 +1,4 @@
-"""What ``ladseg train`` and ``ladseg compare`` do, for Python: everything but the printing of tables."""
+"""Run ``ladseg train`` and ``ladseg compare`` from Python, without the printing of tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,28 +13,28 @@ from ladseg.results import ComparisonResults, RunResults
 from ladseg.runs.finished import Log
 from ladseg.runs.train import train as train_recipe
 
-if TYPE_CHECKING:  # a finished run gives its results without loading what trains
+if TYPE_CHECKING:  # the results of a finished run need no training code
     from ladseg.training import Callback
 
 RecipeLike = Recipe | Mapping[str, Any] | str | Path
 
 
 def train(recipe: RecipeLike, callbacks: Sequence["Callback"] = (), log: Log = print) -> RunResults | None:
-    """Run a recipe and write its folder, the report included; on a folder that holds a part of it, go on from there.
+    """Run a recipe and write its folder, including the report; resume if the folder holds a part of the run.
 
     Args:
         recipe: A recipe, its sections and keys as nested plain values, a YAML file, or the name of a ready recipe.
-        callbacks: Each is called on the main process with the training (``"baseline"``, ``"teacher"``,
-            ``"first-stage"`` or ``"student"``) and a dict of figures: what a line of ``metrics.jsonl`` holds, ``step``
-            and ``score`` (mIoU in 0..1) after an evaluation, else ``step``, ``lr`` and the mean loss terms. An
-            exception that it raises stops the run, which goes on from its last checkpoint when called again.
-        log: Takes the few lines about the progress, on the main process.
+        callbacks: Functions to call on the main process with the training (``"baseline"``, ``"teacher"``,
+            ``"first-stage"`` or ``"student"``) and a dict of the values of a line of ``metrics.jsonl``: ``step`` and
+            ``score`` (mIoU in 0..1) after an evaluation, else ``step``, ``lr`` and the mean loss terms. An exception
+            that one raises stops the run, which resumes from its last checkpoint when called again.
+        log: Receives lines about the progress, on the main process.
 
     Returns:
-        What ``results.json`` holds; None in the processes of torchrun that only help.
+        The content of ``results.json``; None in all processes of torchrun but the main one.
 
     Raises:
-        UserError: Anything a user can put right: the data, the recipe, a folder that holds another run.
+        UserError: The data, the recipe or the folder has a fault that a user can correct.
     """
     recipe = as_recipe(recipe)
     results = train_recipe(recipe, log, callbacks)
@@ -50,23 +50,23 @@ def compare(
     log: Log = print,
     **options: Any,
 ) -> ComparisonResults | None:
-    """Train methods side by side and write the comparison's folder: figures, tables, plot and report.
+    """Train several methods and write the comparison's folder, with its results, tables, plot and report.
 
     Args:
-        recipe: What all methods share, as for :func:`ladseg.train`; its folder is ``runs/NAME-compare`` unless ``out``
-            says otherwise.
-        methods: Their names, as on the command line.
-        seeds: Each method is trained once with each seed.
-        log: Takes the lines about the progress, on the main process.
+        recipe: The recipe that all methods share, as for :func:`ladseg.train`; the folder is ``runs/NAME-compare``
+            unless ``out`` is set.
+        methods: Names of the methods, as on the command line.
+        seeds: Seeds; each method is trained once with each.
+        log: Receives lines about the progress, on the main process.
         options: Further arguments of :func:`ladseg.comparison.compare.compare`: ``teacher``, ``teacher_weights``,
             ``only``, ``plain_lengths``, ``worker``.
 
     Returns:
-        What ``results.json`` holds; None in the processes of torchrun that only help, and in a worker that others
-        outlast.
+        The content of ``results.json``; None in all processes of torchrun but the main one, and in a worker that is
+        not the last to finish.
 
     Raises:
-        UserError: Anything a user can put right, found before the first training.
+        UserError: There is a fault that a user can correct, found before the first training.
     """
     recipe = as_recipe(recipe)
     folder = Path(recipe.out or f"runs/{recipe.name}-compare")

@@ -216,7 +216,7 @@ def test_a_result_that_changes_later_is_one_line() -> None:
     module = Heads(lambda c, a, **_: (c, a))
     network = adapt(module)
     module.evaluating = module.in_training = lambda c, **_: c
-    with pytest.raises(ModelError, match=r"returns no '\[0\]', which it did when it was tried"):
+    with pytest.raises(ModelError, match=r"returns no '\[0\]', which it did when it was first run"):
         network(torch.zeros(2, 3, 8, 8))
 
 

@@ -337,7 +337,7 @@ def test_where_widening_fails_a_label_stem_is_added_and_said(kind: str, caplog: 
     shapes = {name: layer.weight.shape for name, layer in layers.items()}
     assert_stem(network)
     assert shapes == {name: layer.weight.shape for name, layer in layers.items()}
-    assert "the label enters by a stem of its own" in caplog.text
+    assert "the label enters through a stem of its own" in caplog.text
 
 
 def test_a_stem_is_what_a_widened_layer_is() -> None:

@@ -105,4 +105,4 @@ def test_a_files_configuration_tells_how_logits_are_upsampled(align_corners: boo
 def test_a_file_that_does_not_tell_is_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.save(mmsegmentation.build("fcn_r18", 3).state_dict(), tmp_path / "silent.pth")
     assert build_model("fcn_r18", 3, weights=str(tmp_path / "silent.pth")).align_corners is True
-    assert "silent.pth: does not tell how its logits are upsampled; align_corners is true" in caplog.text
+    assert "silent.pth: does not record how its logits are upsampled; align_corners is true" in caplog.text

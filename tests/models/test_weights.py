@@ -254,7 +254,7 @@ def test_a_backbone_below_another_head_will_do(tmp_path: Path, caplog: pytest.Lo
     torch.save(file, tmp_path / "w.pth")
     loaded = build_model("fcn@test_resnet", 3, weights=str(tmp_path / "w.pth")).backbone.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())
-    assert "only its backbone is used; its head is of another network" in caplog.text
+    assert "only its backbone is used; its head belongs to another network" in caplog.text
 
 
 def test_segformers_encoder_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Measuring: one code for student, teacher and their agreement."""
+"""Accuracy measures and their statistics, the same code for student, teacher and their agreement."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Bootstrap over images: how far a gain in mIoU depends on which images it was measured on."""
+"""Bootstrap over images: how much a gain in mIoU depends on the choice of images."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ DRAWS = 2000
 def paired_interval(before: Tensor, after: Tensor, confidence: float = 0.95, draws: int = DRAWS) -> tuple[float, float]:
     """Return the bootstrap interval of ``mIoU(after) - mIoU(before)``, in 0..1, over the images of one data set.
 
-    Each draw takes as many images as there are, with replacement and the same ones for both networks, and counts anew
-    (Efron's percentile interval). It says what other images might have shown of these two networks, and nothing of
-    what another training might have given.
+    Each draw takes M of the M images with replacement, the same ones for both networks, and computes both mIoUs
+    (Efron's percentile interval). The interval covers the choice of images for these two networks, not what another
+    training would have given.
 
     Args:
-        before: ``(M, 3, C)`` counts of M images as :class:`ladseg.evaluation.Evaluation` holds them.
-        after: The other network's, of the same images.
+        before: ``(M, 3, C)`` counts of M images as in :class:`ladseg.evaluation.Evaluation`.
+        after: The other network's counts of the same images.
         confidence: Share of the draws inside the interval.
         draws: Number of draws.
 
@@ -33,11 +33,11 @@ def paired_interval(before: Tensor, after: Tensor, confidence: float = 0.95, dra
 def interval_over_seeds(
     before: Sequence[Tensor], after: Sequence[Tensor], confidence: float = 0.95, draws: int = DRAWS
 ) -> tuple[float, float] | None:
-    """Return the bootstrap interval of the mean gain over several seeds: each draw takes seeds, and images within each.
+    """Return the bootstrap interval of the mean gain over several seeds; each draw resamples seeds and their images.
 
     Args:
-        before: Of each seed, the counts ``(M, 3, C)`` of the control.
-        after: Those of the method, of the same seeds and images in the same order.
+        before: The control's counts ``(M, 3, C)`` for each seed.
+        after: The method's counts, for the same seeds and images in the same order.
         confidence: Share of the draws inside the interval.
         draws: Number of draws.
 
@@ -74,7 +74,7 @@ def _gains(before: Tensor, after: Tensor, draws: int, generator: torch.Generator
 
 
 def _middle(values: Tensor, confidence: float) -> tuple[float, float]:
-    """Return the ends of the middle share of ``values``."""
+    """Return the ends of the central interval that holds the share ``confidence`` of the values."""
     tail = (1 - confidence) / 2
     low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high

@@ -1,4 +1,4 @@
-"""Boundary IoU: the accuracy along the borders of classes (Cheng et al., "Boundary IoU", CVPR 2021)."""
+"""Boundary IoU, the accuracy along class boundaries (Cheng et al., "Boundary IoU", CVPR 2021)."""
 
 import numpy as np
 import torch
@@ -12,19 +12,19 @@ SHARE = 0.02
 
 
 class BoundaryIoU:
-    """IoU of the boundary regions of labels and predictions, counts summed over a data set as for mIoU.
+    """IoU of the boundary regions of labels and predictions, with counts summed over a data set as for mIoU.
 
-    A pixel belongs to its class's boundary if there is another id, or the image's edge, within d rows and columns (what
-    d erosions by a 3x3 square would take away), d being a share of the image's diagonal and at least 1. Pixels whose
-    label is ``ignore_index`` are taken out of label and prediction alike before, so their rim is a boundary of both.
+    A pixel belongs to its class's boundary if another id or the image's edge lies within d rows and columns (d erosions
+    by a 3x3 square would remove it); d is a share of the image's diagonal, at least 1. Ignored pixels are first removed
+    from both label and prediction, so that both have a boundary around them.
 
     Args:
         num_classes: Number of classes C, up to 255.
-        ignore_index: The label of pixels that don't count.
-        share: d as a share of the diagonal: 0.02 on COCO and LVIS, 0.005 on Cityscapes, as the authors have it.
+        ignore_index: The label of ignored pixels.
+        share: d as a share of the diagonal; the authors take 0.02 on COCO and LVIS, and 0.005 on Cityscapes.
 
     Attributes:
-        counts: ``(3, C)`` int64: boundary pixels of both that agree, of the label, of the prediction.
+        counts: ``(3, C)`` int64, the boundary pixels that agree, those of the label, and those of the prediction.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, share: float = SHARE) -> None:
@@ -34,7 +34,7 @@ class BoundaryIoU:
         self.counts = torch.zeros(3, num_classes, dtype=torch.int64)
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Count one image: class ids ``(H, W)`` of both."""
+        """Count one image, given the class ids ``(H, W)`` of prediction and label."""
         height, width = label.shape
         reach = max(1, round(self.share * float(np.hypot(height, width))))
         ignored = (label == self.ignore_index).cpu().numpy()
@@ -45,16 +45,16 @@ class BoundaryIoU:
             self.counts[row] += torch.from_numpy(np.bincount(ids[chosen], minlength=self.num_classes))
 
     def iou(self) -> Tensor:
-        """``(C,)`` float64 in 0..1; NaN for a class without a boundary in labels and predictions."""
+        """Return the per-class IoU ``(C,)``, float64 in 0..1; NaN for a class without any boundary."""
         return iou_of(self.counts)
 
     def mean_iou(self) -> float:
-        """Mean over the classes that have one; NaN if none does."""
+        """Return the mean over the classes that have a boundary; NaN if none has."""
         return float(self.iou().nanmean())
 
 
 def _boundary(ids: np.ndarray, reach: int) -> np.ndarray:
-    """Return where another id, or the image's edge, is within ``reach`` rows and columns: bool ``(H, W)``."""
+    """Return bool ``(H, W)``: where another id or the image's edge lies within ``reach`` rows and columns."""
     size = 2 * reach + 1
     near = maximum_filter(ids, size, mode="nearest") != minimum_filter(ids, size, mode="nearest")
     near[:reach] = near[-reach:] = True

@@ -1,8 +1,8 @@
-"""One confusion matrix over a whole data set, and the figures that are read off it.
+"""A confusion matrix over a whole data set, and the measures computed from it.
 
-mIoU here is the mean over classes of TP / (TP + FP + FN) with counts summed over all images; pixels whose ground
-truth is ``ignore_index`` are left out; a class that occurs in neither labels nor predictions is left out of the
-mean. It is not the mean of per-image figures, which several libraries compute under the same name.
+mIoU is the mean over classes of TP / (TP + FP + FN) with counts summed over all images. Pixels whose label is
+``ignore_index`` are left out, and so is a class that occurs in neither labels nor predictions. It is not the mean of
+per-image values, which several libraries compute under the same name.
 """
 
 import torch
@@ -15,7 +15,7 @@ class ConfusionMatrix:
 
     Args:
         num_classes: Number of classes C.
-        ignore_index: The label of pixels that don't count.
+        ignore_index: The label of ignored pixels.
 
     Attributes:
         counts: ``(C, C)`` int64 on CPU; row = label, column = prediction.
@@ -27,7 +27,7 @@ class ConfusionMatrix:
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Count a batch of class ids, both of one shape and any integer type.
+        """Count a batch of class ids; both tensors have the same shape and any integer type.
 
         Raises:
             ValueError: Shapes differ, or an id is outside 0..C-1 (labels may be ``ignore_index``).
@@ -52,7 +52,7 @@ class ConfusionMatrix:
         return self
 
     def merge_processes(self, device: torch.device | str = "cpu") -> "ConfusionMatrix":
-        """Add up the matrices of all processes on each of them; ``device`` is where they exchange tensors."""
+        """Sum the matrices of all processes on each of them; they exchange tensors on ``device``."""
         if dist.is_available() and dist.is_initialized():
             counts = self.counts.to(device)
             dist.all_reduce(counts)
@@ -60,31 +60,31 @@ class ConfusionMatrix:
         return self
 
     def class_counts(self) -> Tensor:
-        """``(3, C)`` int64: of each class the pixels that are right, those of the label, and those predicted."""
+        """Return ``(3, C)`` int64: each class's correct pixels, those of the label, and those predicted."""
         return torch.stack([self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)])
 
     def iou(self) -> Tensor:
-        """``(C,)`` float64 in 0..1; NaN for a class absent from both labels and predictions."""
+        """Return the per-class IoU ``(C,)``, float64 in 0..1; NaN for a class in neither labels nor predictions."""
         return iou_of(self.class_counts())
 
     def mean_iou(self) -> float:
-        """Mean over the classes that occur, in 0..1; NaN if none does."""
+        """Return the mean IoU over the classes that occur, in 0..1; NaN if none does."""
         return float(self.iou().nanmean())
 
     def constant_mean_iou(self) -> float:
-        """mIoU of the best prediction of one class everywhere, in 0..1; NaN if no pixel was counted.
+        """Return the mIoU of predicting the most frequent class everywhere, in 0..1; NaN if no pixel was counted.
 
-        The most frequent class then has its share of the pixels as its IoU, and every other class of the labels 0.
+        The IoU of this class is its share of the pixels, and that of every other labelled class is 0.
         """
         labelled = self.counts.sum(1)
         return float(labelled.max().double() / labelled.sum() / (labelled > 0).sum())
 
     def pixel_accuracy(self) -> float:
-        """Share of counted pixels that are right, in 0..1; NaN if none was counted."""
+        """Return the share of counted pixels that are correct, in 0..1; NaN if none was counted."""
         return float(self.counts.diagonal().sum().double() / self.counts.sum())
 
 
 def iou_of(class_counts: Tensor) -> Tensor:
-    """IoU ``(..., C)`` float64 of ``(..., 3, C)`` counts as :meth:`ConfusionMatrix.class_counts` gives them."""
+    """Return the IoU ``(..., C)``, float64, of counts ``(..., 3, C)`` as in :meth:`ConfusionMatrix.class_counts`."""
     right, labelled, predicted = class_counts.unbind(-2)
     return right.double() / (labelled + predicted - right)  # 0 / 0 is NaN

@@ -1,4 +1,4 @@
-"""Predict a data set and count."""
+"""Predict a data set and count correct pixels."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from torch import Tensor
 from ladseg.evaluation.confusion_matrix import ConfusionMatrix
 from ladseg.evaluation.inference import WHOLE, Inference, class_ids
 
-# A batch with image (N, 3, H, W) and label (N, H, W) to class ids (N, H, W).
+# A function from a batch with image (N, 3, H, W) and label (N, H, W) to class ids (N, H, W).
 Predictor = Callable[[dict[str, Tensor]], Tensor]
 
 
 def by_argmax(network: Callable[[dict[str, Tensor]], Any], how: Inference = WHOLE) -> Predictor:
-    """Return the predictor that takes the class of the highest score.
+    """Return the predictor that takes the argmax of a network's logits.
 
     Args:
-        network: A batch to a :class:`ladseg.SegmentationOutput`, or to anything that its ``of`` reads.
+        network: Maps a batch to a :class:`ladseg.SegmentationOutput`, or to anything that its ``of`` reads.
         how: How to predict.
     """
     return lambda batch: class_ids(lambda image: network({**batch, "image": image}), batch["image"], how)
@@ -27,12 +27,12 @@ def by_argmax(network: Callable[[dict[str, Tensor]], Any], how: Inference = WHOL
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a predictor made of a data set.
+    """The counts of a predictor on a data set.
 
     Attributes:
-        matrix: The counts of all images.
-        images: ``(M, 3, C)`` int64: of each image, in the data set's order, the pixels of each class that are right,
-            those of the label, and those predicted.
+        matrix: The confusion matrix of all images.
+        images: ``(M, 3, C)`` int64: for each image, in the data set's order, each class's correct pixels, those of the
+            label, and those predicted.
     """
 
     matrix: ConfusionMatrix
@@ -40,7 +40,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, confusion: Tensor, images: Tensor) -> "Evaluation":
-        """From the plain arrays."""
+        """Make an evaluation from the arrays of its attributes."""
         matrix = ConfusionMatrix(len(confusion))
         matrix.counts += confusion
         return cls(matrix, images)
@@ -53,12 +53,12 @@ def evaluate(
     num_classes: int,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Count what a predictor gets right, each image at its label's own resolution, merged over processes.
+    """Count a predictor's correct pixels, each image at its label's resolution, merged over processes.
 
     Args:
-        predictor: What is measured; networks in it must be in eval mode.
-        batches: Dicts of image and label of one sample each, its index in the data set, and whatever else the
-            predictor reads; this process's share of the data set.
+        predictor: The predictor; its networks must be in eval mode.
+        batches: This process's share of the data set, as dicts of one sample's image, label, index in the data set, and
+            whatever else the predictor reads.
         num_classes: Number of classes C.
         device: Where to predict.
     """
@@ -77,7 +77,7 @@ def evaluate(
 
 
 def _merged(images: dict[int, Tensor]) -> dict[int, Tensor]:
-    """The images of all processes on each of them."""
+    """Return the images of all processes, on each process."""
     if not (dist.is_available() and dist.is_initialized()):
         return images
     parts: list[dict[int, Tensor]] = [{}] * dist.get_world_size()

@@ -1,8 +1,8 @@
-"""How an image of any size is predicted: whole, in windows, at several scales, mirrored; in bounded memory.
+"""Predict an image of any size in bounded memory: whole or in windows, at several scales, mirrored.
 
-Nothing here holds a full-size map of class scores. Every pass over the image gives its logits as a stream of bands of
-rows from top to bottom, at its own resolution; the bands become chunks of full-size rows, and a chunk is done with
-before the next one is made.
+Full-size logits are never in memory. Every pass over the image yields its logits as bands of rows from top to bottom,
+at its own resolution. The bands are resized to chunks of full-size rows, and each chunk is consumed before the next
+one is made.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,13 +17,13 @@ from torch import Tensor
 from ladseg.outputs import SegmentationOutput
 from ladseg.resize import fit_factor, resize_logits, resize_rows, row_chunks
 
-# A network: an image (N, 3, H, W), or a window of one, to its output, or to anything that SegmentationOutput.of reads.
-# The output says how its logits are upsampled, so no caller has to.
+# A network maps an image (N, 3, H, W), or a window of one, to anything that SegmentationOutput.of reads. The output
+# records how its logits are upsampled, so that callers need not know.
 Network = Callable[[Tensor], Any]
-# Rows of logits and whether they are upsampled with aligned corners.
+# Rows of logits, and whether they are upsampled with aligned corners.
 Band = tuple[Tensor, bool]
 
-# Pixels that a side of a scaled image has at least.
+# The least side of a scaled image in pixels.
 SHORTEST = 32
 
 
@@ -32,17 +32,17 @@ class Inference:
     """How to predict.
 
     Attributes:
-        window: Height and width of the windows that are predicted one by one, logits of overlaps averaged; None for
-            the whole image at once. An image smaller than the window has one that is as large as itself.
-        stride: Rows and columns from one window to the next; None for two thirds of the window.
+        window: Height and width of windows that are predicted one at a time, with the logits averaged where they
+            overlap; None predicts the whole image at once. A smaller image is one window of its own size.
+        stride: Rows and columns from one window to the next; None means two thirds of the window.
         scales: Factors on the image's size.
-        flip: Whether each scale is predicted mirrored too.
-        average: What is averaged over scales and mirrors: ``"softmax"``, as CIRKD and most others have it, or
+        flip: Whether to predict the mirrored image too, at each scale.
+        average: What is averaged over scales and mirrored images: ``"softmax"``, as in CIRKD and most other code, or
             ``"logits"``.
-        rescale: Long and short side of a box that the image is fitted into before, aspect kept; None keeps its size.
+        rescale: Long and short side of the box that the image is first scaled to fit; None keeps its size.
 
     Raises:
-        ValueError: A stride that leaves gaps, or a scale that is not above 0.
+        ValueError: A stride leaves gaps between windows, or a size or scale is not above 0.
     """
 
     window: tuple[int, int] | None = None
@@ -57,7 +57,7 @@ class Inference:
             raise ValueError(f"scales are {self.scales}; expected one or more, each above 0")
         if self.stride is not None:
             if self.window is None:
-                raise ValueError("a stride is between windows; give the window too")
+                raise ValueError("a stride needs windows; give the window too")
             if min(self.stride) < 1 or any(s > w for s, w in zip(self.stride, self.window, strict=True)):
                 raise ValueError(f"stride {self.stride} leaves gaps between windows of {self.window}")
         if self.rescale is not None and min(self.rescale) < 1:
@@ -74,9 +74,9 @@ def class_ids(network: Network, image: Tensor, how: Inference = WHOLE) -> Tensor
     """Return the argmax over classes at every pixel.
 
     Args:
-        network: Image to output.
-        image: ``(N, 3, H, W)``, floating-point as ``network`` takes it; or uint8, of which ``network`` is given
-            floating-point 0..1, so that with windows no other copy of a large image is made.
+        network: Maps an image to its output.
+        image: ``(N, 3, H, W)``, floating point as ``network`` takes it, or uint8. From uint8, the network gets
+            floating-point values in 0..1, window by window, so that a large image is not copied as a whole.
         how: How to predict.
 
     Returns:
@@ -87,7 +87,7 @@ def class_ids(network: Network, image: Tensor, how: Inference = WHOLE) -> Tensor
 
 @torch.inference_mode()
 def probabilities(network: Network, image: Tensor, how: Inference = WHOLE) -> Tensor:
-    """``(N, C, H, W)`` float32 of each class, which sum to 1; arguments as for :func:`class_ids`."""
+    """Return class probabilities ``(N, C, H, W)``, float32, that sum to 1; the arguments are :func:`class_ids`'s."""
     single = _is_single(how) or how.average == "logits"
     chunks = _scores(network, image, how)
     return torch.cat([chunk.softmax(1) if single else chunk for chunk in chunks], dim=2)
@@ -98,7 +98,7 @@ def _is_single(how: Inference) -> bool:
 
 
 def _scores(network: Network, image: Tensor, how: Inference) -> Iterator[Tensor]:
-    """Chunks ``(N, C, rows, W)`` from top to bottom: logits of a single pass, or the mean of several."""
+    """Yield chunks ``(N, C, rows, W)`` from top to bottom: logits of a single pass, or the mean of several."""
     size = (image.shape[-2], image.shape[-1])
     factor = fit_factor(size, how.rescale)
     passes = [(scale, mirrored) for scale in how.scales for mirrored in ((False, True) if how.flip else (False,))]
@@ -118,7 +118,7 @@ def _scores(network: Network, image: Tensor, how: Inference) -> Iterator[Tensor]
 def _pass(
     network: Network, image: Tensor, how: Inference, scale: float, mirrored: bool
 ) -> tuple[Iterator[Band], int | None]:
-    """Return bands of logits of the image at one scale, and how many rows they have together; None for one band."""
+    """Return the bands of logits of the image at one scale, and their number of rows; None if there is one band."""
     height, width = (max(round(side * scale), min(side, SHORTEST)) for side in image.shape[-2:])
     if (height, width) != tuple(image.shape[-2:]):
         image = F.interpolate(
@@ -135,12 +135,12 @@ def _pass(
 
 
 def _floating(image: Tensor) -> Tensor:
-    """Values of 0..1 for uint8."""
+    """Convert uint8 to floating point in 0..1."""
     return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
 def _windows(network: Network, image: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> Iterator[Band]:
-    """Yield bands of full-size logits, averaged where windows overlap, each when no later window touches it."""
+    """Yield bands of full-size logits, averaged where windows overlap, each once no later window covers it."""
     height, width = image.shape[-2:]
     tops, lefts = _starts(height, window[0], stride[0]), _starts(width, window[1], stride[1])
     total = torch.empty(0)
@@ -153,7 +153,7 @@ def _windows(network: Network, image: Tensor, window: tuple[int, int], stride: t
             if not sums.numel():
                 sums = logits.new_zeros(*logits.shape[:2], window[0], width)
             sums[..., left : left + window[1]] += logits
-        kept = total.shape[-2] if total.numel() else 0  # rows of windows above that reach down into these
+        kept = total.shape[-2] if total.numel() else 0  # rows that the windows above share with these
         if kept:
             sums[..., :kept, :] += total
         ready = after - top
@@ -163,26 +163,26 @@ def _windows(network: Network, image: Tensor, window: tuple[int, int], stride: t
 
 
 def _cover(starts: list[int], length: int, begin: int, end: int, like: Tensor) -> Tensor:
-    """How many windows cover each of the positions from ``begin`` to ``end``, on the device of ``like``."""
-    places, first = torch.arange(begin, end)[:, None], torch.tensor(starts)
-    return ((places >= first) & (places < first + length)).sum(1).to(like.device, non_blocking=True)
+    """Count the windows that cover each position from ``begin`` to ``end``, on the device of ``like``."""
+    positions, first = torch.arange(begin, end)[:, None], torch.tensor(starts)
+    return ((positions >= first) & (positions < first + length)).sum(1).to(like.device, non_blocking=True)
 
 
 def _starts(side: int, window: int, stride: int) -> list[int]:
-    """Where windows start along a side; the last one is moved back to end with it."""
+    """Return where windows start along a side; the last one is moved back to end at the image's edge."""
     return [*range(0, side - window, stride), side - window]
 
 
 def _full_size(bands: Iterator[Band], height: int | None, size: tuple[int, int]) -> Iterator[Tensor]:
-    """Resize bands of any resolution to chunks of rows of ``size``: :func:`resize_logits`, a few rows at a time.
+    """Resize bands of any resolution to chunks of rows of ``size``, as :func:`resize_logits` would the whole map.
 
     Args:
         bands: ``(N, C, rows, w)`` from top to bottom.
-        height: Rows of all bands together; None if there is one band alone.
+        height: Number of rows of all bands; None if there is a single band.
         size: Height and width of the result.
     """
     held, align_corners = next(bands)
-    first, total = 0, height or held.shape[-2]  # the row that ``held`` starts with
+    first, total = 0, height or held.shape[-2]  # ``first`` is the row index at which ``held`` starts
     for chunk in row_chunks(held, total, size, align_corners):
         low, high = chunk.source.start, chunk.source.stop
         while first + held.shape[-2] < high:

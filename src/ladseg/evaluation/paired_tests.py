@@ -1,4 +1,4 @@
-"""Statistics of paired differences: what a few seeds can and cannot show about a method.
+"""Statistics of paired differences, for judging a method by a few seeds.
 
 A difference is the mIoU of a method minus that of its control, trained with the same seed. All functions take the
 differences of all seeds, in any unit, and are symmetric in their order.
@@ -19,13 +19,13 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Everything that the differences of some seeds say.
+    """The statistics of the differences of several seeds.
 
     Attributes:
         seeds: Number of differences.
         mean: Their mean.
         interval_t: Student's t interval of the mean; None with one seed.
-        interval_bca: Bootstrap interval of the mean over seeds; None where it does not exist.
+        interval_bca: Bootstrap interval of the mean over seeds; None if it does not exist.
         p_sign_flip: Two-sided p of the exact sign-flip test.
         smallest_effect: See :func:`smallest_effect`; None with one seed.
     """
@@ -42,7 +42,7 @@ def paired_test(differences: Sequence[float], confidence: float = CONFIDENCE) ->
     """Compute all statistics of the paired differences.
 
     Raises:
-        ValueError: There is no difference.
+        ValueError: There are no differences.
     """
     if not differences:
         raise ValueError("expected one paired difference or more, got none")
@@ -71,10 +71,10 @@ def t_interval(differences: Sequence[float], confidence: float = CONFIDENCE) -> 
 def bca_interval(differences: Sequence[float], confidence: float = CONFIDENCE, draws: int = DRAWS) -> Interval | None:
     """Return the bias-corrected and accelerated bootstrap interval of the mean.
 
-    With six values or fewer it is known to be too narrow: read it beside the t interval.
+    With six values or fewer it is known to be too narrow, so compare it with the t interval.
 
     Returns:
-        The two ends, or None where the bootstrap has no distribution: fewer than two values, or all of them equal.
+        The two ends, or None if there are fewer than two values or all are equal.
 
     Source:
         Efron, Better bootstrap confidence intervals, 1987; computed by ``scipy.stats.bootstrap``.
@@ -94,8 +94,8 @@ def bca_interval(differences: Sequence[float], confidence: float = CONFIDENCE, d
 def sign_flip_p(differences: Sequence[float], draws: int = DRAWS) -> float:
     """Return the two-sided p-value of the sign-flip test of mean zero.
 
-    Up to 13 differences all 2^n sign patterns are counted, so that the p-value is exact; n differences can't give less
-    than 2 / 2^n (see :func:`fewest_seeds`).
+    For up to 13 differences all 2^n sign patterns are counted, so that the p-value is exact. With n differences it is
+    at least 2 / 2^n (see :func:`fewest_seeds`).
 
     Source:
         Fisher, The design of experiments, 1935; computed by ``scipy.stats.permutation_test``.
@@ -113,7 +113,7 @@ def sign_flip_p(differences: Sequence[float], draws: int = DRAWS) -> float:
 
 
 def fewest_seeds(level: float = 1 - CONFIDENCE) -> int:
-    """Return the number of seeds from which a two-sided sign-flip test can fall below ``level``; 6 for 0.05."""
+    """Return the least number of seeds with which a two-sided sign-flip test can get below ``level``; 6 for 0.05."""
     seeds = 1
     while 2 / 2**seeds >= level:
         seeds += 1
@@ -121,7 +121,7 @@ def fewest_seeds(level: float = 1 - CONFIDENCE) -> int:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values adjusted for testing several methods, by name; each is at least as large as it was.
+    """Return p-values adjusted for testing several methods, by name; none is smaller than before.
 
     Source:
         Holm, A simple sequentially rejective multiple test procedure, 1979.
@@ -134,9 +134,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def smallest_effect(differences: Sequence[float], level: float = 1 - CONFIDENCE, power: float = 0.8) -> float | None:
-    """Return the true mean difference that a t test on so many seeds of this spread would find with the given power.
+    """Return the true mean difference that a t test with this many seeds and this spread finds with the given power.
 
-    A smaller effect may exist and stay unseen; None with fewer than two differences.
+    A smaller effect may exist and remain undetected. With fewer than two differences, return None.
     """
     from scipy.special import nctdtrinc, stdtrit
 

@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def mean_pairwise_kl(logits: Sequence[Tensor]) -> float:
-    """Return KL_mean of section 4.3: the mean over all m * m ordered pairs of draws, of images and of positions.
+    """Return KL_mean of section 4.3, the mean over all m * m ordered pairs of draws, over images and over positions.
 
-    The paper's formula leaves the reduction over positions open; the mean makes it independent of the map's size.
-    Pairs of a draw with itself count, as printed, and contribute 0.
+    The paper's formula leaves the reduction over positions open; the mean makes the result independent of the map's
+    size. As in the printed formula, pairs of a draw with itself are included and contribute 0.
 
     Args:
         logits: m maps ``(N, C, h, w)`` of the same images under independent draws.
 
     Returns:
-        Nats a position; the paper prints it times 100.
+        Nats per position; the paper prints this value times 100.
     """
     log_probabilities = torch.stack([F.log_softmax(draw.float(), dim=1) for draw in logits])
     draws, images, _, height, width = log_probabilities.shape

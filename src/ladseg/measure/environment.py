@@ -1,4 +1,4 @@
-"""Describe where figures are made."""
+"""Describe the software and the machine on which results are computed."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ def describe_environment(seed: int | None = None) -> Environment:
     """Return versions, machine, the commit of the working directory and the command.
 
     Args:
-        seed: The seed of the run that is described, if it is one run.
+        seed: The seed of the run, if a single run is described.
     """
     return Environment(
         seed=seed,
@@ -37,7 +37,7 @@ def describe_environment(seed: int | None = None) -> Environment:
 
 
 def _command(words: Sequence[str]) -> str:
-    """Return the command line as it can be typed again wherever ladseg is installed."""
+    """Return the command line in a form that works wherever ladseg is installed."""
     program = Path(words[0])
     is_ladseg = program.name == "ladseg" or (program.name, program.parent.name) == ("__main__.py", "ladseg")
     return shlex.join(["ladseg" if is_ladseg else words[0], *words[1:]])

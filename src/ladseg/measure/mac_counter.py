@@ -13,8 +13,8 @@ from ladseg.resize import RowMixing
 def count_macs(run: Callable[[], object]) -> int:
     """Count the multiply-accumulates of the matrix products and convolutions in ``run``, forward and backward.
 
-    Bilinear upsampling of scores is left out, as torch's own interpolation is, also where :mod:`ladseg.resize` does it
-    by matrix products: how many there are depends on the size of its chunks.
+    Bilinear upsampling is left out, whether torch's interpolation or the matrix products of :mod:`ladseg.resize`, whose
+    number depends on the size of its chunks.
     """
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward}) as counter:
         run()
@@ -38,8 +38,8 @@ def _backward(
 ) -> int:
     """Return the floating-point operations of a convolution's backward pass.
 
-    Torch's own formula (2.15) treats the weight gradient of a grouped convolution as a full one's, which is a hundred
-    times too much for a depthwise layer of a hundred channels.
+    torch's own formula (2.15) treats the weight gradient of a grouped convolution like that of an ungrouped one, which
+    is a hundred times too much for a depthwise layer of a hundred channels.
     """
     positions = image if transposed else grad_output
     forward = 2 * prod(positions) * prod(weight[1:])

@@ -11,21 +11,21 @@ from ladseg.models import Segmenter, build_model
 from ladseg.objectives import Plain
 from ladseg.training import depthwise_in_float32, resolve_precision
 
-# Number of runs that a figure is the median of, after one to warm up; after so many seconds fewer are enough.
+# Number of timed runs, after one to warm up, and the seconds after which fewer runs suffice.
 RUNS = 20
 PATIENCE = 5.0
 
 
 def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: int = 2) -> tuple[float, float]:
-    """Return the median seconds of one image's prediction, and of a training step divided by its images.
+    """Return the median seconds of predicting one image, and of a training step per image.
 
-    A step is forward pass, loss and backward pass, in channels_last and the precision of a run on this machine.
+    A step is a forward pass, the loss and a backward pass, in channels_last and the precision that ``auto`` means here.
 
     Args:
         name: As for :func:`ladseg.build_model`.
         num_classes: Number of classes.
         size: Height and width of the images.
-        batch_size: Images of the training step.
+        batch_size: Number of images of the training step.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective = Plain(build_model(name, num_classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

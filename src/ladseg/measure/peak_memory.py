@@ -1,4 +1,4 @@
-"""Peak memory: as a GPU's allocator counts it, or by Linux's count of resident pages."""
+"""Measure peak memory, by a GPU's allocator or by Linux's count of resident pages."""
 
 import ctypes
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import torch
 
 
 class PeakMemory:
-    """Measure the peak of memory from the creation of this object on.
+    """Measures the peak of memory from the creation of this object on.
 
     Args:
         device: The device whose memory is measured; for ``cpu`` it is that of this process.
-        trim: Give freed memory back to the system first, so that :attr:`added` has all that is allocated from now on.
+        trim: Whether to return freed memory to the system first, so that :attr:`added` includes all new allocations.
     """
 
     def __init__(self, device: torch.device, trim: bool = False) -> None:
@@ -32,7 +32,7 @@ class PeakMemory:
 
     @property
     def total(self) -> int | None:
-        """Bytes at the peak; None where the system does not provide it."""
+        """Bytes at the peak; None if the system does not provide it."""
         if self.before is None:
             return None
         if self.device.type == "cuda":
@@ -42,7 +42,7 @@ class PeakMemory:
 
     @property
     def added(self) -> int | None:
-        """Bytes at the peak beyond those at the start; None where the system does not provide it."""
+        """Bytes at the peak beyond those at the start; None if the system does not provide it."""
         total = self.total
         return None if total is None or self.before is None else max(0, total - self.before)
 
@@ -53,7 +53,7 @@ def _status(key: str) -> int:
 
 
 def added_by(run: Callable[[], object], device: torch.device) -> int | None:
-    """Return the bytes that ``run`` allocates at its peak; None where the system does not provide it."""
+    """Return the bytes that ``run`` allocates at its peak; None if the system does not provide it."""
     memory = PeakMemory(device, trim=True)
     run()
     return memory.added

@@ -1,4 +1,4 @@
-"""The costs of one training step: arithmetic, time and memory, without loading data."""
+"""Measure the arithmetic, time and memory of one training step, without loading data."""
 
 import dataclasses
 import statistics
@@ -22,7 +22,7 @@ from ladseg.training.optimizers import JoinedOptimizer
 
 
 class Trained(Protocol):
-    """What a training step consists of: an objective and the schedule that it is minimised by."""
+    """An objective and the schedule by which it is trained."""
 
     @property
     def objective(self) -> nn.Module: ...
@@ -35,8 +35,8 @@ def step_macs(training: Trained, num_classes: int) -> int:
     """Return the multiply-accumulates of one training step: matrix products and convolutions, forward and backward,
     with those of the distiller and of a frozen teacher.
     """
-    # Of two and four images, as a large batch is much to count: some methods compare all images with one another, so
-    # arithmetic has a part in proportion to the batch and one to its square.
+    # Counting a large batch is slow, so it is extrapolated from two and four images. Some methods compare all images
+    # with each other, so that the arithmetic has a part proportional to the batch and one to its square.
     two, four = (_macs(training, count, num_classes) for count in (2, 4))
     square = (four - 2 * two) / 8
     size = training.schedule.batch_size
@@ -53,7 +53,7 @@ def _macs(training: Trained, count: int, num_classes: int) -> int:
 
 @torch.no_grad()
 def prediction_macs(network: Network, size: tuple[int, int]) -> int:
-    """Return the multiply-accumulates of one image's prediction, with the label's channel where there is one."""
+    """Return the multiply-accumulates of predicting one image, with the label's channel if the network has one."""
     inner = segmenter(network).eval()
     channels = 4 if isinstance(network, LabelAssisted) else 3
     device = next(inner.parameters()).device
@@ -61,12 +61,12 @@ def prediction_macs(network: Network, size: tuple[int, int]) -> int:
 
 
 def step_times(trainings: Mapping[str, Trained], num_classes: int, device: torch.device) -> dict[str, StepTime]:
-    """Time the steps of several trainings in turns within this process, so that a drift of the machine cancels.
+    """Time the steps of several trainings in turns within this process, so that a drift of the machine's speed cancels.
 
     Args:
-        trainings: By name; each is measured with the batch size, crop and precision of its schedule.
+        trainings: Trainings by name; each is measured with the batch size, crop and precision of its schedule.
         num_classes: Number of classes.
-        device: Where to.
+        device: Where to train.
     """
     steps = {name: Step(training, num_classes, device) for name, training in trainings.items()}
     seconds = in_turns(steps, device)
@@ -74,7 +74,7 @@ def step_times(trainings: Mapping[str, Trained], num_classes: int, device: torch
 
 
 def autocast(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> AbstractContextManager[None]:
-    """Return autocast in the precision that a training of this schedule has on the device."""
+    """Return autocast in the precision that a schedule's value means on the device."""
     resolved = resolve_precision(precision, device)
     context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=resolved == "bf16")
     return context
@@ -84,7 +84,7 @@ class Step:
     """A training step that can be repeated on one batch of random data."""
 
     def __init__(self, training: Trained, num_classes: int, device: torch.device) -> None:
-        # Weights that hardly move keep the losses finite on a batch that means nothing.
+        # A tiny learning rate keeps the losses finite on random data.
         schedule = dataclasses.replace(training.schedule, lr=1e-9)
         self.training, self.device, self.precision = training, device, schedule.precision
         self.objective = training.objective.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -110,9 +110,9 @@ def _parts(optimizer: Optimizer | JoinedOptimizer) -> Sequence[Optimizer]:
 
 
 def sample_batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[str, Tensor]:
-    """Return a batch of random images and labels, the same every time."""
+    """Return a batch of random images and labels; equal calls return equal batches."""
     generator = torch.Generator().manual_seed(0)
-    # Regions rather than noise, as methods that look at classes would find them.
+    # Labels are regions rather than noise, as methods that depend on classes would find in real data.
     coarse = torch.randint(num_classes, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
     return {
         "image": torch.randn(count, 3, *crop, generator=generator),
@@ -122,7 +122,7 @@ def sample_batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[st
 
 
 def step_memory(step: Step) -> int | None:
-    """Return the bytes of weights, optimizer state and the peak of a step beside them; None where unknown."""
+    """Return the bytes of weights, optimizer state and the step's own peak; None if the system does not provide it."""
     step.optimizer.zero_grad()
     peak = PeakMemory(step.device, trim=True)
     step()

@@ -1,4 +1,4 @@
-"""Time several variants in turns within one process, so that a drift of the machine's speed cancels."""
+"""Time several variants in turns within one process, so that a drift of the machine's speed cancels out."""
 
 import math
 import statistics
@@ -19,13 +19,12 @@ def in_turns(
     """Return the seconds of each variant in each round, after one round to warm up.
 
     Args:
-        variants: What to run, by name.
-        device: Where it runs; it is synchronised before the clock is read.
-        rounds: Number of rounds that are timed.
+        variants: The functions to time, by name.
+        device: Where they run; it is synchronised before the clock is read.
+        rounds: Number of timed rounds.
         patience: Seconds after which no further round is started.
         fewest: Least number of rounds, however long they take.
-        shortest: Least number of seconds between two readings of the clock: a faster variant is run several times, and
-            the time is divided by their number.
+        shortest: Least number of seconds to time: a faster variant is repeated, and the time divided by the repeats.
     """
     times = {}
     for name, run in variants.items():
@@ -42,7 +41,7 @@ def in_turns(
 
 
 def ratio(of: list[float], to: list[float]) -> dict[str, float]:
-    """Return the median and the quartiles over rounds of one variant's time as a multiple of another's."""
+    """Return the median and the quartiles, over rounds, of the ratio of one variant's time to another's."""
     low, median, high = quartiles([a / b for a, b in zip(of, to, strict=True)])
     return {"median": median, "low": low, "high": high}
 

@@ -1,4 +1,4 @@
-"""Make any ``nn.Module`` a network of ladseg, and build one that a recipe names."""
+"""Turn any ``nn.Module`` into a network of ladseg, and build one that a recipe names."""
 
 import importlib
 import inspect
@@ -19,20 +19,20 @@ from ladseg.models.sizes import try_sizes
 from ladseg.models.weights import say_once
 from ladseg.outputs import SegmentationOutput
 
-# The arguments by which networks of torchvision, segmentation_models_pytorch and transformers are told their classes.
+# Names of the number of classes in torchvision, segmentation_models_pytorch and transformers.
 CLASS_ARGUMENTS = ("num_classes", "classes", "num_labels")
 
 
 class Adapted(Segmenter):
-    """A foreign network; made by :func:`adapt`.
+    """A network that is not ladseg's own; :func:`adapt` makes it.
 
     Args:
         module: The network.
-        num_classes: This and the next three as for :class:`Segmenter`.
-        input_mean: See there.
-        input_std: See there.
-        size_divisor: See there.
-        readings: Where class scores stand in what it returns; None for one that returns them alone.
+        num_classes: As for :class:`Segmenter`.
+        input_mean: As for :class:`Segmenter`.
+        input_std: As for :class:`Segmenter`.
+        size_divisor: As for :class:`Segmenter`.
+        readings: Where the logits are in its output; None if it returns nothing else.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Adapted(Segmenter):
         return self.module
 
     def segment(self, image: Tensor) -> SegmentationOutput:
-        # A copy, because a foreign network may change its input in place, and others still read the image.
+        # The network may change its input in place, but others still read the image.
         result = self._run(image.clone())
         if self.readings is None or isinstance(result, SegmentationOutput):
             output = SegmentationOutput.of(result)
@@ -77,26 +77,25 @@ def adapt(
     features: str | None = None,
     num_classes: int | None = None,
 ) -> Adapted:
-    """Make any segmentation network one that ladseg can train, distil, measure and deliver.
+    """Wrap any segmentation network so that ladseg can train, distil, measure and deliver it.
 
-    The module is used as it is, not copied. It is run in eval mode on a small image of zeros, to learn whether its
-    sides must be multiples of something: other sizes are then padded, and the maps cut back. It is run again in both
-    modes on a random image, to learn where class scores stand in what it returns; where there is a choice, a line says
-    what was taken for what.
+    The module is used as it is, not copied. It runs in eval mode on a small image of zeros, to find out which multiple
+    the image's sides must be; images of other sizes are padded and the maps cropped. It then runs in both modes on a
+    random image, to find the logits in its output; if there is a choice, a line says what was chosen.
 
     Args:
-        module: Maps ``(N, 3, H, W)`` to logits ``(N, C, h, w)``, alone or among others in a mapping, tuple, list or
-            dataclass. Logits are what is called ``"out"`` (torchvision) or ``"logits"`` (transformers), else the first
-            map; maps of as many channels beside them are taken for the scores of training-only heads, others are left.
-        mean: Mean of RGB in 0..1 that it expects to be subtracted; None takes the module's ``input_mean`` or timm's
-            configuration where it has one, else ImageNet's.
-        std: Standard deviation that it expects to be divided by; None as for the mean.
+        module: Maps ``(N, 3, H, W)`` to logits ``(N, C, h, w)``, alone or in a mapping, tuple, list or dataclass. The
+            logits are the map called ``"out"`` (torchvision) or ``"logits"`` (transformers), or else the first map.
+            Further maps with as many channels are taken as logits of training-only heads, others are ignored.
+        mean: Mean of RGB in 0..1 for which it was trained; None takes the module's ``input_mean``, timm's configuration
+            or ImageNet's, whichever is found first.
+        std: The standard deviation, likewise.
         features: Path of the module, such as ``"backbone.layer4"``, whose output feature distillers read.
         num_classes: Number of classes C of the data; None takes the channels of the logits.
 
     Raises:
-        ModelError: It fails on an image of any size tried or in training mode, does not return logits, or gives another
-            number of classes.
+        ModelError: The module fails on images of every size tried or in training mode, returns no logits, or has
+            another number of classes.
     """
     network = _adapted(module, num_classes, mean, std)
     if num_classes not in (None, network.num_classes):
@@ -110,12 +109,12 @@ def _adapted(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> Adapted:
-    """:func:`adapt`, to whatever number of classes the network gives if it does not give ``num_classes``."""
+    """Do the work of :func:`adapt`, but accept a network with another number of classes than ``num_classes``."""
     name = type(module).__name__
     known_mean, known_std = input_normalization(module)
     try:
         divisor, image, result = try_sizes(module)
-    except Exception as error:  # anyone's code
+    except Exception as error:  # the network's code may raise anything
         raise ModelError(f"{name} fails on images of zeros of every size tried: {first_words(error)}") from error
     if isinstance(result, SegmentationOutput):
         readings, classes = None, result.logits.shape[1]
@@ -133,16 +132,16 @@ def _adapted(
 def build_foreign(name: str, num_classes: int, args: dict[str, Any] | None = None) -> Adapted:
     """Build the network that a recipe names as ``package.module:Class``.
 
-    A class of transformers gets its configuration made from the arguments. The number of classes is filled in where the
-    class or function has an argument for it (``num_classes``, ``classes``, ``num_labels``) that is not given.
+    For a class of transformers, the arguments make its configuration. The number of classes is filled in if the class
+    or function has an argument for it (``num_classes``, ``classes``, ``num_labels``) that is not given.
 
     Args:
-        name: Where it is: a class, or a function that returns a network.
-        num_classes: The number of classes that it must give.
-        args: Its arguments.
+        name: Path of a class, or of a function that returns a network.
+        num_classes: The required number of classes.
+        args: Arguments of the class or function.
 
     Raises:
-        ModelError: It can't be imported or built, or gives another number of classes.
+        ModelError: It can't be imported or built, or has another number of classes.
     """
     make = _resolve(name)
     config = getattr(make, "config_class", None)
@@ -166,7 +165,7 @@ def build_foreign(name: str, num_classes: int, args: dict[str, Any] | None = Non
 
 def _resolve(name: str) -> Callable[..., Any]:
     place, _, path = name.partition(":")
-    # As 'python -m' does: a module in the folder where the command was typed.
+    # Find modules in the working directory, as 'python -m' does.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:

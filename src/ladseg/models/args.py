@@ -11,16 +11,16 @@ DROPOUTS = (nn.Dropout, nn.Dropout2d)
 
 
 def apply_args(network: Segmenter, name: str, args: dict[str, Any]) -> None:
-    """Change a network that has just been built as its arguments say; in place.
+    """Apply the arguments to a newly built network, in place.
 
     Args:
-        network: One of ladseg's own.
+        network: One of ladseg's own networks.
         name: Its name, for messages.
-        args: ``dropout``, the share dropped wherever a head drops, 0 to below 1; ``align_corners``, see
-            :meth:`Segmenter.upsample_with`.
+        args: ``dropout``, the dropout probability of all heads that have dropout, 0 to below 1, and ``align_corners``;
+            see :meth:`Segmenter.upsample_with`.
 
     Raises:
-        ModelError: An unknown argument, a value that it can't have, or dropout of a network that has none.
+        ModelError: An argument is unknown or out of range, or the network has no dropout to set.
     """
     for key, value in args.items():
         if key == "dropout":
@@ -36,7 +36,7 @@ def apply_args(network: Segmenter, name: str, args: dict[str, Any]) -> None:
 def _set_dropout(network: Segmenter, name: str, share: Any) -> None:
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
         raise ModelError(f"'{name}': dropout is {share!r}; expected a number from 0 to below 1")
-    # The backbone's own, which timm's names have arguments for, stays.
+    # The backbone keeps its own dropout.
     heads = [child for child_name, child in network.named_children() if child_name != "backbone"]
     layers = [layer for head in heads for layer in head.modules() if isinstance(layer, DROPOUTS) and layer.p > 0]
     if not layers:

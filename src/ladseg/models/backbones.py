@@ -1,7 +1,7 @@
-"""Backbones: timm's networks as lists of feature maps, with or without pretrained weights.
+"""timm's networks as backbones that return lists of feature maps, with or without pretrained weights.
 
-timm: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models, Apache-2.0; each
-pretrained file has a licence of its own, given on its hub page.
+Source: Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models, Apache-2.0. Each
+pretrained file has its own licence, given on its hub page.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from ladseg.models.weights import Checkpoint, refuse_misfit, say_once
 
 DEFAULT_STRIDE = 8
 STRIDES = (8, 16, 32)
-# What lets timm's fixed-size transformers take images of any size; each family knows one of them, or none.
+# Arguments that let timm's fixed-size transformers take images of any size; a family knows one of them or none.
 ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True},
     {"dynamic_img_size": True},
@@ -29,7 +29,7 @@ ANY_SIZE: tuple[dict[str, Any], ...] = (
 
 
 class ChannelsFirst(nn.Module):
-    """A backbone whose maps come as ``(N, h, w, D)``, giving ``(N, D, h, w)``."""
+    """Wraps a backbone that returns maps ``(N, h, w, D)``, and returns ``(N, D, h, w)``."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -47,18 +47,18 @@ def build_backbone(
     options: dict[str, Any] | None = None,
     maps: dict[str, Any] | None = None,
 ) -> nn.Module:
-    """A timm network as a list of feature maps, input of three channels.
+    """Build a timm network that maps an RGB image to a list of feature maps.
 
     Args:
-        name: timm's name.
-        output_stride: Stride of the deepest map; None takes 8 where the backbone can be dilated, else its own.
-        weights: None for random ones, ``"timm"`` to let timm fetch its own, or a file's in timm's key names.
-        options: More arguments of ``timm.create_model``.
-        maps: Those of them that say which feature maps are wanted.
+        name: timm's name of the network.
+        output_stride: Stride of the deepest map; None means 8 if the backbone can be dilated, else its own.
+        weights: None for random weights, ``"timm"`` to let timm fetch its own, or a checkpoint in timm's key names.
+        options: Further arguments of ``timm.create_model``.
+        maps: Arguments of ``timm.create_model`` that select the feature maps.
 
     Raises:
-        ModelError: No such backbone, one without feature maps, a stride it can't have, weights that don't fit or that
-            timm can't fetch.
+        ModelError: The backbone does not exist, gives no feature maps or can't have the stride, the weights don't fit,
+            or timm can't fetch them.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
@@ -80,13 +80,13 @@ def build_backbone(
         raise ModelError(
             f"timm can't give weights of '{name}' ({first_words(error)}); set weights to a local file, or to null"
         ) from error
-    # timm keeps the overlay, and with it a second copy of every weight that would travel with the network.
+    # timm's configuration would keep a second copy of every weight.
     backbone.pretrained_cfg.pop("state_dict", None)
     return ChannelsFirst(backbone) if _channels_last(backbone) else backbone
 
 
 def dilate_first_convolutions_only(backbone: nn.Module) -> None:
-    """Undo the dilation of the second convolution of basic blocks, in place: mmsegmentation's R-18b has none there."""
+    """Remove the dilation of each basic block's second convolution, in place, as in mmsegmentation's R-18b."""
     for block in backbone.modules():
         if isinstance(block, BasicBlock):
             block.conv2.dilation = block.conv2.padding = (1, 1)
@@ -95,21 +95,21 @@ def dilate_first_convolutions_only(backbone: nn.Module) -> None:
 def _refuse_other_backbone(
     checkpoint: Checkpoint, name: str, network: dict[str, Any], features: dict[str, Any]
 ) -> None:
-    """See that a file is this backbone's; what its feature maps don't need may be missing or of any size.
+    """Check that a file belongs to this backbone; tensors that the feature maps don't need may be missing or differ.
 
     Args:
         checkpoint: The file.
-        name: timm's name.
-        network: Arguments of the whole network, in whose names the file is.
-        features: Arguments of the backbone as feature maps.
+        name: timm's name of the network.
+        network: Arguments of the whole network, whose key names the file has.
+        features: Arguments of the network as feature maps.
 
     Raises:
-        ModelError: It is another one's.
+        ModelError: The file belongs to another network.
     """
     with torch.device("meta"):
         model = timm.create_model(name, **network)
         kept = timm.create_model(name, features_only=True, **features).state_dict()
-    # timm loads a network that it wraps before it takes out what the maps don't need.
+    # timm loads the weights of a wrapped network before it removes the layers that the maps don't need.
     wrapped = all(key.startswith("model.") for key in kept)
     used = {_plain(key) for key in (model.state_dict() if wrapped else kept)}
     head = timm.get_pretrained_cfg_value(name, "classifier") or ()
@@ -127,12 +127,12 @@ def _refuse_other_backbone(
 
 
 def _plain(key: str) -> str:
-    """A name that is the same in timm's whole networks and in its feature extractors, some of which flatten it."""
+    """Return a form of the name that timm's whole networks and feature extractors share; some of them flatten it."""
     return key.replace("_", ".")
 
 
 def _structure(name: str, output_stride: int | None, options: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that give the backbone the stride asked for, and images of any size where it can take them."""
+    """Return the arguments for the requested stride and, if the backbone supports it, for images of any size."""
     fixed_size = timm.get_pretrained_cfg_value(name, "fixed_input_size")
     for size in [*ANY_SIZE, {}] if fixed_size else [{}]:
         native, failure = _try(name, options | size)
@@ -154,15 +154,15 @@ def _structure(name: str, output_stride: int | None, options: dict[str, Any]) ->
 
 
 def _try(name: str, options: dict[str, Any]) -> tuple[int | None, str]:
-    """The stride of the backbone that these arguments build, or None and why they build none.
+    """Return the stride of the backbone that these arguments build, or None and the reason why they fail.
 
-    Whether a backbone knows an argument shows only in building it; on the meta device that costs no memory and no
+    Only building a backbone shows whether it knows an argument; on the meta device this takes no memory and draws no
     random numbers.
     """
     try:
         with torch.device("meta"):
             backbone: Any = timm.create_model(name, features_only=True, **options)
-    except Exception as error:  # each family of timm refuses in its own way, some with a bare assert
+    except Exception as error:  # timm's families raise different exceptions, some a bare AssertionError
         return None, first_words(error)
     return backbone.feature_info.reduction()[-1], ""
 
@@ -173,7 +173,7 @@ def _channels_last(backbone: nn.Module) -> bool:
 
 @contextmanager
 def _quiet_timm() -> Iterator[None]:
-    """Without timm's note on tensors that feature maps don't need: our look at a file is stricter."""
+    """Silence timm's warning about tensors that the feature maps don't need; our own check of a file is stricter."""
     logger = logging.getLogger("timm.models._builder")
     level = logger.level
     logger.setLevel(logging.ERROR)

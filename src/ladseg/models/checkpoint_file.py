@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint file, whoever wrote it and whatever they are wrapped in."""
+"""Read the tensors of a checkpoint file, whichever framework wrote it."""
 
 import argparse
 import collections
@@ -18,9 +18,9 @@ from torch import Tensor
 from ladseg.errors import ModelError, first_words
 from ladseg.models.renames import Triple
 
-# Under these keys training scripts keep a network's tensors, the first of them that a file has.
+# Keys under which training scripts save a network's tensors; the first that a file has is taken.
 KEYS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights", "params")
-# Lightning, and scripts like it, put the name of an attribute before every name of the network's.
+# Prefixes of tensor names in Lightning's and similar checkpoints, which are names of attributes.
 WRAPPERS = ("model.", "net.", "network.", "module.")
 DEPTH = 3
 
@@ -29,7 +29,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a safetensors file or from one that ``torch.save`` wrote, without running code from it.
 
     Raises:
-        ModelError: There is no such file, it can't be read, or it is not plain which of its tensors are meant.
+        ModelError: The file is missing or can't be read, or its network's tensors can't be identified.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file; null trains from scratch, 'timm' lets timm fetch its own")
@@ -37,22 +37,22 @@ def read_state(path: Path) -> dict[str, Tensor]:
         content = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
     except ModelError:
         raise
-    except Exception as error:  # a damaged pickle fails in any way it likes
+    except Exception as error:  # a damaged pickle can raise anything
         raise ModelError(f"{path}: can't be read as weights ({first_words(error)})") from None
     return _of_the_network(_state_dict(path, content, DEPTH))
 
 
-def told_align_corners(path: Path) -> bool | None:
-    """Return how the logits of a file's network are upsampled, where it says so beside the tensors; else None.
+def recorded_align_corners(path: Path) -> bool | None:
+    """Return the ``align_corners`` that a file records; None if it records none.
 
-    ladseg's own files say it in their metadata, mmsegmentation's in the configuration, a Python text, under ``meta``.
+    ladseg's own files hold it in their metadata, mmsegmentation's in the configuration (Python text) under ``meta``.
 
     Args:
         path: A file that :func:`read_state` has read.
     """
     if path.suffix == ".safetensors":
-        told = _own_facts(path).get("align_corners")
-        return told if isinstance(told, bool) else None
+        recorded = _own_facts(path).get("align_corners")
+        return recorded if isinstance(recorded, bool) else None
     content = _load_pickle(path)
     meta = content.get("meta") if isinstance(content, Mapping) else None
     config = meta.get("config") if isinstance(meta, Mapping) else None
@@ -61,8 +61,8 @@ def told_align_corners(path: Path) -> bool | None:
     return values[-1] == "True" if values else None
 
 
-def told_normalization(path: Path) -> tuple[Triple, Triple] | None:
-    """Return mean and standard deviation of RGB in 0..1 that a file of ladseg's says it was trained with; else None.
+def recorded_normalization(path: Path) -> tuple[Triple, Triple] | None:
+    """Return the mean and standard deviation of RGB in 0..1 that a file of ladseg records; None if it records none.
 
     Args:
         path: A file that :func:`read_state` has read.
@@ -73,19 +73,19 @@ def told_normalization(path: Path) -> tuple[Triple, Triple] | None:
 
 
 def _three(values: Any) -> Triple | None:
-    """Return three numbers; None for anything else."""
+    """Return the values if they are three numbers; else None."""
     if not (isinstance(values, list) and len(values) == 3 and all(isinstance(x, int | float) for x in values)):
         return None
     return values[0], values[1], values[2]
 
 
 def _own_facts(path: Path) -> dict[str, Any]:
-    """Return what a safetensors file of ladseg's says of itself; nothing for a file of anyone else's."""
+    """Return the metadata of a safetensors file that ladseg wrote; an empty dict for any other file."""
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get("ladseg", "{}")
     try:
         facts = json.loads(text)
-    except (ValueError, RecursionError):  # only its tensors are needed
+    except (ValueError, RecursionError):  # the tensors can be used without the metadata
         return {}
     return facts if isinstance(facts, dict) else {}
 
@@ -99,7 +99,7 @@ def _load_pickle(path: Path) -> Any:
             foreign = set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - {
                 name for entry in _harmless() for name in [_global_name(entry)]
             }
-        except Exception:  # no archive of torch's
+        except Exception:  # not an archive that torch wrote
             foreign = set()
         if not foreign:
             raise
@@ -111,7 +111,7 @@ def _load_pickle(path: Path) -> Any:
 
 
 def _harmless() -> list[Any]:
-    """Types that checkpoints hold beside tensors and that run no code: numpy's numbers and arrays, settings, paths."""
+    """Return safe types that checkpoints hold besides tensors: numpy's numbers and arrays, settings, paths."""
     multiarray: Any = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # type: ignore[attr-defined]
     dtypes = {type(np.dtype(kind)) for kind in np.typecodes["All"]}
     return [
@@ -135,15 +135,15 @@ def _global_name(entry: Any) -> str:
 
 
 def _state_dict(path: Path, content: Any, depth: int) -> dict[str, Tensor]:
-    """Find the one mapping of names to tensors within what a file holds.
+    """Find the state dict, a mapping of names to tensors, in a file's content.
 
     Raises:
-        ModelError: There is none, or several and none is under a key of :data:`KEYS`.
+        ModelError: There is none, or there are several and none is under a key of :data:`KEYS`.
     """
     if not isinstance(content, Mapping):
         raise ModelError(f"{path}: holds no state dict of tensors but {_words(content)}")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    # Some scripts put the epoch beside the tensors.
+    # Some scripts save the epoch among the tensors.
     if tensors and not any(isinstance(value, Mapping) for value in content.values()):
         return tensors
     within = {key: value for key, value in content.items() if isinstance(value, Mapping) and _has_tensors(value, depth)}
@@ -158,7 +158,7 @@ def _state_dict(path: Path, content: Any, depth: int) -> dict[str, Tensor]:
 
 
 def _has_tensors(content: Mapping[Any, Any], depth: int) -> bool:
-    """Whether a mapping is a state dict or holds one; an optimiser's state has numbers for names."""
+    """Return whether a mapping is or holds a state dict; an optimizer's state is none, as it has numbers as keys."""
     if any(isinstance(value, Tensor) and isinstance(key, str) and "." in key for key, value in content.items()):
         return True
     parts = [value for value in content.values() if isinstance(value, Mapping)]
@@ -168,7 +168,7 @@ def _has_tensors(content: Mapping[Any, Any], depth: int) -> bool:
 
 
 def _of_the_network(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Only what is below a wrapper, where nearly everything is: the rest are losses and metrics."""
+    """Return the tensors below a wrapper's prefix if nearly all are; the others belong to losses and metrics."""
     for wrapper in WRAPPERS:
         below = {key: value for key, value in state.items() if key.startswith(wrapper)}
         if 0.8 * len(state) < len(below) < len(state):

@@ -9,23 +9,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from ladseg.models.segmenter import Segmenter
 from ladseg.models.zoo import MODELS, build_model
 
-# A multiple of 14 and of 32.
+# A multiple of all patch sizes and strides (14 and 32).
 SIDE = 448
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A network's size and cost as it predicts, and what training adds.
+    """A network's size and cost in prediction, and the parts that only training uses.
 
     Attributes:
-        name: As :func:`ladseg.build_model` takes it.
-        parameters: In use when it predicts.
-        training_parameters: Of the parts that take no part in prediction.
-        macs: Multiply-accumulates of one image's prediction; matrix products and convolutions, as
+        name: Its name for :func:`ladseg.build_model`.
+        parameters: Number of parameters that prediction uses.
+        training_parameters: Number of parameters that only training uses.
+        macs: Multiply-accumulates of predicting one image: matrix products and convolutions, as
             ``torch.utils.flop_counter`` counts them, dilation included.
-        stride: Input size over logits size.
-        training_only: What takes no part in prediction, in words.
-        source: Whose definition it is.
+        stride: Input size divided by logits size.
+        training_only: The parts that only training uses, in words.
+        source: Whose definition of the network it is.
     """
 
     name: str
@@ -43,12 +43,12 @@ def describe_model(
     """Count a network's parameters and multiply-accumulates.
 
     Args:
-        name: As for :func:`ladseg.build_model`, which names the errors too.
+        name: As for :func:`ladseg.build_model`, which also lists the errors.
         num_classes: Number of classes.
-        size: Height and width of the image.
-        args: Arguments of a network of your own.
+        size: Height and width of the image in pixels.
+        args: Arguments of a user's own network.
     """
-    # Shapes are all it takes; but a network of someone's own is built and tried for real.
+    # Counting needs shapes only, so named networks stay on the meta device; a user's own network is built and run.
     device = "cpu" if ":" in name else "meta"
     with torch.device(device):
         training = build_model(name, num_classes, args=args)
@@ -71,5 +71,5 @@ def describe_model(
 
 @torch.no_grad()
 def _stride(network: Segmenter, device: str) -> int:
-    """Compute the stride of the logits, on an image whose sides patches and strides divide."""
+    """Compute the stride of the logits from an image of side ``SIDE``."""
     return SIDE // network(torch.empty(1, 3, SIDE, SIDE, device=device)).logits.shape[-1]

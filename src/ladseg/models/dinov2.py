@@ -1,9 +1,9 @@
 """DINOv2 with LoRA: the paper's large student (section 4, "large foundational models").
 
-Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2023; Hu et al., "LoRA: Low-Rank Adaptation
-of Large Language Models", 2021. The paper names neither head nor rank: the head is DINOv2's own linear one on the
-maps of its last four blocks, each through the transformer's final LayerNorm; the rank is what peft's examples for
-vision transformers take.
+Source: Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2023; Hu et al., "LoRA: Low-Rank
+Adaptation of Large Language Models", 2021. The LAD paper names neither head nor rank. The head is DINOv2's linear one
+on the maps of the last four blocks, each after the transformer's final LayerNorm; the rank is that of peft's examples
+for vision transformers.
 """
 
 from typing import Any
@@ -21,12 +21,12 @@ from ladseg.outputs import SegmentationOutput
 PATCH = 14
 LAST_BLOCKS = 4
 RANK = 16
-# Fused queries, keys and values, and the projection after attention, in timm's names.
+# timm's names of the fused query-key-value layer and of the projection after attention.
 ADAPTED_LAYERS = r".*\.attn\.(qkv|proj)"
 
 
 class NormedMaps(FeatureGetterNet):
-    """Maps of blocks of a transformer of timm, each through its final LayerNorm."""
+    """The maps of a timm transformer's blocks, each after the transformer's final LayerNorm."""
 
     def __init__(self, model: nn.Module, **options: Any) -> None:
         super().__init__(model, norm=True, **options)
@@ -40,17 +40,17 @@ class LinearHead(Head):
 
 
 class DINOv2(Segmenter):
-    """A frozen vision transformer whose attention is adapted, with a linear head; stride 14.
+    """A frozen vision transformer with LoRA adapters in its attention layers, and a linear head; stride 14.
 
-    Sides that 14 does not divide are scaled up to the next that it does: padding would leave a map that shows more than
-    the image by up to a patch.
+    An image is scaled up to sides that are multiples of 14. Padding instead would add up to a patch of map that shows
+    no image.
 
     Args:
-        backbone: Image to the maps of the last blocks, as :class:`NormedMaps` gives them.
-        channels: Their channels.
+        backbone: Maps an image to the maps of the last blocks, like :class:`NormedMaps`.
+        channels: Channels of these maps.
         num_classes: Number of classes C.
-        input_mean: See :class:`Segmenter`.
-        input_std: See there.
+        input_mean: As for :class:`Segmenter`.
+        input_std: As for :class:`Segmenter`.
     """
 
     align_corners = False
@@ -68,7 +68,7 @@ class DINOv2(Segmenter):
         self.head = LinearHead(sum(channels), num_classes)
 
     def prepare(self) -> "DINOv2":
-        """Add the adapters, the only part of the backbone that trains; they change nothing until they are trained.
+        """Add the adapters, the only trained part of the backbone; they start as the identity.
 
         Raises:
             ModelError: peft is not installed.
@@ -79,10 +79,10 @@ class DINOv2(Segmenter):
         return self
 
     def merge(self) -> "DINOv2":
-        """Add each adapter's product to the weights that it adapts, and take it out; in place.
+        """Add each adapter's product to the weights that it adapts, and remove the adapter, in place.
 
         Raises:
-            ModelError: There are adapters and peft is not installed.
+            ModelError: There are adapters, but peft is not installed.
         """
         if not any("lora_" in name for name, _ in self.named_parameters()):
             return self
@@ -98,8 +98,8 @@ class DINOv2(Segmenter):
         return "lora_" in parameter or super().is_training_only(parameter)
 
     def segment(self, image: Tensor) -> SegmentationOutput:
-        # Where 14 divides the sides this gives the image itself, to the bit; a branch would bind an exported network
-        # to one of the two cases.
+        # If 14 divides the sides, this returns the image bit for bit. A branch would fix an exported network to one of
+        # the two cases.
         height, width = ((side + PATCH - 1) // PATCH * PATCH for side in image.shape[-2:])
         image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=self.align_corners)
         maps = torch.cat(self.backbone(image), dim=1)

@@ -1,7 +1,7 @@
-"""HRNet as mmsegmentation and HRNet-OCR have it: timm's, with bilinear fusion of its maps.
+"""HRNet as in mmsegmentation and HRNet-OCR: timm's network with bilinear fusion of its maps.
 
-Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020. timm's own fuses by
-nearest neighbours: the same parameters, another network.
+Source: Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020. timm's own
+fusion upsamples by nearest neighbour, so the same parameters give another network.
 """
 
 from typing import Any
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 
 class BilinearFusion(nn.Module):
-    """Branches of several strides, each of which then gets the sum of all maps brought to its stride.
+    """Runs branches of several strides, and gives each the sum of all branches' maps at its stride.
 
     Args:
-        module: timm's, whose layers are taken over under their names, its upsampling by nearest neighbours apart.
+        module: timm's module, whose layers are reused under their names, except its nearest-neighbour upsampling.
     """
 
     def __init__(self, module: Any) -> None:
@@ -43,7 +43,7 @@ class BilinearFusion(nn.Module):
 
 
 def fuse_bilinearly(backbone: nn.Module) -> nn.Module:
-    """Replace the fusion in a HRNet of timm, in place; parameters and their names stay."""
+    """Replace the fusion in timm's HRNet, in place; parameters and their names stay."""
     for parent in list(backbone.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, HighResolutionModule):
@@ -52,10 +52,10 @@ def fuse_bilinearly(backbone: nn.Module) -> nn.Module:
 
 
 def _enlarged(x: Tensor, factor: int, like: Tensor) -> Tensor:
-    """Upsample by the factor, then to the size of another map, which is smaller where the factor does not divide it."""
+    """Upsample by the factor, then resize to the map ``like``, which is smaller if the factor does not divide it."""
     height, width = x.shape[-2:]
     x = F.interpolate(x, size=(factor * height, factor * width), mode="bilinear", align_corners=False)
-    # An exported graph is for all sizes, so it may not ask whether there is anything left to do.
+    # An exported graph must serve all sizes, so it always resizes.
     if torch.compiler.is_compiling() or x.shape[-2:] != like.shape[-2:]:
         x = F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
     return x

@@ -1,4 +1,4 @@
-"""A network's input: found, read, and widened by channels beyond RGB."""
+"""Find a network's input layers, read its normalisation, and widen it by channels beyond RGB."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ladseg.models.input_probe import (
     InputLayer,
     added_channels,
     convolutions_in_order,
-    find_arrivals,
+    find_entry_layers,
     first_output,
     in_channels,
     random_image,
@@ -27,23 +27,23 @@ from ladseg.models.segmenter import Segmenter
 from ladseg.models.sizes import trial_run
 from ladseg.models.weights import say_once
 
-# The name that asks for a label stem.
+# The value of ``input_layer`` that requests a label stem.
 STEM = "stem"
-# They normalise their weights over all input channels, so one more channel would change what RGB gives.
+# Layers that normalise their weights over all input channels, so that another channel would change the output for RGB.
 STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
-# Sums in another order, as a share of the largest output.
+# Allowed rounding differences from summing in another order, relative to the largest output.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 @dataclass(frozen=True)
-class Entrance:
-    """A layer that the image reaches.
+class EntryLayer:
+    """A layer that takes the image, or a rearrangement of its pixels, as its input.
 
     Attributes:
         path: Its path in the network.
         layer: The layer.
-        channels: The image's channel of each of its inputs, once it is widened.
-        known: How many channels the image had before; those from here on are new.
+        channels: The image channel of each of its input channels after widening.
+        known: Number of image channels before widening; higher channel indices are new.
     """
 
     path: str
@@ -52,13 +52,13 @@ class Entrance:
     known: int
 
     def order(self) -> list[int]:
-        """For each input, the number of the old input that it is, or a number beyond them."""
+        """Return, for each input after widening, its index before widening, or a higher index if it is new."""
         old = sum(channel < self.known for channel in self.channels)
         numbers = iter(range(old)), iter(range(old, len(self.channels)))
         return [next(numbers[channel >= self.known]) for channel in self.channels]
 
     def rgb(self) -> list[int]:
-        """The numbers of the old inputs that are RGB."""
+        """Return the indices of the old inputs that hold RGB."""
         return [i for i, channel in enumerate(c for c in self.channels if c < self.known) if channel < RGB]
 
 
@@ -71,41 +71,42 @@ def widen_input(
 ) -> nn.Module:
     """Let a network take more channels than RGB, in place.
 
-    The layers that the image reaches are widened: each stays the same object with its class, stride, padding and hooks,
-    and its old weights stay bit for bit (libraries that build a four-channel stem directly rescale them), so an image
-    with zeros in the new channels gives what the image alone gave. The weight is a new parameter that trains even where
-    the old one was frozen, so widen before an optimiser is made. Widening a widened network appends more channels.
+    The layers that take the image are widened. Each stays the same object with its class, stride, padding and hooks,
+    and its old weights stay bit for bit (libraries that build a four-channel stem rescale them). An image with zeros
+    in the new channels thus gives the same output as before. The widened weight is a new parameter, trainable even if
+    the old one was frozen, so widen before you make an optimizer. Widening again appends more channels.
 
-    A layer is a convolution on the image (a grouped one first becomes a dense one with zeros between the groups), a
-    patch embedding, or a convolution or linear layer on the rearranged image (space-to-depth); there may be several of
-    them (re-parameterised stems, two branches). The network is run on an image with one channel too many to find them,
-    and once more to see that they work.
+    Such a layer is a convolution on the image (a grouped one is first made dense, with zeros between the groups), a
+    patch embedding, or a convolution or linear layer on the rearranged image (space-to-depth). There may be several,
+    as in re-parameterised stems or two branches. They are found by running the network on an image with additional
+    channels; another run checks the result.
 
-    Where the image reaches something that can't be widened (a normalisation with three means, a check of the number of
-    channels, a skip connection from the image), the network keeps its three channels and gets a label stem: a
-    convolution of the new channels, added to its first feature map. Its weights start at zero. A line says so.
+    If the image also reaches something that can't be widened (a normalisation with three means, a check of the number
+    of channels, a skip connection), the network keeps its three channels and gets a label stem: a convolution of the
+    new channels, added to the first feature map, with weights that start at zero. A log line says so.
 
     Args:
         network: Any module that takes an image ``(N, 3, H, W)``.
         extra_channels: How many channels to append.
-        slice_std: The new weights are N(0, slice_std^2); ``"match"`` takes the standard deviation of the layer's
-            own RGB weights; 0 leaves them zero. A label stem's are zero.
-        input_layer: Path of the layer to widen, such as ``"encoder.conv1"``, or several; ``"stem"`` asks for a label
-            stem, unless a layer is called so. None takes all that the image reaches, and a label stem if that fails.
-        generator: Source of the new weights; None is torch's global one of the CPU.
+        slice_std: Standard deviation of the new weights, drawn from a normal distribution of mean 0; ``"match"`` takes
+            that of the layer's RGB weights, 0 makes them zero. A label stem's weights are always zero.
+        input_layer: Path of the layer to widen, such as ``"encoder.conv1"``, or several paths; ``"stem"`` requests a
+            label stem, unless a layer has this name. None widens all layers that take the image, or adds a label stem
+            if that fails.
+        generator: Source of the new weights; None means torch's global CPU generator.
 
     Returns:
         The same network.
 
     Raises:
-        ModelError: There is no such layer, a layer that is named gets nothing of the new channels or can't be widened,
-            or a value is out of range.
+        ModelError: A named layer does not exist, gets none of the new channels or can't be widened, or a value is out
+            of range.
     """
     if extra_channels < 1:
         raise ModelError(f"extra_channels is {extra_channels}; it must be at least 1")
     if slice_std != "match" and (isinstance(slice_std, str) or not slice_std >= 0):
         raise ModelError(f"slice_std is {slice_std!r}; it must be 0 or more, or 'match'")
-    # Parameters that inference mode makes could never be trained.
+    # Parameters made in inference mode can't be trained.
     with torch.inference_mode(False):
         core, side = _core(network), trial_side(network)
         named = _named(network, input_layer)
@@ -118,16 +119,16 @@ def widen_input(
             if input_layer is not None or side is None:
                 raise
             _widen_by_stem(network, side, extra_channels)
-            say_once(f"{error}; the label enters by a stem of its own, added to the first feature map")
+            say_once(f"{error}; the label enters through a stem of its own, added to the first feature map")
     return network
 
 
 def input_normalization(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of RGB in 0..1 that a network expects its images to be normalised with.
+    """Return the mean and standard deviation of RGB in 0..1 by which a network expects images to be normalised.
 
     Args:
-        network: A :class:`ladseg.Segmenter`, a timm network, or a module that holds one; any other is taken to
-            expect ImageNet's.
+        network: A :class:`ladseg.Segmenter`, a timm network, or a module that holds one; for any other, ImageNet's
+            values are returned.
     """
     for module in network.modules():
         own = getattr(module, "input_mean", None), getattr(module, "input_std", None)
@@ -140,28 +141,28 @@ def input_normalization(network: nn.Module) -> tuple[tuple[float, ...], tuple[fl
 
 
 def see_bgr(network: Segmenter) -> Segmenter:
-    """Let a network see BGR of 0..255 less ImageNet's mean where it saw RGB, in place.
+    """Use a network with weights for BGR in 0..255 minus ImageNet's mean, in place; it still takes RGB.
 
-    It still takes RGB: its input layers' channels are reversed, and mean and deviation are those of CIRKD. A network
-    whose checkpoint says that it was trained so is left as it is.
+    The channels of its input layers are reversed, and its normalisation becomes CIRKD's. A network whose checkpoint
+    already has this normalisation is not changed.
 
     Raises:
-        ModelError: The input layer is none whose channels are those of an image.
+        ModelError: An input layer takes something else than an image's channels.
     """
     mean, std = CIRKD_NORMALIZATION
     if network.input_mean == mean:
         return network
-    for entrance in _find(network, [], trial_side(network), 1):
-        if entrance.channels[:RGB] != list(range(RGB)) or not _takes_image(entrance.layer, RGB):
-            raise ModelError(f"input: bgr: '{entrance.path}' of {network.name} takes more than an image's channels")
+    for entry in _find(network, [], trial_side(network), 1):
+        if entry.channels[:RGB] != list(range(RGB)) or not _takes_image(entry.layer, RGB):
+            raise ModelError(f"input: bgr: '{entry.path}' of {network.name} takes more than an image's channels")
         with torch.no_grad():
-            entrance.layer.weight.copy_(entrance.layer.weight.flip(1))
+            entry.layer.weight.copy_(entry.layer.weight.flip(1))
     network.input_mean, network.input_std = mean, std
     return network
 
 
 def _core(network: nn.Module) -> nn.Module:
-    """The module whose paths a user names: in an adapted network, the one inside."""
+    """Return the module whose paths a user names; in an adapted network this is the wrapped one."""
     return network.core if isinstance(network, Segmenter) else network
 
 
@@ -174,7 +175,7 @@ def _layers(network: nn.Module) -> dict[str, InputLayer]:
 
 
 def _named(network: nn.Module, paths: str | Sequence[str] | None) -> list[str] | None:
-    """The paths to widen: those that are named, or none for all that are found; None asks for a label stem.
+    """Return the named paths, or an empty list to widen all layers that are found, or None for a label stem.
 
     Raises:
         ModelError: There is no layer at a path.
@@ -200,14 +201,14 @@ def _widen_layers(
     slice_std: float | Literal["match"],
     generator: Generator | None,
 ) -> None:
-    """Widen the layers that are named, or all that the image reaches; leave the network as it was if that fails."""
+    """Widen the named layers, or all that take the image; restore the network if that fails."""
     found = _find(network, named, side, extra_channels)
     image = None if side is None else random_image(network, side, in_channels(network))
     plain = None if image is None else _run(network, image)
-    before = [(entrance.layer, dict(vars(entrance.layer)), entrance.layer.weight) for entrance in found]
+    before = [(entry.layer, dict(vars(entry.layer)), entry.layer.weight) for entry in found]
     try:
-        for entrance in found:
-            _widen_layer(entrance, extra_channels, slice_std, generator)
+        for entry in found:
+            _widen_layer(entry, extra_channels, slice_std, generator)
         if image is not None and plain is not None:
             _check(network, found, image, plain, extra_channels, _remedy(named))
     except Exception:
@@ -218,11 +219,11 @@ def _widen_layers(
         raise
 
 
-def _find(network: nn.Module, named: list[str], side: int | None, extra_channels: int) -> list[Entrance]:
-    """The layers to widen.
+def _find(network: nn.Module, named: list[str], side: int | None, extra_channels: int) -> list[EntryLayer]:
+    """Find the layers to widen.
 
     Raises:
-        ModelError: The image reaches none, or something else too, or not each of those that are named.
+        ModelError: The image reaches no layer, reaches something else as well, or does not reach a named layer.
     """
     layers = _layers(network)
     name, channels = _name(network), in_channels(network)
@@ -231,26 +232,26 @@ def _find(network: nn.Module, named: list[str], side: int | None, extra_channels
         if not paths:
             raise ModelError(
                 f"no input layer found in {name}: no Conv2d has {channels} input channels, and the network can't be "
-                'tried; name the layer that takes the image, such as input_layer: "encoder.conv1"'
+                'run; name the layer that takes the image, such as input_layer: "encoder.conv1"'
             )
-        return [Entrance(path, layers[path], list(range(channels + extra_channels)), channels) for path in paths]
+        return [EntryLayer(path, layers[path], list(range(channels + extra_channels)), channels) for path in paths]
     candidates = {path: layers[path] for path in named} if named else layers
     try:
-        arrivals = find_arrivals(network, candidates, side, extra_channels)
-    except Exception as error:  # anyone's code
+        reached = find_entry_layers(network, candidates, side, extra_channels)
+    except Exception as error:  # the network's code may raise anything
         reason = f"{name} takes no image of {channels + extra_channels} channels ({first_words(error)})"
         raise ModelError(f"{reason}{_remedy(named)}") from error
-    missing = [path for path in named if path not in arrivals]
-    if missing or not arrivals:
+    missing = [path for path in named if path not in reached]
+    if missing or not reached:
         layer = f"'{missing[0]}' of {name}" if missing else f"no layer of {name}"
         raise ModelError(f"{layer} gets nothing of a channel beyond the image's {channels}{_remedy(named)}")
-    found = [Entrance(path, layers[path], order, channels) for path, order in arrivals.items()]
-    for entrance in found:
-        # A parametrised weight (weight norm, spectral norm) is no parameter of the layer itself.
-        if isinstance(entrance.layer, STANDARDISED) or entrance.layer._parameters.get("weight") is None:
+    found = [EntryLayer(path, layers[path], order, channels) for path, order in reached.items()]
+    for entry in found:
+        # A parametrised weight (weight norm, spectral norm) is not a parameter of the layer itself.
+        if isinstance(entry.layer, STANDARDISED) or entry.layer._parameters.get("weight") is None:
             raise ModelError(
-                f"'{entrance.path}' of {name} ({type(entrance.layer).__name__}) computes its weights from all its "
-                f"input channels, so a new one would change what it makes of RGB{_remedy(named)}"
+                f"'{entry.path}' of {name} ({type(entry.layer).__name__}) computes its weights from all its "
+                f"input channels, so a new one would change its output for RGB{_remedy(named)}"
             )
     return found
 
@@ -266,12 +267,12 @@ def _takes_image(layer: InputLayer, channels: int) -> bool:
 
 
 def _widen_layer(
-    entrance: Entrance, extra_channels: int, slice_std: float | Literal["match"], generator: Generator | None
+    entry: EntryLayer, extra_channels: int, slice_std: float | Literal["match"], generator: Generator | None
 ) -> None:
-    layer = entrance.layer
+    layer = entry.layer
     old = _dense(layer) if isinstance(layer, nn.Conv2d) else layer.weight.detach()
-    std = float(old[:, entrance.rgb()].float().std()) if slice_std == "match" else float(slice_std)
-    weight = _with_new_slice(old, entrance.order(), std, generator)
+    std = float(old[:, entry.rgb()].float().std()) if slice_std == "match" else float(slice_std)
+    weight = _with_new_slice(old, entry.order(), std, generator)
     layer.weight = nn.Parameter(weight)
     if isinstance(layer, nn.Conv2d):
         layer.in_channels, layer.groups = weight.shape[1], 1
@@ -281,9 +282,9 @@ def _widen_layer(
 
 
 def _dense(layer: nn.Conv2d) -> Tensor:
-    """Return the weights, those of a grouped convolution with zeros between the groups.
+    """Return the weights as those of a convolution without groups, with zeros between the groups.
 
-    Zeros add nothing, so the outputs stay; the image's channels can't be shared out to groups once there is one more.
+    The zeros leave the output unchanged, and the groups can't divide the image's channels once there is one more.
     """
     weight = layer.weight.detach()
     if layer.groups == 1:
@@ -297,12 +298,12 @@ def _dense(layer: nn.Conv2d) -> Tensor:
 
 
 def _with_new_slice(old: Tensor, order: list[int], std: float, generator: Generator | None) -> Tensor:
-    """Weights ``(O, I, ...)`` to ``(O, len(order), ...)``, in the same memory format.
+    """Extend weights ``(O, I, ...)`` to ``(O, len(order), ...)``, in the same memory format.
 
-    ``order`` gives for each input its number: below I an old one, from I on a new one.
+    ``order`` holds the index of each input: below I it is an old one, from I on a new one.
     """
     shape = (old.shape[0], len(order) - old.shape[1], *old.shape[2:])
-    # Drawn in float32 where the generator lives, so that neither the network's device nor its type changes the draw.
+    # Draw in float32 on the generator's device, so that the draw does not depend on the network's device and type.
     new = torch.randn(shape, generator=generator, device=generator.device if generator else "cpu").mul_(std)
     joined = torch.cat([old, new.to(old)], dim=1)
     if order != sorted(order):
@@ -317,12 +318,12 @@ def _run(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def _check(
-    network: nn.Module, found: list[Entrance], image: Tensor, plain: Tensor, extra_channels: int, remedy: str
+    network: nn.Module, found: list[EntryLayer], image: Tensor, plain: Tensor, extra_channels: int, remedy: str
 ) -> None:
-    """See that zeros in the new channels change nothing, and that the output depends on every layer.
+    """Check that zeros in the new channels do not change the output, and that it depends on every widened layer.
 
     Raises:
-        ModelError: That is not so, or the network fails.
+        ModelError: The check or the network fails.
     """
     name = _name(network)
     zeros = image.new_zeros(1, extra_channels, *image.shape[2:])
@@ -330,19 +331,19 @@ def _check(
     try:
         blank = _run(network, torch.cat([image, zeros], dim=1))
         gradients = _gradients(network, torch.cat([image, label], dim=1), [e.layer.weight for e in found])
-    except Exception as error:  # anyone's code
-        paths = ", ".join(entrance.path for entrance in found)
+    except Exception as error:  # the network's code may raise anything
+        paths = ", ".join(entry.path for entry in found)
         raise ModelError(f"{name} fails with {paths} widened ({first_words(error)}){remedy}") from error
     scale = plain.abs().max().clamp(min=torch.finfo(plain.dtype).tiny)
     if blank.shape != plain.shape or not (blank - plain).abs().max() <= TOLERANCE.get(plain.dtype, 0.1) * scale:
-        raise ModelError(f"{name} gives something else of an image once a channel of zeros is added{remedy}")
-    for entrance, gradient in zip(found, gradients, strict=True):
+        raise ModelError(f"the output of {name} changes when a channel of zeros is added to the image{remedy}")
+    for entry, gradient in zip(found, gradients, strict=True):
         if gradient is None:
-            raise ModelError(f"'{entrance.path}' of {name} has no influence on the output{remedy}")
+            raise ModelError(f"'{entry.path}' of {name} has no influence on the output{remedy}")
 
 
 def _gradients(network: nn.Module, image: Tensor, weights: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """Of a random sum of the output, with respect to weights; None for one that it does not depend on."""
+    """Return gradients of a random sum of the output with respect to weights; None for weights without influence."""
     with trial_run(network), torch.enable_grad():
         output = first_output(network(image.clone()))
         factors = torch.randn(output.shape, generator=torch.Generator().manual_seed(2)).to(output)
@@ -357,7 +358,7 @@ def _widen_by_stem(network: nn.Module, side: int | None, extra_channels: int) ->
     """Give a network a label stem, or widen the one that it has.
 
     Raises:
-        ModelError: It has no convolution that a stem could stand beside.
+        ModelError: It has no convolution to whose output a stem could be added.
     """
     core = _core(network)
     stem = _label_stem(core)
@@ -365,11 +366,11 @@ def _widen_by_stem(network: nn.Module, side: int | None, extra_channels: int) ->
         stem.widen(extra_channels)
         return
     if side is None:
-        raise ModelError(f"{_name(network)} runs on no image of the sizes tried, so a label stem has no place in it")
+        raise ModelError(f"{_name(network)} runs on no image of the sizes tried, so it can't get a label stem")
     order = convolutions_in_order(network, side)
     if not order:
-        raise ModelError(f"{_name(network)} has no convolution, so a label stem has no place in it")
-    # Three channels are an image still, of other colours.
+        raise ModelError(f"{_name(network)} has no convolution, so it can't get a label stem")
+    # A map of three channels is taken to be an image in another colour space, not a feature map.
     layer = next((layer for layer in order if layer.out_channels > RGB), order[0])
     divisor = network.size_divisor if isinstance(network, Segmenter) and core is network else 1
     stem = LabelStem(layer, extra_channels, divisor)

@@ -1,4 +1,4 @@
-"""A stem for the label beside a network's own: the way to show a label to a network that takes three channels only."""
+"""A separate stem for the label, for networks whose own input can't take more than three channels."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ SAME_PADDING = (Conv2dSame, StdConv2dSame, ScaledStdConv2dSame)
 
 
 class LabelStem(nn.Module):
-    """A convolution of the channels beyond RGB, added to the first feature map of a network.
+    """A convolution of the channels beyond RGB, whose output is added to the first feature map of a network.
 
-    It has the kernel, stride and padding of the convolution that makes the map, so where this one sees the image the
-    sum is what the same convolution with more input channels would give. Its weights start at zero: the network's
-    output is exact until they are trained.
+    It has the kernel, stride and padding of the convolution that makes the map. If that convolution takes the image,
+    the sum equals that of one convolution with more input channels. The weights start at zero, so that the network's
+    output is unchanged until they are trained.
 
     Args:
         layer: The convolution that makes the map.
-        channels: How many channels it sees.
+        channels: Number of channels beyond RGB.
         divisor: The network pads its image at the right and the bottom to multiples of this.
 
     Attributes:
-        added_channels: How many channels of the image are its.
+        added_channels: Number of image channels that it takes.
     """
 
     def __init__(self, layer: nn.Conv2d, channels: int, divisor: int) -> None:
@@ -41,15 +41,15 @@ class LabelStem(nn.Module):
         self.label: Tensor | None = None
 
     def attach(self, network: nn.Module, layer: nn.Conv2d) -> None:
-        """Let a network split its input, and the layer add what this stem makes of the label."""
-        # Not a child of the network, which may run all its children one after the other.
+        """Hook the network to split its input, and the layer to add this stem's output to its own."""
+        # The stem is a child of the layer because some networks run all their own children in sequence.
         layer.add_module("label_stem", self)
         network.register_forward_pre_hook(self._split)
         network.register_forward_hook(self._forget, always_call=True)
         layer.register_forward_hook(self._add)
 
     def widen(self, extra_channels: int) -> None:
-        """See more channels, which start at zero as the others did."""
+        """Take more channels; their weights start at zero."""
         weight = self.conv.weight.detach()
         zeros = weight.new_zeros(weight.shape[0], extra_channels, *weight.shape[2:])
         self.conv.weight = nn.Parameter(torch.cat([weight, zeros], dim=1))
@@ -61,13 +61,13 @@ class LabelStem(nn.Module):
         rgb, label = image.tensor_split([image.shape[1] - self.added_channels], dim=1)
         height, width = label.shape[-2:]
         self.label = F.pad(label, (0, -width % self.divisor, 0, -height % self.divisor))
-        # A dense copy, as the network got before: kernels for strided memory round differently.
+        # Kernels for strided memory round differently, so the network gets a contiguous copy as before.
         return (rgb.clone(), *inputs[1:])
 
     def _add(self, layer: nn.Module, inputs: tuple[Any, ...], features: Tensor) -> Tensor:
         if self.label is None:
             return features
-        # Only a network that shrinks its image before the first convolution has another size there.
+        # The sizes differ only in a network that shrinks its image before the first convolution.
         size = inputs[0].shape[-2:]
         label = self.label if self.label.shape[-2:] == size else F.adaptive_avg_pool2d(self.label, size)
         added: Tensor = self.conv(label)

@@ -1,4 +1,4 @@
-"""OCRNet on HRNet as mmsegmentation has it: high-resolution maps of four strides, joined, and two heads."""
+"""mmsegmentation's OCRNet on HRNet: the maps of four strides, concatenated at high resolution, and two heads."""
 
 import torch
 import torch.nn.functional as F
@@ -12,16 +12,16 @@ from ladseg.outputs import SegmentationOutput
 
 
 class OCRNet(Segmenter):
-    """Joined maps at stride 4, a first guess on them, and the head that refines it; both train, both predict.
+    """Concatenates the maps at stride 4; one head makes a coarse prediction on them and the OCR head refines it.
 
     Args:
-        backbone: timm's HRNet, image to maps at strides 2, 4, 8, 16, 32, of which the first is not used; it is changed
-            in place to fuse bilinearly.
-        channels: Their channels.
+        backbone: timm's HRNet, which maps an image to maps at strides 2, 4, 8, 16 and 32; the first is not used. Its
+            fusion is made bilinear in place.
+        channels: Channels of the maps.
         num_classes: Number of classes C.
-        aux: Whether the first guess is supervised too.
-        input_mean: See :class:`Segmenter`.
-        input_std: See there.
+        aux: Whether the coarse prediction has a loss too.
+        input_mean: As for :class:`Segmenter`.
+        input_std: As for :class:`Segmenter`.
     """
 
     align_corners = False

@@ -1,8 +1,8 @@
-"""Key names of published checkpoints, translated into timm's and ours.
+"""Translate the key names of published checkpoints to timm's and ours.
 
-A table applies to a file that holds its sign; its rules then run over every key, one after the other. Keys may stand
-below ``backbone.``, as in whole networks, or not. Several tables may apply, such as one of the backbone's and one of
-the heads' names.
+A table applies to a file in which a key matches its sign; its rules then run over every key in order. Keys may have
+the prefix ``backbone.``, as in whole networks, or not. Several tables may apply, such as one for the backbone and one
+for the heads.
 """
 
 import re
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Triple = tuple[float, float, float]
-# What wraps all keys of a file: DataParallel, a training framework, torch.compile.
+# Prefixes of all keys of a file, from DataParallel, a training framework or torch.compile.
 WRAPPERS = ("module.", "model.", "net.", "network.", "_orig_mod.")
 BACKBONE = r"^(backbone\.)?"
-# CIRKD subtracts this mean of BGR in 0..255 and divides by nothing.
+# CIRKD subtracts this mean from BGR in 0..255 and does not divide.
 CIRKD_BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
 CIRKD_NORMALIZATION: tuple[Triple, Triple] = (
     (CIRKD_BGR_MEAN[2] / 255, CIRKD_BGR_MEAN[1] / 255, CIRKD_BGR_MEAN[0] / 255),
@@ -24,15 +24,15 @@ CIRKD_NORMALIZATION: tuple[Triple, Triple] = (
 
 @dataclass(frozen=True)
 class Table:
-    """The names of one source.
+    """The key names of one source of checkpoints.
 
     Attributes:
         source: Where files with these names come from.
-        sign: A pattern of a key that shows it.
-        rules: (pattern, replacement) of keys.
-        align_corners: How the network was trained to upsample its logits; None where the names don't tell.
-        bgr_layer: The weights, under their new name, of a first convolution that was trained on BGR; its input channels
-            are reversed, so that the network takes RGB. None where it takes RGB.
+        sign: A pattern that matches a key of such files only.
+        rules: Pairs of a pattern and its replacement.
+        align_corners: How the network was trained to upsample its logits; None if the names don't tell.
+        bgr_layer: The new name of the first convolution's weights if it was trained on BGR; its input channels are
+            reversed, so that the network takes RGB. None if it takes RGB.
         normalization: Mean and standard deviation, of RGB in 0..1, that the network was trained with; None for the
             usual ones.
     """
@@ -45,11 +45,11 @@ class Table:
     normalization: tuple[Triple, Triple] | None = None
 
     def applies(self, state: dict[str, Tensor]) -> bool:
-        """Return whether the sign is there."""
+        """Return whether a key matches the sign."""
         return any(re.search(self.sign, key) for key in state)
 
     def apply(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors under the new names; unchanged where the sign is not there."""
+        """Return the tensors under the new names, or unchanged if no key matches the sign."""
         if not self.applies(state):
             return state
         renamed = {self._renamed(key): value for key, value in state.items()}
@@ -64,7 +64,7 @@ class Table:
 
 
 TABLES = (
-    # Before the deep-stem names, which its backbone has too.
+    # This table precedes that of the deep-stem names, which CIRKD's backbones have too.
     Table(
         "CIRKD's DeepLabV3 and PSPNet",
         r"^pretrained\.conv1\.weight$",
@@ -195,8 +195,8 @@ TABLES = (
 )
 
 
-# Some versions of transformers have these names inside, others those of the published files; so this table is not one
-# of those that apply to every file.
+# Versions of transformers differ: some use these names, others those of the published files. The table is therefore not
+# among those that apply to every file.
 SEGFORMER = Table(
     "SegFormer as published",
     r"^segformer\.encoder\.block\.",
@@ -219,7 +219,7 @@ SEGFORMER = Table(
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under timm's and our names, as far as the tables know them; other keys stay."""
+    """Return the tensors under timm's and our names; keys that no table knows stay."""
     state = unwrapped(state)
     for table in TABLES:
         state = table.apply(state)
@@ -237,8 +237,8 @@ def tables_of(state: dict[str, Tensor]) -> list[Table]:
 
 
 def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors without what frameworks put before every name."""
-    # They may be one within the other, in any order.
+    """Return the tensors without the prefixes that frameworks put before every name."""
+    # Prefixes may be nested in any order.
     while wrapper := next((w for w in WRAPPERS if state and all(key.startswith(w) for key in state)), None):
         state = {key[len(wrapper) :]: value for key, value in state.items()}
     return state

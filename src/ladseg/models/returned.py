@@ -1,4 +1,4 @@
-"""What a foreign network returns, told apart: class scores, those of training-only heads, and what is neither."""
+"""Find the logits, and those of training-only heads, in the output of a network that is not ladseg's own."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -10,48 +10,48 @@ from ladseg.errors import ModelError, first_words
 from ladseg.models.sizes import trial_run
 from ladseg.outputs import SegmentationOutput
 
-# The names that torchvision and transformers give to the main head's scores; "" is a result that is the scores.
+# The paths of the main head's logits in torchvision and transformers; "" means that the output is the logits.
 MAIN = ("", "out", "logits")
 SAME = 1e-4
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Where class scores stand in a result; paths are those of :func:`named_tensors`.
+    """Where the logits are in an output, as paths of :func:`named_tensors`.
 
     Attributes:
-        logits: The main head's.
-        aux: Those of training-only heads.
+        logits: Path of the main head's logits.
+        aux: Paths of the training-only heads' logits.
     """
 
     logits: str
     aux: tuple[str, ...]
 
     def read(self, result: Any) -> SegmentationOutput:
-        """Take the class scores out of a result.
+        """Take the logits out of an output.
 
         Raises:
-            ModelError: They are not where they were when the network was tried.
+            ModelError: They are not where they were when the network was first run.
         """
         tensors = dict(named_tensors(result))
         missing = [path for path in (self.logits, *self.aux) if path not in tensors]
         if missing:
             raise ModelError(
-                f"a network returns no '{missing[0]}', which it did when it was tried; what it returns may depend on "
-                "nothing but training and eval mode"
+                f"a network returns no '{missing[0]}', which it did when it was first run; the structure of its output "
+                "may depend on training and eval mode only"
             )
         return SegmentationOutput(tensors[self.logits], aux=tuple(tensors[path] for path in self.aux))
 
 
 @dataclass(frozen=True)
 class Readings:
-    """How to read a network's results in either mode.
+    """How to read a network's outputs in both modes.
 
     Attributes:
-        training: Its results in training mode.
-        evaluating: Its results in eval mode.
-        num_classes: Channels of the class scores.
-        notice: What was taken for what, in a sentence; empty where a network returns its class scores and nothing else.
+        training: Its outputs in training mode.
+        evaluating: Its outputs in eval mode.
+        num_classes: Channels of the logits.
+        notice: A sentence about which maps were chosen; empty if the network returns its logits alone.
     """
 
     training: Reading
@@ -61,7 +61,7 @@ class Readings:
 
 
 def named_tensors(result: Any, path: str = "", depth: int = 3) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor of a result, with the path that leads to it: ``""``, ``"out"``, ``"[1]"``, ``"aux[0]"``."""
+    """Yield each tensor of an output with its path, such as ``""``, ``"out"``, ``"[1]"`` or ``"aux[0]"``."""
     if isinstance(result, Tensor):
         yield path, result
     elif depth == 0:
@@ -81,18 +81,18 @@ def named_tensors(result: Any, path: str = "", depth: int = 3) -> Iterator[tuple
 
 
 def try_readings(module: nn.Module, image: Tensor, num_classes: int | None) -> Readings:
-    """Run a network in both modes, and tell class scores from the rest by their channels.
+    """Run a network in both modes, and identify the logits by their number of channels.
 
-    In training mode batch norm and dropout stay as in eval mode, so that the main head gives there what it gave in eval
-    mode and is found among others by its values. No buffer and no random generator is left changed.
+    In training mode, batch norm and dropout stay in eval mode, so that the main head's values are the same in both
+    modes and identify it. Buffers and random generators are restored.
 
     Args:
-        module: Maps ``(N, 3, H, W)`` to anything.
-        image: An image that it takes.
-        num_classes: Channels of its class scores; None takes those of the main head.
+        module: Maps ``(N, 3, H, W)`` to any output.
+        image: An image that it accepts.
+        num_classes: Channels of its logits; None means those of the main head.
 
     Raises:
-        ModelError: It returns no class scores, or fails in training mode.
+        ModelError: It returns no logits, or fails in training mode.
     """
     name = type(module).__name__
     with trial_run(module):
@@ -103,7 +103,7 @@ def try_readings(module: nn.Module, image: Tensor, num_classes: int | None) -> R
         _train_without_chance(module)
         try:
             result = module(image.clone())
-        except Exception as error:  # anyone's code
+        except Exception as error:  # the network's code may raise anything
             raise ModelError(f"{name} fails in training mode on an image alone: {first_words(error)}") from error
         training = _maps(f"{name} in training mode", result)
     same = [path for path, value in training.items() if _is_same(value, logits)]
@@ -115,7 +115,7 @@ def try_readings(module: nn.Module, image: Tensor, num_classes: int | None) -> R
 
 
 def _maps(name: str, result: Any) -> dict[str, Tensor]:
-    """The tensors ``(N, C, h, w)`` of a result by path.
+    """Return the tensors ``(N, C, h, w)`` of an output by path.
 
     Raises:
         ModelError: There is none.
@@ -134,7 +134,7 @@ def _maps(name: str, result: Any) -> dict[str, Tensor]:
 
 
 def _main(maps: dict[str, Tensor], num_classes: int | None) -> str:
-    """The path of the main head's scores: by name, else the first; of ``num_classes`` channels where there is one."""
+    """Return the path of the main head's logits: by name or else the first, of ``num_classes`` channels if any is."""
     ranked = sorted(maps, key=lambda path: MAIN.index(path) if path in MAIN else len(MAIN))
     fitting = [path for path in ranked if maps[path].shape[1] == num_classes]
     return (fitting or ranked)[0]
@@ -150,19 +150,19 @@ def _is_same(value: Tensor, other: Tensor) -> bool:
 
 
 def _notice(name: str, found: Readings, training: dict[str, Tensor], evaluating: dict[str, Tensor]) -> str:
-    """Say what was taken for what, where there was a choice."""
+    """Return a sentence about which maps were chosen as logits; empty if there was no choice."""
     reading, maps = found.training, training
     mode = "in training mode"
     if len(training) == 1:
         if len(evaluating) == 1:
             return ""
         reading, maps, mode = found.evaluating, evaluating, "in eval mode"
-    parts = [f"'{reading.logits}' as class scores"]
+    parts = [f"'{reading.logits}' as logits"]
     if reading.aux:
         parts.append(f"{_quoted(reading.aux)} as those of training-only heads")
     left = [path for path in maps if path not in (reading.logits, *reading.aux)]
     if left:
-        parts.append(f"nothing of {_quoted(left)}, which have not {found.num_classes} channels")
+        parts.append(f"nothing of {_quoted(left)}, which do not have {found.num_classes} channels")
     return f"{name} returns {_shapes(maps)} {mode}; ladseg takes {', '.join(parts)}"
 
 
@@ -171,13 +171,13 @@ def _quoted(paths: list[str] | tuple[str, ...]) -> str:
 
 
 def _shapes(tensors: dict[str, Tensor]) -> str:
-    """The tensors in words, the first eight of them."""
+    """Return the first eight tensors' shapes in words."""
     shown = [f"{path} {tuple(value.shape)}".strip() for path, value in list(tensors.items())[:8]]
     return ", ".join([*shown, "..."] if len(tensors) > len(shown) else shown)
 
 
 def _train_without_chance(module: nn.Module) -> None:
-    """Training mode, but for what would make the main head's values others than in eval mode."""
+    """Set training mode, except for layers that would change the main head's values."""
     module.train()
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) or "drop" in type(part).__name__.lower():

@@ -1,7 +1,7 @@
-"""SegFormer: Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation", NeurIPS 2021.
+"""SegFormer, in the implementation of transformers (Apache-2.0), whose key names its weights have.
 
-The implementation, and the key names of its weights, are those of transformers (Apache-2.0). The authors' pretrained
-files are for non-commercial use.
+Source: Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation", NeurIPS 2021. The authors'
+pretrained files are for non-commercial use.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 class SegFormer(Adapted):
-    """transformers' network, with its last map and the one before the classifier; stride 4, no training-only heads.
+    """SegFormer of transformers, with its last map and the one before the classifier as features; stride 4.
 
     Args:
         variant: ``segformer_b0`` or ``segformer_b2``.

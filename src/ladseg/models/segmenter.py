@@ -1,4 +1,4 @@
-"""What all networks have in common, and their most frequent shape: backbone, head, training-only head."""
+"""The base class of all networks, and the usual structure of a backbone, a head and a training-only head."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,25 +21,24 @@ Triple = tuple[float, float, float]
 
 
 class Segmenter(nn.Module):
-    """A network from image to :class:`ladseg.SegmentationOutput`; a subclass gives :meth:`segment`.
+    """A network that maps an image to a :class:`ladseg.SegmentationOutput`; subclasses define :meth:`segment`.
 
     Args:
         num_classes: Number of classes C.
-        input_mean: Mean of the RGB channels, of images in 0..1, that the network expects to be subtracted.
-        input_std: Standard deviation that it expects to be divided by.
-        size_divisor: Height and width that it takes are multiples of this; others are padded at the right and the
-            bottom with zeros, which is the mean colour, and the maps cut back.
+        input_mean: Mean of the RGB channels, of images in 0..1, that is subtracted from the input beforehand.
+        input_std: Standard deviation that the input is divided by beforehand.
+        size_divisor: The network's height and width must be multiples of this. Other images are padded at the right
+            and the bottom with zeros, the mean colour, and the maps are cropped.
 
     Attributes:
         origin: The arguments of :func:`ladseg.build_model` that build this structure again, ``name`` first.
-        align_corners: How logits are upsampled, by training, evaluation, prediction and export alike; see
+        align_corners: How training, evaluation, prediction and export upsample the logits; see
             :class:`ladseg.SegmentationOutput`.
-        aux_align_corners: The same for training-only heads; None is the main head's.
-        aux_weight: Weight of the training-only heads' loss, as the network's reference recipe has it.
+        aux_align_corners: The same for training-only heads; None means as for the main head.
+        aux_weight: Weight of the training-only heads' loss in the network's reference recipe.
         training_only: Names of the submodules that take no part in prediction.
-        frozen_parts: What :meth:`freeze` has frozen.
-        aux_in_eval: Whether to give the class scores of training-only heads in eval mode too, as a frozen teacher's
-            distiller may ask.
+        frozen_parts: The parts that :meth:`freeze` has frozen.
+        aux_in_eval: Whether training-only heads run in eval mode too, as a distiller may need of a frozen teacher.
     """
 
     align_corners = True
@@ -62,17 +61,17 @@ class Segmenter(nn.Module):
 
     @property
     def name(self) -> str:
-        """What :func:`ladseg.build_model` builds this network from."""
+        """The name from which :func:`ladseg.build_model` builds this network."""
         return self.origin["name"]
 
     @property
     def output_stride(self) -> int | None:
-        """As asked of :func:`ladseg.build_model`; None is the model's own."""
+        """The output stride that :func:`ladseg.build_model` was given; None means the model's own."""
         return self.origin.get("output_stride")
 
     @property
     def core(self) -> nn.Module:
-        """The module whose weights are delivered and whose paths a user names: this one, or the adapted one."""
+        """The module whose weights are delivered and whose paths a user names: this one, or the one it wraps."""
         return self
 
     @property
@@ -82,14 +81,15 @@ class Segmenter(nn.Module):
 
     @property
     def in_channels(self) -> int:
-        """Channels of the image it takes: 3, and those that it was widened by."""
+        """Number of image channels that it takes: 3, and those by which it was widened."""
         return RGB + max((int(getattr(module, "added_channels", 0)) for module in self.modules()), default=0)
 
     def freeze(self, parts: Sequence[str]) -> "Segmenter":
-        """Take parts out of training, in place: their parameters need no gradient, and they stay in eval mode.
+        """Exclude parts from training, in place: their parameters get no gradient, and they stay in eval mode.
 
         Args:
-            parts: ``"backbone"``, the module called so or ``encoder``; ``"batch_norm"``, every batch norm.
+            parts: ``"backbone"`` for the module with the name ``backbone`` or ``encoder``, and ``"batch_norm"`` for
+                every batch norm.
 
         Raises:
             ModelError: There is no such part.
@@ -117,21 +117,21 @@ class Segmenter(nn.Module):
         return [module for path, module in named.items() if path.split(".")[-1] in ("backbone", "encoder")][:1]
 
     def tap(self, path: str) -> "Segmenter":
-        """Let ``features["backbone"]`` be the output of the module at ``path`` of :attr:`core`.
+        """Make the output of the module at ``path`` of :attr:`core` the feature map ``features["backbone"]``.
 
         Raises:
-            ModelError: There is no such module (the nearest paths are named), or it gives no feature map.
+            ModelError: There is no such module (the message names the nearest paths), or it gives no feature map.
         """
         self.feature_tap = Tap(self.core, path)
         self.trial_output()
         return self
 
     def deepest_map(self) -> str | None:
-        """Return a path for :meth:`tap`: the module of :attr:`core` that gives the deepest feature map, if any does."""
+        """Return the path of the module of :attr:`core` with the deepest feature map, for :meth:`tap`; None without."""
         return deepest_map(self.core, self.trial_output)
 
     def upsample_with(self, align_corners: bool) -> "Segmenter":
-        """Set how logits, and averages inside a head of ours, are upsampled; in place."""
+        """Set ``align_corners`` for the logits and for upsampling inside ladseg's own heads, in place."""
         self.align_corners = align_corners
         for module in self.modules():
             if isinstance(module, PyramidPooling):
@@ -139,7 +139,7 @@ class Segmenter(nn.Module):
         return self
 
     def trial_output(self) -> SegmentationOutput:
-        """What it gives for one empty image, in eval mode and where its weights are: for the shapes of it."""
+        """Return the output for one image of zeros, in eval mode on the weights' device, for its shapes."""
         with trial_run(self):
             output: SegmentationOutput = self(
                 next(self.parameters()).new_zeros(1, self.in_channels, TRIAL_SIDE, TRIAL_SIDE)
@@ -147,31 +147,31 @@ class Segmenter(nn.Module):
         return output
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A file's tensors under the names of :attr:`core`, where those depend on the library that it comes from."""
+        """Return a file's tensors under the names of :attr:`core`, if these depend on a library's version."""
         return state
 
     def prepare(self) -> "Segmenter":
-        """The network as it is trained: adapters (LoRA), where it is trained through such, are added; in place."""
+        """Add what training needs, such as LoRA adapters, in place; most networks need nothing."""
         return self
 
     def merge(self) -> "Segmenter":
-        """The network as it is delivered: what :meth:`prepare` added becomes part of the weights; in place."""
+        """Merge what :meth:`prepare` added into the weights, in place, as the network is delivered."""
         return self
 
     def is_training_only(self, parameter: str) -> bool:
-        """Whether the parameter or buffer of this name takes no part in prediction."""
+        """Return whether the parameter or buffer of this name takes no part in prediction."""
         return parameter.split(".")[0] in self.training_only
 
     def deployed_parameters(self) -> int:
-        """Number of parameters in use when the network predicts."""
+        """Return the number of parameters that prediction uses."""
         return sum(value.numel() for name, value in self.named_parameters() if not self.is_training_only(name))
 
     def segment(self, image: Tensor) -> SegmentationOutput:
-        """``(N, in_channels, H, W)``, sides multiples of ``size_divisor``, to the outputs."""
+        """Map an image ``(N, in_channels, H, W)`` whose sides are multiples of ``size_divisor`` to the outputs."""
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> SegmentationOutput:
-        """``(N, in_channels, H, W)``, normalised, to logits at the network's stride."""
+        """Map a normalised image ``(N, in_channels, H, W)`` to the outputs, with logits at the network's stride."""
         height, width = image.shape[-2:]
         below, right = -height % self.size_divisor, -width % self.size_divisor
         output = self.segment(F.pad(image, (0, right, 0, below)) if below or right else image)
@@ -185,16 +185,16 @@ class Segmenter(nn.Module):
 
 
 class EncoderDecoder(Segmenter):
-    """A backbone's last feature map through a head.
+    """Applies a head to a backbone's last feature map.
 
     Args:
-        backbone: Image to a list of feature maps, last one deepest.
-        head: On the last map.
-        aux_head: On the second-last map, where :attr:`gives_aux`; None for none.
-        num_classes: This and the rest as for :class:`Segmenter`.
-        input_mean: See there.
-        input_std: See there.
-        size_divisor: See there.
+        backbone: Maps an image to a list of feature maps, the deepest last.
+        head: The head on the last map.
+        aux_head: The training-only head on the second-last map; None for none.
+        num_classes: As for :class:`Segmenter`.
+        input_mean: As for :class:`Segmenter`.
+        input_std: As for :class:`Segmenter`.
+        size_divisor: As for :class:`Segmenter`.
     """
 
     training_only = ("aux_head",)
@@ -222,15 +222,15 @@ class EncoderDecoder(Segmenter):
 
 
 def _cut(x: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor:
-    """The part of a map of the padded image that shows the image, rounded up to whole positions."""
+    """Crop a map of the padded image to the positions that show the image, rounded up."""
     height, width = (shown(side, full, whole) for side, full, whole in zip(size, x.shape[-2:], padded, strict=True))
     return x[..., :height, :width]
 
 
 def shown(side: int, positions: int, padded: int) -> int:
-    """How many of a map's positions over ``padded`` pixels show the first ``side`` of them, rounded up."""
-    # An exported network computes this from its image's size. Torch can reason about whole strides only, and it writes
-    # floor division to ONNX as one that rounds towards zero: so not -(-a // b).
+    """Return how many of the positions over ``padded`` pixels show the first ``side`` pixels, rounded up."""
+    # An exported network computes this from its image's size. torch can reason about integer strides only, and exports
+    # floor division to ONNX as one that rounds towards zero, so -(-a // b) would be wrong.
     if padded % positions == 0:
         stride = padded // positions
         return (side + stride - 1) // stride

@@ -1,4 +1,4 @@
-"""What sizes of image a network takes, found by trying."""
+"""Find out by trial which image sizes a network accepts."""
 
 import copy
 from collections.abc import Iterator
@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from ladseg.errors import ModelError, first_words
 
-# What networks need their sides to be multiples of; 14 is DINOv2's patch.
+# Divisors that the image's sides may need; 14 is DINOv2's patch size.
 DIVISORS = (1, 2, 4, 8, 14, 16, 32, 64)
 
 
 def try_sizes(module: nn.Module) -> tuple[int, Tensor, Any]:
-    """The smallest divisor whose multiples the network takes, an image of such, and what it returned; no trace is left.
+    """Return the smallest divisor whose multiples the network accepts, an image of such a size, and its output.
+
+    The network's state is restored.
 
     Raises:
-        Exception: What the network itself raised at the last size, the roundest, if it takes none.
+        Exception: What the network raised at the largest divisor, if it accepts no size.
     """
     errors: list[Exception] = []
     with trial_run(module):
@@ -26,14 +28,14 @@ def try_sizes(module: nn.Module) -> tuple[int, Tensor, Any]:
             try:
                 image = _zeros(module, divisor)
                 return divisor, image, module(image.clone())
-            except Exception as error:  # anyone's code
+            except Exception as error:  # the network's code may raise anything
                 errors.append(error)
     raise errors[-1]
 
 
 @contextmanager
 def trial_run(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards modes, buffers and torch's generator of the CPU are as they were."""
+    """Set eval mode and disable gradients; restore modes, buffers and torch's CPU generator afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     buffers = [
         (part, name, buffer, buffer._version, buffer.clone())
@@ -56,12 +58,12 @@ def trial_run(module: nn.Module) -> Iterator[None]:
 
 
 def size_divisor(backbone: nn.Module, name: str) -> int:
-    """What the sides of an image must be multiples of.
+    """Return the number of which an image's sides must be multiples.
 
-    Shapes alone are tried first, on a copy without memory; not every network runs on those.
+    A copy on the meta device is tried first, but not every network runs there.
 
     Raises:
-        ModelError: The backbone takes none of the sizes tried.
+        ModelError: The backbone accepts none of the sizes tried.
     """
     try:
         return try_sizes(copy.deepcopy(backbone).to("meta"))[0]
@@ -75,7 +77,7 @@ def size_divisor(backbone: nn.Module, name: str) -> int:
 
 
 def _zeros(module: nn.Module, divisor: int) -> Tensor:
-    """An image of zeros about 128 a side, both sides odd multiples of the divisor and unequal."""
+    """Return an image of zeros with sides near 128 that are unequal, odd multiples of the divisor."""
     height = ((128 // divisor) | 1) * divisor
     width = height + 2 * divisor * max(1, 16 // divisor)
     parameter = next(module.parameters(), torch.empty(0))

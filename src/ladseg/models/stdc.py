@@ -1,6 +1,6 @@
-"""STDC: Fan et al., "Rethinking BiSeNet for Real-time Semantic Segmentation", CVPR 2021.
+"""STDC, in the authors' definition and in mmsegmentation's, whose classifiers differ.
 
-Two definitions: the authors', and mmsegmentation's, which differs in its classifiers.
+Source: Fan et al., "Rethinking BiSeNet for Real-time Semantic Segmentation", CVPR 2021.
 """
 
 import re
@@ -23,10 +23,10 @@ BLOCKS = {"stdc1": (2, 2, 2), "stdc2": (4, 5, 3)}
 
 
 class ConcatBlock(nn.Module):
-    """Four convolutions of 1/2, 1/4, 1/8 and 1/8 of the channels, one after the other, their maps side by side.
+    """Concatenates the maps of four successive convolutions with 1/2, 1/4, 1/8 and 1/8 of the channels.
 
-    With stride 2 the first map is halved in two ways: by a depthwise convolution before the second convolution, and by
-    average pooling in the result.
+    With stride 2 the first map is downsampled twice: by a depthwise convolution before the second convolution, and by
+    average pooling for the result.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -53,10 +53,10 @@ class ConcatBlock(nn.Module):
 
 
 class STDCBackbone(nn.Module):
-    """The backbone: an image to its maps at strides 8, 16 and 32.
+    """Maps an image to feature maps at strides 8, 16 and 32.
 
     Args:
-        blocks: Number of blocks of each of the three stages; the first of a stage has stride 2.
+        blocks: Number of blocks in each of the three stages; the first block of a stage has stride 2.
     """
 
     def __init__(self, blocks: tuple[int, ...]) -> None:
@@ -67,7 +67,7 @@ class STDCBackbone(nn.Module):
         for width, count in zip(WIDTHS, blocks, strict=True):
             layers += [ConcatBlock(inputs, width, 2), *(ConcatBlock(width, width, 1) for _ in range(count - 1))]
             inputs = width
-        # The stem included, as the authors' checkpoints number them.
+        # The numbering includes the stem, as in the authors' checkpoints.
         self.features = nn.ModuleList(layers)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -80,7 +80,7 @@ class STDCBackbone(nn.Module):
 
 
 class AttentionRefinement(nn.Module):
-    """3x3 convolution whose channels are weighted by a gate on their own average."""
+    """A 3x3 convolution whose channels are scaled by a gate computed from their averages."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class AttentionRefinement(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Detail and context side by side, mixed, then weighted by channel beside a shortcut."""
+    """Concatenates and mixes detail and context, and scales the channels by a gate, with a shortcut around it."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -111,10 +111,9 @@ class FeatureFusion(nn.Module):
 
 
 class STDCHead(Head):
-    """3x3 convolution and a 1x1 classifier.
+    """A 3x3 convolution and a 1x1 classifier.
 
-    The authors' classifier has neither bias nor dropout; mmsegmentation's has a bias, and dropout of whole channels
-    before it.
+    The authors' classifier has neither bias nor dropout; mmsegmentation's has a bias, and channel dropout before it.
     """
 
     def __init__(self, inputs: int, width: int, num_classes: int, mmsegmentation: bool = False) -> None:
@@ -123,19 +122,20 @@ class STDCHead(Head):
 
 
 class STDC(Segmenter):
-    """Backbone, context path and fusion at stride 8, with three training-only heads.
+    """STDC: backbone, context path and fusion at stride 8, with three training-only heads.
 
-    They see the context at strides 16 and 32 (class scores) and the backbone's stride 8 (boundaries, for
-    :func:`ladseg.losses.boundary_loss`), so that the cheap stride-8 map learns detail.
+    Two of these classify the context at strides 16 and 32. The third predicts boundaries from the backbone's stride-8
+    map, for :func:`ladseg.losses.boundary_loss`, so that this cheap map learns detail.
 
     Args:
         variant: ``stdc1`` or ``stdc2``.
         num_classes: Number of classes C.
         aux: Whether to add the training-only heads.
-        input_mean: See :class:`Segmenter`.
-        input_std: See there.
-        mmsegmentation: Whether the definition is mmsegmentation's: a bias and dropout in every classifier, two channels
-            (no boundary, boundary) of the boundary head, class heads on the context upsampled without aligned corners.
+        input_mean: As for :class:`Segmenter`.
+        input_std: As for :class:`Segmenter`.
+        mmsegmentation: Whether to build mmsegmentation's definition: every classifier has a bias and dropout, the
+            boundary head has two channels (no boundary, boundary), and the context heads' logits are upsampled without
+            aligned corners.
     """
 
     aux_weight = 1.0
@@ -171,7 +171,7 @@ class STDC(Segmenter):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def own_names(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Number mmsegmentation's blocks, which it counts by stage, as the authors do: all of them in one row."""
+        """Renumber mmsegmentation's blocks, which are counted by stage, consecutively as in the authors' files."""
         starts = [0, 1, len(STEM), *(end + 1 for end in self.backbone.ends[:-1])]
 
         def flat(match: re.Match[str]) -> str:
@@ -193,7 +193,7 @@ class STDC(Segmenter):
         return SegmentationOutput(logits, named, aux, boundary)
 
     def _context(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the context of the whole image and of strides 32 and 16, at the sizes of strides 8 and 16."""
+        """Return the context, gathered from the whole image and from strides 32 and 16, at strides 8 and 16."""
         map8, map16, map32 = maps
         refuse_single_value(self.global_context, map32)
         context32 = self.refine32(map32) + resized(self.global_context(average(map32)), map32)
@@ -202,10 +202,10 @@ class STDC(Segmenter):
 
 
 def average(x: Tensor) -> Tensor:
-    """Average ``(N, D, h, w)`` over positions: ``(N, D, 1, 1)``."""
+    """Average ``(N, D, h, w)`` over positions to ``(N, D, 1, 1)``."""
     return F.adaptive_avg_pool2d(x, 1)
 
 
 def resized(x: Tensor, like: Tensor) -> Tensor:
-    """Resize a map to the height and width of another by nearest neighbours."""
+    """Resize a map to the height and width of another by nearest neighbour."""
     return F.interpolate(x, size=like.shape[-2:], mode="nearest")

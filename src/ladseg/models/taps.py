@@ -10,10 +10,10 @@ from ladseg.errors import ModelError
 
 
 class Tap:
-    """Keep the last output of one module of a network.
+    """Keeps the last output of one module of a network.
 
     Args:
-        network: Where to look.
+        network: The network.
         path: The module's name in ``network.named_modules()``, such as ``"backbone.layer4"``.
 
     Raises:
@@ -34,10 +34,10 @@ class Tap:
         self._last = output
 
     def take(self) -> Tensor:
-        """Return the map ``(N, D, h, w)`` of the forward pass that has just run, and forget it.
+        """Return the map ``(N, D, h, w)`` of the last forward pass, and release it.
 
         Raises:
-            ModelError: The module did not run, or gave something else than a feature map.
+            ModelError: The module did not run, or its output is not a feature map.
         """
         value, self._last = self._last, None
         if isinstance(value, tuple | list) and value:
@@ -52,12 +52,12 @@ def deepest_map(network: nn.Module, run: Callable[[], object]) -> str | None:
     """Find the module whose output is the network's deepest feature map.
 
     Args:
-        network: Its modules are looked at.
+        network: The network.
         run: Makes one forward pass through it.
 
     Returns:
-        The path of the module that gives the most channels of all maps of the smallest size above one position, the
-        last such one; None where no module gives a feature map.
+        The path of the module whose map has the most channels among those of the smallest size above one position; of
+        several, the last. None if no module gives a feature map.
     """
     found: dict[str, tuple[int, int]] = {}
 

@@ -1,4 +1,4 @@
-"""Load pretrained weights from a local file, or refuse it and say what matched."""
+"""Load pretrained weights from a local file, or refuse the file with a count of what matches."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError
-from ladseg.models.checkpoint_file import read_state, told_align_corners, told_normalization
+from ladseg.models.checkpoint_file import read_state, recorded_align_corners, recorded_normalization
 from ladseg.models.renames import Triple, renamed, tables_of
 from ladseg.models.segmenter import Segmenter
 
@@ -25,10 +25,10 @@ class Checkpoint:
     Attributes:
         file: Its path.
         state: The tensors under timm's or our names.
-        original: The tensors under the names in the file; empty where these are the same.
-        align_corners: How the network was trained to upsample its logits; None where the file does not tell.
+        original: The tensors under the names in the file; empty if these are the same.
+        align_corners: How the network was trained to upsample its logits; None if the file does not tell.
         normalization: Mean and standard deviation, of RGB in 0..1, that it was trained with; None for the usual ones.
-        translated: Whether the names in the file were another library's.
+        translated: Whether the file has another library's names.
     """
 
     file: str
@@ -39,20 +39,20 @@ class Checkpoint:
     translated: bool = False
 
     def renamed(self, own_names: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> "Checkpoint":
-        """Return the same under the names that a network gives its tensors; see :meth:`Segmenter.own_names`."""
+        """Return the checkpoint under the names of a network's tensors; see :meth:`Segmenter.own_names`."""
         return replace(self, state=own_names(self.state), original={})
 
     def of_backbone(self) -> "Checkpoint":
-        """Return the tensors below ``backbone.`` without this prefix; all tensors where none has it."""
+        """Return the tensors with the prefix ``backbone.``, without it; all tensors if none has it."""
         below = {key.removeprefix(PREFIX): value for key, value in self.state.items() if key.startswith(PREFIX)}
         if not below:
             return self
         if len(below) < len(self.state):
-            say_once(f"{self.file}: only its backbone is used; its head is of another network")
+            say_once(f"{self.file}: only its backbone is used; its head belongs to another network")
         return Checkpoint(self.file, below)
 
     def below_backbone(self) -> "Checkpoint":
-        """Put the prefix ``backbone.`` before every name that lacks it."""
+        """Return the tensors with the prefix ``backbone.`` before every name that lacks it."""
         return Checkpoint(self.file, {PREFIX + key.removeprefix(PREFIX): value for key, value in self.state.items()})
 
 
@@ -60,29 +60,29 @@ def read_checkpoint(file: str) -> Checkpoint:
     """Read a safetensors file, or a .pth that loads with ``weights_only=True``.
 
     Raises:
-        ModelError: No such file, or an unreadable one.
+        ModelError: The file is missing or unreadable.
     """
     state = read_state(Path(file))
     tables = tables_of(state)
-    told = [told_align_corners(Path(file)), *(table.align_corners for table in tables)]
+    recorded = [recorded_align_corners(Path(file)), *(table.align_corners for table in tables)]
     return Checkpoint(
         file,
         renamed(state),
         state,
-        align_corners=next((value for value in told if value is not None), None),
-        normalization=told_normalization(Path(file))
+        align_corners=next((value for value in recorded if value is not None), None),
+        normalization=recorded_normalization(Path(file))
         or next((table.normalization for table in tables if table.normalization), None),
         translated=bool(tables),
     )
 
 
 def adopt_training(network: Segmenter, checkpoint: Checkpoint, whole: bool) -> None:
-    """Let a network of ladseg's upsample and normalise as it did when a file was trained; in place.
+    """Let a network upsample and normalise as it did when its checkpoint was trained, in place.
 
     Args:
-        network: Has the file's weights.
+        network: One of ladseg's networks, with the file's weights.
         checkpoint: The file.
-        whole: Whether its head is the file's too; a backbone says nothing of how logits are upsampled.
+        whole: Whether the head has the file's weights too; a backbone does not determine how logits are upsampled.
     """
     if checkpoint.normalization is not None:
         network.input_mean, network.input_std = checkpoint.normalization
@@ -93,26 +93,26 @@ def adopt_training(network: Segmenter, checkpoint: Checkpoint, whole: bool) -> N
     elif checkpoint.translated:
         value = str(network.align_corners).lower()
         say_once(
-            f"{checkpoint.file}: does not tell how its logits are upsampled; align_corners is {value}, and "
+            f"{checkpoint.file}: does not record how its logits are upsampled; align_corners is {value}, and "
             "args: {align_corners: true or false} sets it"
         )
 
 
 def is_whole(checkpoint: Checkpoint, module: nn.Module) -> bool:
-    """Whether the file knows anything of this network that lies outside its backbone."""
+    """Return whether the file has any tensor of this network outside its backbone."""
     return any(key in checkpoint.state for key in module.state_dict() if not key.startswith(PREFIX))
 
 
 def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> None:
     """Copy a file's tensors into a module that has the same names.
 
-    Parts of the module (its direct children) of which the file has nothing stay as they are, as long as it has others
-    completely; so does a classifier for another number of classes. Both are said.
+    Direct children of the module that the file lacks keep their weights, as long as the file has others completely; so
+    does a classifier for another number of classes. A log line reports each.
 
     Args:
-        module: Where to; on any device but meta.
+        module: The module to load, on any device but meta.
         checkpoint: The file.
-        num_classes: Of ``module``.
+        num_classes: Number of classes of ``module``.
 
     Raises:
         ModelError: Tensors are missing or have another shape.
@@ -138,8 +138,8 @@ def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> N
 def _under_own_names(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under the names that fit a network best.
 
-    These are timm's or ours, those in the file, or those below a prefix: Lightning puts the name of an attribute before
-    every name.
+    The candidates are timm's or our names, those in the file, and those without a prefix, since Lightning puts the name
+    of an attribute before every name.
     """
     original = checkpoint.original
     first = next(iter(own), "")
@@ -154,10 +154,10 @@ def _part(key: str) -> str:
 
 
 def refuse_misfit(checkpoint: Checkpoint, wanted: dict[str, torch.Size], name: str) -> None:
-    """Compare a file with what is needed of it.
+    """Compare a file with the tensors that are needed of it.
 
     Raises:
-        ModelError: Tensors are missing or have another shape; how many match is said.
+        ModelError: Tensors are missing or have another shape; the message says how many match.
     """
     state = checkpoint.state
     missing = [key for key in wanted if key not in state]
@@ -185,7 +185,7 @@ def say_once(line: str) -> None:
 def _of_other_class_count(
     state: dict[str, Tensor], wanted: dict[str, torch.Size], unlike: list[str], num_classes: int
 ) -> set[str]:
-    """Return the tensors that differ in the number of classes alone, if all of them have the same other number."""
+    """Return the tensors that differ only in the number of classes, if all of them have the same other number."""
     apart = {
         key
         for key in unlike

@@ -33,8 +33,8 @@ from ladseg.models.weights import Checkpoint, adopt_training, is_whole, load_who
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked of a builder, the number of input channels apart: all build for three."""
+class BuildRequest:
+    """The arguments of a builder, which builds for three input channels."""
 
     num_classes: int
     aux: bool
@@ -47,19 +47,19 @@ class ModelSpec:
     """A named network.
 
     Args:
-        build: Builds it.
-        source: Whose definition it is.
-        training_only: What takes no part in prediction, in words.
+        build: Builds the network.
+        source: Whose definition of the network it is.
+        training_only: The parts that only training uses, in words.
     """
 
-    build: Callable[[Wanted], Segmenter]
+    build: Callable[[BuildRequest], Segmenter]
     source: str
     training_only: str = ""
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head's class and its two widths: over light backbones and over heavy ones."""
+    """A head's class and its widths on light and on heavy backbones."""
 
     build: Any
     narrow: int
@@ -68,24 +68,24 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class OnTimm:
-    """A head on the last feature map of a timm backbone, an auxiliary one on the second-last."""
+    """Builds a head on the last feature map of a timm backbone, and an auxiliary head on the second-last."""
 
     head: str
     backbone: str
     options: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, wanted: Wanted) -> EncoderDecoder:
-        backbone = build_backbone(self.backbone, wanted.output_stride, wanted.weights, self.options)
+    def __call__(self, request: BuildRequest) -> EncoderDecoder:
+        backbone = build_backbone(self.backbone, request.output_stride, request.weights, self.options)
         channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
         head = HEADS[self.head]
         width = head.narrow if channels[-1] <= NARROW_CHANNELS else head.wide
-        aux_head: Head | None = AuxHead(channels[-2], wanted.num_classes) if wanted.aux else None
+        aux_head: Head | None = AuxHead(channels[-2], request.num_classes) if request.aux else None
         mean, std = input_normalization(backbone)
         return EncoderDecoder(
             backbone,
-            head.build(channels[-1], width, wanted.num_classes),
+            head.build(channels[-1], width, request.num_classes),
             aux_head,
-            wanted.num_classes,
+            request.num_classes,
             mean,
             std,
             size_divisor(backbone, self.backbone),
@@ -94,24 +94,24 @@ class OnTimm:
 
 @dataclass(frozen=True)
 class OnMMSegmentationResNet:
-    """A network of mmsegmentation: a head on the last map of a ResNet of stride 8, an auxiliary one on the third."""
+    """Builds a network of mmsegmentation: a head on the last map of a ResNet of stride 8, an auxiliary on the third."""
 
     head: Any
     backbone: str
     width: int
     align_corners: bool
 
-    def __call__(self, wanted: Wanted) -> EncoderDecoder:
-        backbone = build_backbone(self.backbone, wanted.output_stride, wanted.weights)
+    def __call__(self, request: BuildRequest) -> EncoderDecoder:
+        backbone = build_backbone(self.backbone, request.output_stride, request.weights)
         dilate_first_convolutions_only(backbone)
         channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
-        head = self.head(channels[-1], self.width, wanted.num_classes)
-        aux_head = AuxHead(channels[-2], wanted.num_classes, whole_channels=True) if wanted.aux else None
+        head = self.head(channels[-1], self.width, request.num_classes)
+        aux_head = AuxHead(channels[-2], request.num_classes, whole_channels=True) if request.aux else None
         for part in (head, aux_head):
             if part is not None:
                 init_as_mmsegmentation(part)
         mean, std = input_normalization(backbone)
-        network = EncoderDecoder(backbone, head, aux_head, wanted.num_classes, mean, std)
+        network = EncoderDecoder(backbone, head, aux_head, request.num_classes, mean, std)
         network.upsample_with(self.align_corners)
         return network
 
@@ -121,54 +121,54 @@ HEADS: dict[str, HeadSpec] = {
     "pspnet": HeadSpec(PSPNetHead, 128, 512),
     "deeplabv3": HeadSpec(DeepLabV3Head, 128, 256),
 }
-# The most channels of a deepest feature map that get the narrow head: ResNet-18 has 512, ResNet-50 2048.
+# Backbones whose deepest map has at most this many channels get the narrow head: ResNet-18 has 512, ResNet-50 2048.
 NARROW_CHANNELS = 1024
 
 
-def _stdc(variant: str, mmsegmentation: bool = False) -> Callable[[Wanted], Segmenter]:
-    def build(wanted: Wanted) -> Segmenter:
-        _refuse_stride(variant, wanted, 8)
-        _refuse_timm(variant, wanted)
+def _stdc(variant: str, mmsegmentation: bool = False) -> Callable[[BuildRequest], Segmenter]:
+    def build(request: BuildRequest) -> Segmenter:
+        _refuse_stride(variant, request, 8)
+        _refuse_timm(variant, request)
         mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-        network = STDC(variant, wanted.num_classes, wanted.aux, mean, std, mmsegmentation)
-        if isinstance(wanted.weights, Checkpoint):
-            load_whole(network, wanted.weights.below_backbone(), wanted.num_classes)
+        network = STDC(variant, request.num_classes, request.aux, mean, std, mmsegmentation)
+        if isinstance(request.weights, Checkpoint):
+            load_whole(network, request.weights.below_backbone(), request.num_classes)
         return network
 
     return build
 
 
-def _ocrnet(backbone_name: str) -> Callable[[Wanted], Segmenter]:
-    def build(wanted: Wanted) -> Segmenter:
-        _refuse_stride(backbone_name, wanted, 4)
-        backbone = build_backbone(backbone_name, 32, wanted.weights, maps={"feature_location": ""})
+def _ocrnet(backbone_name: str) -> Callable[[BuildRequest], Segmenter]:
+    def build(request: BuildRequest) -> Segmenter:
+        _refuse_stride(backbone_name, request, 4)
+        backbone = build_backbone(backbone_name, 32, request.weights, maps={"feature_location": ""})
         channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
         mean, std = input_normalization(backbone)
-        return OCRNet(backbone, channels, wanted.num_classes, wanted.aux, mean, std)
+        return OCRNet(backbone, channels, request.num_classes, request.aux, mean, std)
 
     return build
 
 
-def _dinov2(backbone_name: str) -> Callable[[Wanted], Segmenter]:
-    def build(wanted: Wanted) -> Segmenter:
-        _refuse_stride(backbone_name, wanted, 14)
+def _dinov2(backbone_name: str) -> Callable[[BuildRequest], Segmenter]:
+    def build(request: BuildRequest) -> Segmenter:
+        _refuse_stride(backbone_name, request, 14)
         backbone = build_backbone(
-            backbone_name, 14, wanted.weights, maps={"out_indices": LAST_BLOCKS, "feature_cls": NormedMaps}
+            backbone_name, 14, request.weights, maps={"out_indices": LAST_BLOCKS, "feature_cls": NormedMaps}
         )
         channels: list[int] = backbone.feature_info.channels()  # type: ignore[union-attr, operator]
         mean, std = input_normalization(backbone)
-        return DINOv2(backbone, channels, wanted.num_classes, mean, std)
+        return DINOv2(backbone, channels, request.num_classes, mean, std)
 
     return build
 
 
-def _segformer(variant: str) -> Callable[[Wanted], Segmenter]:
-    def build(wanted: Wanted) -> Segmenter:
-        _refuse_stride(variant, wanted, 4)
-        _refuse_timm(variant, wanted)
-        if isinstance(wanted.weights, Checkpoint):
-            raise ModelError(f"{wanted.weights.file}: has nothing of '{variant}'; docs/models.md says which files fit")
-        return SegFormer(variant, wanted.num_classes)
+def _segformer(variant: str) -> Callable[[BuildRequest], Segmenter]:
+    def build(request: BuildRequest) -> Segmenter:
+        _refuse_stride(variant, request, 4)
+        _refuse_timm(variant, request)
+        if isinstance(request.weights, Checkpoint):
+            raise ModelError(f"{request.weights.file}: has nothing of '{variant}'; docs/models.md says which files fit")
+        return SegFormer(variant, request.num_classes)
 
     return build
 
@@ -205,7 +205,7 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def list_models() -> list[str]:
-    """The named networks; ``HEAD@BACKBONE`` with a head of pspnet, deeplabv3 or fcn makes many more."""
+    """Return the names of all networks; ``HEAD@BACKBONE`` with the heads pspnet, deeplabv3 and fcn makes many more."""
     return list(MODELS)
 
 
@@ -224,23 +224,23 @@ def build_model(
 
     Args:
         name: One of :func:`list_models`, ``HEAD@BACKBONE`` such as ``pspnet@tf_efficientnet_lite0``, or
-            ``package.module:Class`` for a network of your own (see :func:`ladseg.adapt`).
+            ``package.module:Class`` for your own network (see :func:`ladseg.adapt`).
         num_classes: Number of classes C.
-        in_channels: 3, or more for a network that sees more than an image: it is built for three and widened, so that
-            pretrained RGB weights stay as they are.
+        in_channels: Number of input channels, 3 or more. The network is built for three and then widened, so that
+            pretrained RGB weights stay unchanged.
         aux: Whether to add the training-only heads.
-        weights: None for random ones, ``"timm"`` to let timm fetch the backbone's, or a local file (safetensors, a .pth
-            that loads with ``weights_only=True``): a backbone's in timm's key names, a whole network's in our own, or
-            one of those that docs/models.md lists. A classifier of another class count is left out.
-        output_stride: Stride of the logits; None takes 8 where the backbone can be dilated, else its own.
-        args: Arguments of a network of your own. A named network has two: ``dropout``, the share dropped wherever its
-            heads drop, and ``align_corners``, how its logits are upsampled (see :class:`ladseg.Segmenter`); without
-            them both are the published ones, or those of the checkpoint where it tells.
-        merged: Without the LoRA adapters that ``dinov2_*`` trains through, as ``merge()`` leaves it.
+        weights: None for random weights, ``"timm"`` to let timm fetch the backbone's, or a local file (safetensors, or
+            a .pth that loads with ``weights_only=True``): a backbone in timm's key names, a whole network in our own,
+            or one of the files that docs/models.md lists. A classifier for another number of classes is left out.
+        output_stride: Stride of the logits; None means 8 if the backbone can be dilated, else its own.
+        args: Arguments of your own network. A named network has two: ``dropout``, the dropout probability in its
+            heads, and ``align_corners``, how its logits are upsampled (see :class:`ladseg.Segmenter`). Their defaults
+            are those of the checkpoint if it records them, else the published ones.
+        merged: Whether to leave out the LoRA adapters of ``dinov2_*``, as after ``merge()``.
         generator: Source of the weights of channels beyond three.
 
     Raises:
-        ModelError: An unknown name, or weights or a stride that don't fit.
+        ModelError: The name is unknown, or the weights or the stride don't fit.
     """
     if num_classes < 1 or in_channels < 3:
         raise ModelError(f"num_classes is {num_classes} and in_channels {in_channels}; they must be at least 1 and 3")
@@ -249,8 +249,8 @@ def build_model(
     if ":" in name:
         network = _build_foreign(name, num_classes, weights, checkpoint, output_stride, args)
     else:
-        wanted = Wanted(num_classes, aux, "timm" if weights == "timm" else None, output_stride)
-        network = _build_named(name, wanted, checkpoint)
+        request = BuildRequest(num_classes, aux, "timm" if weights == "timm" else None, output_stride)
+        network = _build_named(name, request, checkpoint)
         network.origin = {"name": name, "output_stride": output_stride}
         if args:
             apply_args(network, name, args)
@@ -262,19 +262,19 @@ def build_model(
     return network
 
 
-def _build_named(name: str, wanted: Wanted, checkpoint: Checkpoint | None) -> Segmenter:
+def _build_named(name: str, request: BuildRequest, checkpoint: Checkpoint | None) -> Segmenter:
     build = _spec(name).build
     if checkpoint is None:
-        return build(wanted)
+        return build(request)
     with torch.device("meta"):
-        sketch = build(wanted)
+        sketch = build(request)
     checkpoint = checkpoint.renamed(sketch.own_names)
     whole = is_whole(checkpoint, sketch.core)
     if whole:
-        network = build(wanted)
-        load_whole(network.core, checkpoint, wanted.num_classes)
+        network = build(request)
+        load_whole(network.core, checkpoint, request.num_classes)
     else:
-        network = build(replace(wanted, weights=checkpoint.of_backbone()))
+        network = build(replace(request, weights=checkpoint.of_backbone()))
     adopt_training(network, checkpoint, whole)
     return network
 
@@ -312,11 +312,11 @@ def _spec(name: str) -> ModelSpec:
     return ModelSpec(OnTimm(head, backbone), "ladseg", AUX)
 
 
-def _refuse_stride(name: str, wanted: Wanted, only: int) -> None:
-    if wanted.output_stride not in (None, only):
-        raise ModelError(f"'{name}' can't have output_stride {wanted.output_stride}; what works is {only}")
+def _refuse_stride(name: str, request: BuildRequest, only: int) -> None:
+    if request.output_stride not in (None, only):
+        raise ModelError(f"'{name}' can't have output_stride {request.output_stride}; what works is {only}")
 
 
-def _refuse_timm(name: str, wanted: Wanted) -> None:
-    if wanted.weights == "timm":
+def _refuse_timm(name: str, request: BuildRequest) -> None:
+    if request.weights == "timm":
         raise ModelError(f"timm has no weights of '{name}'; set weights to a local file (docs/models.md), or to null")

@@ -1,4 +1,4 @@
-"""Objectives: each takes a batch and returns ``{"loss": ..., name: term, ...}``."""
+"""Training objectives, each of which maps a batch to ``{"loss": ..., name: term, ...}``."""
 
 from typing import TYPE_CHECKING
 

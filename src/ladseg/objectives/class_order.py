@@ -1,4 +1,4 @@
-"""Let a network that was trained on one set of classes teach another: by class ids, in place."""
+"""Adapt a teacher to data whose classes are a subset of its own, or in another order."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,11 +14,11 @@ IGNORED = 255
 
 
 def reorder_classes(network: Network, classes: Sequence[int]) -> None:
-    """Let a network answer in, and where it is label-assisted read, the classes of other data; in place.
+    """Make a network's logits, and the labels that a label-assisted one reads, follow other data's classes, in place.
 
     Args:
-        network: It was trained for other classes, or for the same in another order.
-        classes: Its class id for each class of the data. Scores of its other classes are left out.
+        network: A network trained for other classes, or for the same ones in another order.
+        classes: The network's class id for each class of the data. Logits of its other classes are dropped.
     """
     inner = segmenter(network)
     chosen = list(classes)
@@ -33,7 +33,7 @@ def reorder_classes(network: Network, classes: Sequence[int]) -> None:
 
 
 def _translated(label: Tensor, classes: Sequence[int]) -> Tensor:
-    """Return a label of the data's class ids in those of the network; what is ignored stays so."""
+    """Translate a label from the data's class ids to the network's; ignored pixels stay ignored."""
     table = torch.full((256 if len(classes) <= 256 else 65536,), IGNORED, device=label.device)
     table[: len(classes)] = torch.tensor(classes, device=label.device)
     table[IGNORED] = IGNORED

@@ -1,4 +1,4 @@
-"""Supervision by the label alone: the control's objective, and the terms that every objective has."""
+"""The objective of the control, which learns from labels alone, and the terms that all objectives share."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ from ladseg.models import Segmenter
 from ladseg.objectives.label_assisted import run_network
 from ladseg.outputs import SegmentationOutput
 
-# For a network that does not say what its reference recipe has.
+# The auxiliary weight of a network that does not define its own.
 AUX_WEIGHT = 0.4
 
 
@@ -18,8 +18,8 @@ class Plain(nn.Module):
 
     Args:
         network: Any segmentation network.
-        aux_weight: Weight of the training-only heads; None takes the network's own (0.4, STDC 1).
-        class_loss: The loss of every head, see :func:`ladseg.losses.class_loss.make_class_loss`.
+        aux_weight: Weight of the training-only heads; None takes the network's own (0.4; 1 for STDC).
+        class_loss: The loss of every head; see :func:`ladseg.losses.class_loss.make_class_loss`.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ def supervised_terms(
     """Compute the losses of one output against the label.
 
     Args:
-        output: Of the network.
+        output: The network's output.
         label: ``(N, H, W)`` int64.
-        suffix: Added to the name of each term.
+        suffix: Suffix of the name of each term.
         class_loss: The loss of the main and the training-only heads.
 
     Returns:
-        ``seg``: class loss of the main head. ``aux``: the sum of that of the training-only heads, if there are any.
-        ``boundary``: loss of the boundary head, if there is one.
+        Scalars by name: ``seg``, the class loss of the main head; ``aux``, the sum of the training-only heads' class
+        losses, if there are any; ``boundary``, the loss of the boundary head, if there is one.
     """
     terms = {f"seg{suffix}": class_loss(output.logits, label, align_corners=output.align_corners)}
     if output.aux:
@@ -69,7 +69,7 @@ def weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> dict[str, T
 
     Args:
         terms: Scalars by name.
-        weights: Weight of each term; a term that is not in it has weight 1.
+        weights: Weights by name; a missing weight is 1.
     """
     parts = [weights.get(name, 1.0) * value for name, value in terms.items()]
     return {"loss": sum(parts[1:], parts[0]), **{name: value.detach() for name, value in terms.items()}}

@@ -1,4 +1,4 @@
-"""Train a student from a frozen teacher: Eq. 8, and what some distillers learn of the teacher before."""
+"""Train a student from a frozen teacher (Eq. 8), and the first stage that some distillers need before."""
 
 import copy
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from ladseg.outputs import SegmentationOutput
 
 
 def frozen_view(network: nn.Module) -> nn.Module:
-    """Return modules of their own in eval mode that share the network's weights and need no gradient.
+    """Return a copy of the modules, in eval mode, that shares the network's weights without gradient.
 
-    Whatever is set on the view, such as a mode or the strength of a noise, leaves the network as it is.
+    Settings of the view, such as its mode or the strength of its noise, do not affect the network.
     """
     shared: dict[int, Tensor] = {id(buffer): buffer for buffer in network.buffers()}
     shared |= {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in network.parameters()}
@@ -30,12 +30,12 @@ class FrozenTeacherObjective(nn.Module):
     """An objective with a teacher that it does not train.
 
     Args:
-        teacher: A label-assisted or a classic network. It is not changed: the objective holds a frozen view of it.
-        teacher_input: Scale and offset ``(3,)`` that turn an image normalised for the student into one normalised for
-            the teacher; None where both are the same.
+        teacher: A label-assisted or a classic network. It is not changed; the objective holds a frozen view of it.
+        teacher_input: Scale and offset ``(3,)`` that convert an image normalised for the student to one normalised for
+            the teacher; None if both normalisations are equal.
     """
 
-    # The loop keeps these children out of checkpoints.
+    # The training loop leaves these children out of checkpoints.
     frozen = ("teacher",)
 
     def __init__(self, teacher: nn.Module, teacher_input: tuple[Tensor, Tensor] | None) -> None:
@@ -68,10 +68,10 @@ class StudentObjective(FrozenTeacherObjective):
     Args:
         student: The three-channel network to make more accurate.
         teacher: A label-assisted or a classic network.
-        distiller: From :mod:`ladseg.distillers`.
-        weight: Beta, the weight of the distiller's first term, as ``distill.weight`` of a recipe; None takes the
-            distiller's own. Its other terms have the weights of ``distiller.terms``.
-        aux_weight: Weight of the student's training-only heads; None takes the student's own (0.4, STDC 1).
+        distiller: A distiller of :mod:`ladseg.distillers`.
+        weight: Beta, the weight of the distiller's first term, like a recipe's ``distill.weight``; None takes the
+            distiller's own. The other terms have the weights in ``distiller.terms``.
+        aux_weight: Weight of the student's training-only heads; None takes the student's own (0.4; 1 for STDC).
         teacher_input: As for :class:`FrozenTeacherObjective`.
         class_loss: As for :class:`ladseg.Plain`.
     """
@@ -95,13 +95,13 @@ class StudentObjective(FrozenTeacherObjective):
         self.weight = weight
         self.aux_weight = aux_weight_of(student) if aux_weight is None else aux_weight
         self.class_loss = class_loss
-        # A distillation loss that is silently not applied is the worst kind of failure.
+        # The training loop stops if one is missing, because a distillation loss must not be dropped silently.
         self.expected_terms = {"seg"} | set(distiller.terms)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         student = run_network(self.student, batch["image"])
         teacher, label = self.teacher_output(batch), batch["label"]
-        # Distillation runs in float32 whatever the networks run in: autocast would cast its matrix products down again.
+        # Distillation runs in float32 even under autocast, which would compute its matrix products in bfloat16.
         with torch.autocast(label.device.type, enabled=False):
             distilled = self.distiller(student.map(Tensor.float), teacher, label)
         terms = supervised_terms(student, label, class_loss=self.class_loss) | distilled
@@ -115,15 +115,14 @@ class StudentObjective(FrozenTeacherObjective):
 
 
 class FirstStageObjective(FrozenTeacherObjective):
-    """Train what a distiller learns of the frozen teacher before the student's training.
+    """Train the part of a distiller that learns from the frozen teacher before the student's training.
 
-    The loss is the label's supervision of what the part makes of the teacher's output, plus the part's own terms.
+    The loss is the class loss of the part's output plus the part's own terms.
 
     Args:
         teacher: The trained teacher.
-        part: A distiller's ``first_stage``: takes the teacher's output, and gives an output to be supervised by the
-            label and the terms that its ``terms`` names. Its ``train_mode`` says whether the teacher is in train mode
-            meanwhile.
+        part: A distiller's ``first_stage``, which maps the teacher's output to an output that the label supervises,
+            and to the terms that its ``terms`` names. Its ``train_mode`` tells whether the teacher is in train mode.
         teacher_input: As for :class:`FrozenTeacherObjective`.
     """
 
@@ -143,9 +142,9 @@ class FirstStageObjective(FrozenTeacherObjective):
 
 @contextmanager
 def train_mode(network: nn.Module) -> Iterator[None]:
-    """Put a frozen network in train mode: dropout is active, batch norm uses the batch's own statistics.
+    """Within the context, put a frozen network in train mode, with active dropout and batch statistics in batch norm.
 
-    Its running statistics stay as they are, so that it predicts afterwards what it predicted before.
+    The running statistics do not change, so that its later predictions stay the same.
     """
     norms = [module for module in network.modules() if getattr(module, "track_running_stats", False)]
     network.train()

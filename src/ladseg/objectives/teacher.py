@@ -1,4 +1,4 @@
-"""Train the label-assisted teacher, Eq. 7."""
+"""Train the label-assisted teacher (Eq. 7)."""
 
 from typing import Literal
 
@@ -16,10 +16,10 @@ class TeacherObjective(nn.Module):
 
     Args:
         teacher: The label-assisted network.
-        consistency: Lambda; 0 still trains both paths.
-        consistency_form: ``"one-way"``: D(O1, O2), gradients into both, as Eq. 7 is written. ``"symmetric"``:
-            D(O1, sg O2) + D(O2, sg O1), as the released code has it.
-        aux_weight: Weight of the training-only heads; None takes the network's own (0.4, STDC 1).
+        consistency: Lambda; with 0, both paths are trained still.
+        consistency_form: ``"one-way"`` for D(O1, O2) with gradients into both, as in Eq. 7, or ``"symmetric"`` for
+            D(O1, sg O2) + D(O2, sg O1), as in the released code.
+        aux_weight: Weight of the training-only heads; None takes the network's own (0.4; 1 for STDC).
         tau: Temperature of D.
         class_loss: As for :class:`ladseg.Plain`.
 

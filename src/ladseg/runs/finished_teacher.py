@@ -40,7 +40,7 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
         raise RecipeError(
             f"teacher.classes are to be {len(wanted)} class ids of 0..{len(there) - 1}, one for each class of the data"
         )
-    told = {} if noise is None else vars(noise)
+    recorded = {} if noise is None else vars(noise)
     teacher = replace(
         teacher,
         model=header.model,
@@ -49,7 +49,7 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
         label_assisted=noise is not None,
         warm_start=False,
         classes=classes,
-        **told,
+        **recorded,
     )
     return replace(recipe, teacher=teacher)
 

@@ -1,4 +1,4 @@
-"""The one training loop. It knows tensors, dicts and time, and nothing of label assistance."""
+"""The training loop and its schedule, checkpoints and logs, for any objective; it knows nothing of distillation."""
 
 from typing import TYPE_CHECKING
 

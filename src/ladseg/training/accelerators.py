@@ -1,4 +1,4 @@
-"""The run's device, precision, processes and tracker, all owned by accelerate."""
+"""Make the accelerator, which owns a run's device, precision, processes and trackers."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,12 +16,12 @@ from ladseg.training.precision import resolve_precision
 def make_accelerator(
     precision: Literal["auto", "fp32", "bf16"], folder: Path | str, trackers: Sequence[str] = ()
 ) -> Accelerator:
-    """One accelerator for all trainings of a run; under ``torchrun`` it joins the other processes.
+    """Return one accelerator for all trainings of a run; under ``torchrun`` it joins the other processes.
 
     Args:
-        precision: The schedule's; ``auto`` is resolved for the device.
+        precision: The schedule's precision; ``auto`` is resolved for the device.
         folder: The run's folder.
-        trackers: Names of accelerate's trackers that show how a training goes.
+        trackers: Names of accelerate's experiment trackers.
 
     Raises:
         TrainingError: A tracker's package is not installed.
@@ -29,12 +29,12 @@ def make_accelerator(
     for name in trackers:
         if find_spec(name) is None:
             raise TrainingError(f"trackers has '{name}', which is not installed: pip install {name}, or leave it out")
-    # Under torchrun, accelerate takes gloo only if told that this is a job for processors.
+    # Under torchrun, accelerate uses gloo only if it is told to run on CPUs.
     cpu = not torch.accelerator.is_available()
     device = PartialState(cpu=cpu).device or torch.device("cpu")
     resolved = resolve_precision(precision, device)
     mixed_precision = "bf16" if resolved == "bf16" else "no"
-    # accelerate holds one precision a process; a second run in this process may need the other one.
+    # accelerate keeps one precision per process, but a second run in this process may need the other one.
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()
     return Accelerator(

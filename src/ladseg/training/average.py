@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class AveragedWeights:
-    """Average of a network's parameters and buffers over its steps.
+    """The average of a network's parameters and buffers over the training steps.
 
-    After step t = 1, 2, ... every floating-point value moves by ``(1 - d) * (value - average)`` with
-    ``d = min(decay, 1 - t ** (-2 / 3))``, so that a short training is not held back by the weights that it started
-    from. Integers, such as a count of batches, are copied.
+    After step t = 1, 2, ... every floating-point average changes by ``(1 - d) * (value - average)`` with
+    ``d = min(decay, 1 - t ** (-2 / 3))``, so that the initial weights do not dominate a short training. Integers, such
+    as a count of batches, are copied.
 
     Args:
-        network: Whose weights are averaged.
-        decay: Largest d.
+        network: The network whose weights are averaged.
+        decay: The largest d.
 
     Attributes:
         values: The average, by the names of the network's ``state_dict``.
@@ -32,7 +32,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after ``step`` steps, counted from 1."""
+        """Add the weights after ``step`` steps, counted from 1."""
         now = self.network.state_dict()
         floating = [name for name, value in now.items() if value.is_floating_point()]
         decay = min(self.decay, 1 - step ** (-2 / 3))
@@ -41,13 +41,13 @@ class AveragedWeights:
             self.values[name].copy_(now[name])
 
     def load(self, values: dict[str, Tensor]) -> None:
-        """Go on from the ``values`` of an earlier average."""
+        """Continue from the ``values`` of an earlier average."""
         for name, value in values.items():
             self.values[name].copy_(value)
 
     @contextmanager
     def in_network(self) -> Iterator[None]:
-        """Within the context, let the network have the averaged weights."""
+        """Within the context, give the network the averaged weights."""
         own = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(self.values)
         try:
@@ -57,5 +57,5 @@ class AveragedWeights:
 
 
 def delivered_state(network: nn.Module, average: AveragedWeights | None) -> dict[str, Tensor]:
-    """Return the weights that are evaluated and delivered: the average, if there is one."""
+    """Return the weights to evaluate and deliver: the average if there is one, else the network's."""
     return network.state_dict() if average is None else average.values

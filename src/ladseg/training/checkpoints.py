@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a training needs to go on, as plain tensors, numbers and strings."""
+"""Checkpoints: everything that a training needs to resume, as plain tensors, numbers and strings."""
 
 import re
 import zipfile
@@ -20,14 +20,14 @@ from ladseg.training.optimizers import JoinedOptimizer
 
 @dataclass
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
-        step: Steps done.
-        seconds: Time spent in them.
-        last_score: Score of the latest evaluation; None before the first, or without any.
+        step: Number of steps done.
+        seconds: Seconds spent in them.
+        last_score: Score of the latest evaluation; None before the first.
         best_score: The highest score so far.
-        best_step: Steps done when it was reached; without evaluations, of the latest save.
+        best_step: Number of steps done when it was reached or, without evaluations, at the latest save.
     """
 
     step: int = 0
@@ -37,7 +37,7 @@ class Progress:
     best_step: int = 0
 
     def record(self, score: float | None) -> None:
-        """Record the score of the weights after ``step`` steps; of equal scores the first is the best."""
+        """Record the score of the weights after ``step`` steps; among equal scores the first is the best."""
         self.last_score = score
         if score is None or self.best_score is None or score > self.best_score:
             self.best_score, self.best_step = score, self.step
@@ -54,7 +54,7 @@ def save_checkpoint(
 ) -> Path:
     """Write ``folder/step_XXXXXX.pt``, then delete all but the last two and the best.
 
-    Two are kept so that a damaged file leaves one to go back to.
+    If the last one is damaged, the training can go back to the one before.
 
     Raises:
         UserError: The file can't be written.
@@ -78,7 +78,7 @@ def save_checkpoint(
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Return where the checkpoint after ``step`` steps is."""
+    """Return the path of the checkpoint after ``step`` steps."""
     return folder / f"step_{step:06d}.pt"
 
 
@@ -89,10 +89,10 @@ def checkpoint_paths(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the content of one checkpoint, on the CPU, after comparing its bytes with the archive's checksums.
+    """Load one checkpoint to the CPU, after comparing its bytes with the archive's checksums.
 
     Raises:
-        TrainingError: The file is damaged or is no checkpoint.
+        TrainingError: The file is damaged or not a checkpoint.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -112,8 +112,8 @@ def load_last_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[Path
     """Load the latest checkpoint that is not damaged.
 
     Returns:
-        Its content, or None if the folder holds no checkpoint; the paths of later ones, which are damaged; and what is
-        wrong with the latest, empty if nothing is.
+        Its content, or None if the folder holds no checkpoint; the paths of later, damaged ones; and the fault of the
+        latest one, empty if it has none.
 
     Raises:
         TrainingError: There are checkpoints, and all are damaged.
@@ -134,13 +134,13 @@ def load_last_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[Path
 def trained_state(objective: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and buffers of an objective, without those of its children in ``objective.frozen``.
 
-    A frozen teacher is an input of the training like the images are: its weights have a file of their own.
+    A frozen teacher's weights have their own file.
     """
     return {k: v for k, v in objective.state_dict().items() if not _is_frozen(k, objective)}
 
 
 def load_trained_state(objective: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load what :func:`trained_state` returned."""
+    """Load the state that :func:`trained_state` returned."""
     frozen = {k: v for k, v in objective.state_dict().items() if _is_frozen(k, objective)}
     objective.load_state_dict(frozen | state)
 
@@ -160,7 +160,7 @@ def refuse_broken_weights(parameters: Iterable[nn.Parameter], title: str, step: 
     Raises:
         TrainingError: A weight is not finite.
     """
-    # The largest magnitude, not a sum of squares: that may overflow where no weight has.
+    # The maximum norm can't overflow; a sum of squares can, even though all weights are finite.
     norms = torch._foreach_norm([parameter.detach() for parameter in parameters], float("inf"))
     if not torch.stack([norm.float() for norm in norms]).isfinite().all():
         raise TrainingError(
@@ -171,13 +171,13 @@ def refuse_broken_weights(parameters: Iterable[nn.Parameter], title: str, step: 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Write the weights of a network, and nothing else, as safetensors."""
-    # safetensors refuses channels_last and shared memory; these copies have neither.
+    # safetensors refuses channels_last and shared memory, so it gets plain copies.
     state = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     write_atomically(path, lambda temporary: save_file(state, temporary), _tensor_bytes(state))
 
 
 def load_weights(path: Path, network: nn.Module) -> bool:
-    """Load the weights that :func:`save_weights` wrote; return False if the file is missing or damaged."""
+    """Load weights that :func:`save_weights` wrote; return False if the file is missing or damaged."""
     try:
         state = load_file(path)
     except (OSError, SafetensorError):

@@ -9,7 +9,7 @@ from typing import Any
 from ladseg.errors import TrainingError
 from ladseg.recipe import Schedule
 
-# No weight depends on how often they are saved, and a change of precision is said, not refused.
+# The weights do not depend on ``save_every``, and a change of precision is reported, not refused.
 FREE = {"save_every", "precision"}
 
 
@@ -17,24 +17,24 @@ def training_identity(schedule: Schedule, seed: int, title: str, depends_on: Map
     """Return everything that the trained weights depend on, as JSON with sorted keys.
 
     Args:
-        schedule: How it is trained.
-        seed: Of the random draws.
+        schedule: The training schedule.
+        seed: Seed of all random numbers.
         title: The training's name.
-        depends_on: What else the weights depend on: values that JSON can hold, or whose ``str`` tells them apart.
+        depends_on: Whatever else the weights depend on: JSON values, or objects with a distinctive ``str``.
     """
     steps = {f"schedule.{k}": v for k, v in dataclasses.asdict(schedule).items() if k not in FREE}
     return json.dumps({**steps, "seed": seed, "title": title, **depends_on}, sort_keys=True, default=str)
 
 
 def refuse_other_identity(folder: Path, there: str, now: str) -> None:
-    """Refuse to go on with another training than the folder holds.
+    """Refuse to continue another training than the one in the folder.
 
     Raises:
         TrainingError: They differ; the message names the first difference.
     """
     if there == now:
         return
-    # A key that came into the program later does not tell trainings apart where it is left at its default.
+    # A schedule key that an older version did not record counts as its default.
     defaults = {f"schedule.{key}": value for key, value in dataclasses.asdict(Schedule()).items()}
     old, new = (_named(defaults | json.loads(identity)) for identity in (there, now))
     if old == new:
@@ -47,5 +47,5 @@ def refuse_other_identity(folder: Path, there: str, now: str) -> None:
 
 
 def _named(value: Any) -> Any:
-    """Return a value of JSON without the keys that hold null."""
+    """Return a JSON value without the keys that hold null."""
     return {k: _named(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value

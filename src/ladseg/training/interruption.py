@@ -1,4 +1,4 @@
-"""Ctrl-C in a training: the step is finished and a checkpoint is written."""
+"""Handle Ctrl-C in a training: finish the step and write a checkpoint."""
 
 import signal
 import threading
@@ -8,26 +8,26 @@ from types import FrameType
 
 
 class Interruption:
-    """Whether Ctrl-C was pressed.
+    """A signal handler that remembers Ctrl-C.
 
     Attributes:
-        requested: Whether it was.
+        requested: Whether Ctrl-C was pressed.
     """
 
     requested = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Take in the first SIGINT; the next one stops the process at once."""
+        """Record the first SIGINT, and let the next one stop the process at once."""
         self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def interruption(several_processes: bool) -> Iterator[Interruption]:
-    """Within the context, let the first Ctrl-C be a request to save and stop.
+    """Within the context, turn the first Ctrl-C into a request to save and stop.
 
-    Several processes would be interrupted at different steps and then wait for each other, so there it acts at once;
-    and only the main thread can listen.
+    With several processes it acts at once, because they would stop at different steps and wait for each other. Only the
+    main thread can handle signals.
     """
     asked = Interruption()
     if several_processes or threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""The logs of a training: metrics.jsonl, log.txt, TensorBoard, a bar or lines on the screen."""
+"""Log a training to metrics.jsonl, log.txt, trackers such as TensorBoard, and the screen."""
 
 import json
 import math
@@ -19,23 +19,23 @@ from ladseg.errors import UserError
 from ladseg.files import write_text
 from ladseg.results import to_json
 
-# Without a terminal, the least number of seconds between two lines.
+# The least number of seconds between two lines on a screen that is not a terminal.
 QUIET = 10.0
-# Called with the title of a training and the figures of a line of metrics.jsonl.
+# A function of the title of a training and the values of a line of metrics.jsonl.
 Callback = Callable[[str, dict[str, float]], object]
-# The project or experiment that trackers file a training under.
+# The name of the trackers' project or experiment.
 PROJECT = "ladseg"
 
 
 class RunLog:
-    """The log of one training; on all processes but the main one it stays silent and writes nothing.
+    """The log of one training; only the main process prints and writes.
 
     Args:
         folder: Where ``metrics.jsonl`` and ``log.txt`` are written.
-        title: Names the training on the screen.
-        start: Steps already done; metrics of later steps, from a run that was killed, are dropped.
-        iterations: Steps of the whole training.
-        accelerator: Knows the main process and the trackers.
+        title: Name of the training on the screen.
+        start: Number of steps already done; metrics of later steps, from a killed run, are dropped.
+        iterations: Number of steps of the whole training.
+        accelerator: Accelerator of the run, which holds the trackers.
         console: The screen.
         callbacks: Each is called with the title and every line of metrics, on the main process.
     """
@@ -96,18 +96,18 @@ class RunLog:
         self.accelerator.trackers = []
 
     def advance(self, step: int) -> None:
-        """Move the bar to ``step`` steps done."""
+        """Move the progress bar to ``step`` steps done."""
         self.bar.update(self.task, completed=step)
 
     def terms(self, step: int, lr: float, terms: dict[str, float], seconds: float, images_per_second: float) -> None:
         """Log the mean terms of the latest steps.
 
         Args:
-            step: Steps done.
-            lr: Learning rate of the last one.
-            terms: Mean of each term since the line before.
+            step: Number of steps done.
+            lr: Learning rate of the last step.
+            terms: Mean of each term since the previous line.
             seconds: Training time so far.
-            images_per_second: Images trained on in a second of it, lately, over all processes.
+            images_per_second: Recent training speed in images per second, over all processes.
         """
         state = (
             f"{images_per_second:.1f} images/s  "
@@ -129,18 +129,18 @@ class RunLog:
             self._print(f"step {step}/{self.iterations}  {state}")
 
     def evaluation(self, step: int, score: float, best_score: float, best_step: int, seconds: float) -> None:
-        """Log a score of the network after ``step`` steps, and how long measuring it took."""
+        """Log the network's score after ``step`` steps, and how many seconds the evaluation took."""
         self._metrics({"step": step, "score": score, "best_score": best_score, "evaluation_seconds": round(seconds, 3)})
         self.accelerator.log({"val/score": score}, step=step)
         best = "the best so far" if best_step == step else f"best {best_score:.4f} at step {best_step}"
         self.say(f"step {step}/{self.iterations}  mIoU {score:.4f}, {best}")
 
     def pictures(self, step: int, make: Callable[[], Sequence[np.ndarray]]) -> None:
-        """Show pictures ``(H, W, 3)`` uint8 where a tracker can; made only for those.
+        """Send pictures to the trackers that can show them; without such trackers none are made.
 
         Args:
-            step: Steps done.
-            make: Draws them.
+            step: Number of steps done.
+            make: Returns the pictures, ``(H, W, 3)`` uint8 each.
         """
         if not self.accelerator.trackers or not self.active:
             return
@@ -151,13 +151,13 @@ class RunLog:
             elif tracker.name == "wandb":
                 tracker.log_images({name: [picture] for name, picture in named.items()}, step)
             elif tracker.name == "mlflow":
-                from mlflow import log_image  # of the run that accelerate has started
+                from mlflow import log_image  # logs to the run that accelerate has started
 
                 for name, picture in named.items():
                     log_image(picture, key=name.replace("/", "-"), step=step)
 
     def say(self, text: str) -> None:
-        """One line for people."""
+        """Print one line, and write it to log.txt."""
         self._write(1, text)
         self._print(text)
 
@@ -180,12 +180,12 @@ class RunLog:
 
     def _print(self, text: str) -> None:
         if self.active:
-            # As Text, so that brackets are not markup; unwrapped, so that a line in a log file stays one.
+            # Text keeps brackets from being markup; soft_wrap keeps a line in a redirected log on one line.
             self.bar.console.print(Text(f"{self.title}  {text}"), soft_wrap=True)
             self.spoken = time.perf_counter()
 
     def _time_left(self, step: int) -> str:
-        """By the pace since this start, evaluations included."""
+        """Estimate the time left from the pace since this start, evaluations included."""
         seconds = (time.perf_counter() - self.started) / (step - self.start) * (self.iterations - step)
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
@@ -193,7 +193,7 @@ class RunLog:
 
 
 def tracker_options(folder: Path, start: int) -> dict[str, dict[str, object]]:
-    """How each tracker names a training, and goes on with one that was stopped after ``start`` steps."""
+    """Return each tracker's options: the training's name, and how to resume one that stopped after ``start`` steps."""
     name = str(folder)
     return {
         "tensorboard": {"purge_step": start + 1},
@@ -203,9 +203,9 @@ def tracker_options(folder: Path, start: int) -> dict[str, dict[str, object]]:
 
 
 def drop_later_metrics(path: Path, step: int) -> None:
-    """Keep only the lines of steps up to ``step``: those after it will be written again.
+    """Keep only the lines of steps up to ``step``; later ones will be written again.
 
-    Lines that are no metrics are dropped too: a killed process leaves half a line, a power cut leaves null bytes.
+    Lines that are not metrics are dropped too: a killed process may leave half a line, a power cut null bytes.
     """
     if path.exists():
         lines = path.read_text(encoding="utf-8", errors="replace").replace("\0", "").split("\n")
@@ -213,14 +213,14 @@ def drop_later_metrics(path: Path, step: int) -> None:
 
 
 def validation_curve(path: Path) -> list[tuple[int, float]]:
-    """Return steps and score of each evaluation that ``metrics.jsonl`` has; empty if there is no such file."""
+    """Return step and score of each evaluation in ``metrics.jsonl``; empty if there is no such file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     values = map(json.loads, lines)
     return [(line["step"], line["score"]) for line in values if line.get("score") is not None]
 
 
 def _step_of(line: str) -> float:
-    """Return the step of a line of metrics; infinity if it is none."""
+    """Return the step of a line of metrics; infinity if the line is not metrics."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, LookupError, TypeError):

@@ -81,7 +81,7 @@ def fit(
         network.to(accelerator.device)
         if load_weights(folder / "weights.safetensors", network):
             return result
-    # Also where the weights of a finished training are damaged: its checkpoints hold them.
+    # A finished training whose weights are damaged goes on here, since its checkpoints hold them.
     with prepared(objective, accelerator, lambda: _next(iter(batches(0)), title, 0)) as (model, unused):
         loop = _Loop(
             objective, model, network, evaluate, schedule, folder, accelerator, seed, title, identity, pictures
@@ -94,7 +94,7 @@ def fit(
 
 
 class _Loop:
-    """The loop of :func:`fit`, whose arguments it keeps; ``model`` is the objective as accelerate prepared it."""
+    """The loop of :func:`fit`, with the same arguments; ``model`` is the objective as accelerate prepared it."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class _Loop:
             source = iter(batches(start)) if start < schedule.iterations else iter(())
             clock, logged = time.perf_counter(), start
             while True:
-                # After a resume, what is due at this step was done before its checkpoint was written.
+                # A resumed training did what is due at its first step before the checkpoint was written.
                 if progress.step > start:
                     if self.evaluate is not None and evaluation_is_due(progress.step, schedule):
                         self._evaluate(self.evaluate, log)

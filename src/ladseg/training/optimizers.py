@@ -13,14 +13,14 @@ from ladseg.recipe import Schedule
 def build_optimizer(module: nn.Module, schedule: Schedule) -> "Optimizer | JoinedOptimizer":
     """Return the schedule's optimizer over the parameters of ``module`` that require a gradient.
 
-    Unless ``norm_decay`` says otherwise, SGD decays every parameter, batch norm and biases included, as the recipes
-    that it is compared with do (CIRKD, mmsegmentation), and AdamW spares parameters of one dimension or none (batch
-    norm, biases), as recipes for transformers do. With ``head_lr``, parameters outside the modules that are called
-    ``backbone`` or ``encoder`` have a learning rate of their own. How the optimizer goes over the parameters is torch's
-    choice: on a GPU all at once, on a processor one after the other, each while it is in the cache.
+    Unless ``norm_decay`` is set, SGD decays every parameter, batch norm and biases included, as the reference recipes
+    of CIRKD and mmsegmentation do, while AdamW excludes parameters of at most one dimension (batch norm, biases), as
+    recipes for transformers do. With ``head_lr``, parameters outside the modules ``backbone`` and ``encoder`` have
+    their own learning rate. torch chooses how to iterate over the parameters: on a GPU all at once, on a CPU one after
+    the other, each while it is in the cache.
 
-    A part of ``module`` that is trained against the rest, such as a discriminator, says so by an attribute
-    ``own_adam``, the arguments of an Adam of its own; its learning rate stays as it is.
+    A part of ``module`` that is trained against the rest, such as a discriminator, has an attribute ``own_adam``: the
+    arguments of its own Adam optimizer, whose learning rate is constant.
     """
     owners = [part for part in module.modules() if hasattr(part, "own_adam")]
     owned = {id(parameter) for part in owners for parameter in part.parameters()}
@@ -42,7 +42,7 @@ class JoinedOptimizer:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Those of all parts."""
+        """The parameter groups of all parts."""
         return [group for part in self.parts for group in part.param_groups]
 
     def zero_grad(self) -> None:
@@ -62,7 +62,7 @@ class JoinedOptimizer:
 
 
 def _groups(parameters: list[nn.Parameter], schedule: Schedule, backbone: set[int]) -> list[dict[str, Any]]:
-    """Return the parameters in groups of one weight decay and one factor on the learning rate."""
+    """Group the parameters by weight decay and factor on the learning rate."""
     norm_decay = schedule.norm_decay
     if norm_decay is None:
         norm_decay = schedule.weight_decay if schedule.optimizer == "sgd" else 0.0
@@ -75,10 +75,10 @@ def _groups(parameters: list[nn.Parameter], schedule: Schedule, backbone: set[in
 
 
 def _backbone_parameters(module: nn.Module) -> set[int]:
-    """Return the ids of the parameters of backbones.
+    """Return the ids of the backbone's parameters.
 
     Raises:
-        TrainingError: No module is called so.
+        TrainingError: No module is called ``backbone`` or ``encoder``.
     """
     parts = [part for name, part in module.named_modules() if name.split(".")[-1] in ("backbone", "encoder")]
     if not parts:

@@ -1,4 +1,4 @@
-"""The number format that a device trains fastest in."""
+"""The number format in which a device trains fastest."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,14 +19,13 @@ def resolve_precision(
 ) -> Precision:
     """Return the precision that ``auto`` means on a device; any other is returned as it is.
 
-    ``auto`` is bfloat16 on GPUs that compute in it and on processors with instructions for it (AMX,
-    AVX-512 BF16, Arm BF16), else float32. Emulated bfloat16 is far slower than float32: measured on a
-    processor that ends at AVX2, 25 times.
+    ``auto`` means bfloat16 on GPUs that compute in it and on CPUs with instructions for it (AMX, AVX-512 BF16, Arm
+    BF16), else float32. Emulated bfloat16 is far slower than float32: 25 times on a CPU that has AVX2 but not AVX-512.
 
     Args:
         precision: ``"auto"``, ``"fp32"`` or ``"bf16"``.
         device: Where the training runs.
-        cpu_features: The processor's instruction sets, as Linux names them; None asks the processor.
+        cpu_features: The CPU's instruction sets, as Linux names them; None asks the CPU.
     """
     if precision != "auto":
         return precision
@@ -41,11 +40,11 @@ def resolve_precision(
 
 @contextmanager
 def depthwise_in_float32(module: nn.Module) -> Iterator[None]:
-    """Within the context, let depthwise convolutions on processors compute in their weights' type despite autocast.
+    """Within the context, run depthwise convolutions on CPUs in their weights' type despite autocast.
 
-    Their backward pass in bfloat16 takes 2 to 7 times as long there as in float32, so that a step of
-    ``pspnet@tf_efficientnet_lite0`` takes 528 instead of 855 ms (docs/performance.md): what has one
-    multiply-accumulate for each value that it reads gains nothing from faster products.
+    In bfloat16 their backward pass takes 2 to 7 times as long as in float32: with one multiply-accumulate for each
+    value read, they gain nothing from faster products. A step of ``pspnet@tf_efficientnet_lite0`` thus takes 528
+    instead of 855 ms (docs/performance.md).
     """
     layers = [part for part in module.modules() if isinstance(part, nn.Conv2d) and 1 < part.groups == part.in_channels]
     given = [vars(layer).get("forward") for layer in layers]
@@ -68,8 +67,8 @@ def _without_autocast(layer: nn.Conv2d, forward: Callable[[Tensor], Tensor], map
 
 
 def _cpu_features() -> frozenset[str]:
-    """Return the names of this processor's instruction sets; empty where they can't be found out."""
-    # torch.cpu.get_capabilities came after 2.6; Linux lists them as "flags" (x86) and "Features" (Arm).
+    """Return the names of this CPU's instruction sets; empty if they can't be determined."""
+    # torch 2.6 has no torch.cpu.get_capabilities; Linux lists them as "flags" (x86) and "Features" (Arm).
     if hasattr(torch.cpu, "get_capabilities"):
         return frozenset(name for name, value in torch.cpu.get_capabilities().items() if value is True)
     try:

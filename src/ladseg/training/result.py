@@ -1,4 +1,4 @@
-"""The result of a finished training, as it is kept beside its weights."""
+"""The result of a finished training, which is saved beside its weights."""
 
 import json
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class FitResult:
 
     Attributes:
         best_score: Highest score of the evaluations; None without any.
-        best_step: Steps done when the delivered weights were taken.
+        best_step: Number of steps after which the delivered weights were taken.
         last_score: Score after the last step.
-        iterations: Steps done in all.
-        seconds: Time spent in training steps, over all restarts; evaluating and saving left out.
+        iterations: Number of steps done.
+        seconds: Seconds spent in training steps, over all restarts, without evaluating and saving.
         precision: ``"fp32"`` or ``"bf16"``.
     """
 
@@ -34,9 +34,9 @@ def save_result(folder: Path, result: FitResult, identity: str) -> None:
 
 
 def load_result(folder: Path) -> tuple[FitResult, str] | None:
-    """Return the result and the identity of the finished training in ``folder``; None if none has finished there.
+    """Return the result and the identity of the finished training in ``folder``; None if there is none.
 
-    A file that is damaged counts as none: the last checkpoint has all that it takes to write it again.
+    A damaged file counts as none, because it can be written again from the last checkpoint.
     """
     try:
         values = json.loads((folder / "result.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Prepare an objective for training, and find where the training starts: at its beginning, or at a checkpoint."""
+"""Prepare an objective for training, and load the last checkpoint if there is one."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,17 +38,18 @@ from ladseg.training.unused import parameters_without_gradient
 def prepared(
     objective: nn.Module, accelerator: Accelerator, some_batch: Callable[[], dict[str, Tensor]]
 ) -> Iterator[tuple[nn.Module, list[str]]]:
-    """Put the objective on its device, in channels_last, under autocast, and join it to the other processes.
+    """Put the objective on its device, in channels_last, under autocast, and connect it to the other processes.
 
-    On leaving, the objective's modules are given back as they came, but for the device and the memory layout.
+    At the end, the objective's modules are restored, except for the device and the memory layout.
 
     Args:
-        objective: What is trained.
+        objective: The objective to train.
         accelerator: The device and the processes.
-        some_batch: Returns any batch of the training; asked for where there are several processes.
+        some_batch: Returns any batch of the training; called only if there are several processes.
 
     Yields:
-        The model to call, and the names of parameters that get no gradient; with one process they are not looked for.
+        The model to call, and the names of parameters that get no gradient, which are determined only with several
+        processes.
     """
     with ExitStack() as changes:
         objective.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -59,22 +60,22 @@ def prepared(
             unused = parameters_without_gradient(objective, some_batch(), accelerator.device)
             if accelerator.device.type != "cpu":
                 changes.enter_context(synchronised_batch_norm(objective))
-        # Looking for unused parameters in every step costs a walk over the graph, so only where there are some.
+        # Finding unused parameters walks the graph in every step, so it is enabled only if there are some.
         handler = DistributedDataParallelKwargs(find_unused_parameters=True) if unused else None
         accelerator.ddp_handler = handler  # type: ignore[assignment]
         model: nn.Module = accelerator.prepare(objective)
         changes.callback(_release, model, accelerator)
         if isinstance(model, DistributedDataParallel):
-            # Buffers of batch norm take no part in training; they are shared before they are used, see share_buffers.
-            # The constructor's argument of this name warns since torch 2.15; the attribute is in every version.
+            # Batch norm's buffers do not affect training; share_buffers shares them before they are used. The
+            # constructor's argument warns since torch 2.15; every version has the attribute.
             model.broadcast_buffers = False
         yield model, unused
 
 
 def _release(model: nn.Module, accelerator: Accelerator) -> None:
-    """Undo what accelerate did, so that the objective may be prepared again."""
+    """Undo accelerate's changes, so that the objective can be prepared again."""
     objective = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    # accelerate leaves what it has marked out of autocast the next time, without a word.
+    # accelerate would silently run a module with these marks without autocast the next time.
     for name in ("_is_accelerate_prepared", "forward"):
         vars(objective).pop(name, None)
     accelerator.free_memory()
@@ -82,11 +83,12 @@ def _release(model: nn.Module, accelerator: Accelerator) -> None:
 
 @contextmanager
 def synchronised_batch_norm(objective: nn.Module) -> Iterator[None]:
-    """Within the context, batch norms that are trained take their statistics over the batches of all processes.
+    """Within the context, make trained batch norms take their statistics over the batches of all processes.
 
-    GPUs only: torch has no such batch norm for processors, where each process normalises its own part of the batch.
+    This holds on GPUs only. torch has no such batch norm for CPUs, where each process normalises its own part of the
+    batch.
     """
-    # timm's conversion, because torch's would drop the activation inside timm's batch norms.
+    # torch's conversion would drop the activation inside timm's batch norms.
     from timm.layers import convert_sync_batchnorm
 
     trained = [child for name, child in objective.named_children() if name not in frozen_children(objective)]
@@ -104,9 +106,9 @@ def synchronised_batch_norm(objective: nn.Module) -> Iterator[None]:
 
 
 def share_buffers(network: nn.Module, accelerator: Accelerator) -> None:
-    """Let all processes have the main one's buffers, the running statistics of batch norms among them.
+    """Copy the main process's buffers, such as batch norm's running statistics, to all processes.
 
-    On processors each process has statistics of its own part of the batches.
+    On CPUs each process has gathered statistics of its own part of the batches.
     """
     if accelerator.num_processes > 1:
         for buffer in network.buffers():
@@ -127,11 +129,11 @@ def resume(
     """Load the last checkpoint that is not damaged, if there is one.
 
     Returns:
-        How far the training was, and a line that says so.
+        The progress of the training, and a line about it for the user.
     """
     checkpoints = folder / "checkpoints"
     if accelerator.is_main_process:
-        for place in (folder, checkpoints):  # nobody else trains here
+        for place in (folder, checkpoints):  # no other process writes here
             remove_abandoned(place, seconds=0)
     content, damaged, fault = load_last_checkpoint(checkpoints)
     accelerator.wait_for_everyone()
@@ -163,10 +165,10 @@ def _restore_best(
     delivered: bool,
     fell_back: bool,
 ) -> None:
-    """Write the weights to deliver so far again, where the file may hold others.
+    """Write the best weights again if the file may hold others.
 
-    The process may have been killed between a checkpoint and the weights of the same step; after a damaged checkpoint
-    the file may have weights of a later step; and it may be damaged itself.
+    The process may have been killed between writing a checkpoint and the weights of the same step; after a damaged
+    checkpoint the file may hold the weights of a later step; and the file itself may be damaged.
     """
     weights = folder / "weights.safetensors"
     if delivered:
@@ -191,6 +193,6 @@ def _is_readable(path: Path) -> bool:
 
 
 def last_good_checkpoint(folder: Path) -> str:
-    """Return the part of an error message that says what is left of a training that stops."""
+    """Return the part of an error message that names the last good checkpoint of a training that stops."""
     paths = checkpoint_paths(folder / "checkpoints")
     return f"the last good checkpoint is {paths[-1]}" if paths else "no checkpoint had been saved yet"

@@ -1,4 +1,4 @@
-"""What happens when: the learning rate of a step, and after which steps to evaluate, save and log."""
+"""The learning rate of a step, and the steps after which to evaluate, save and log."""
 
 import math
 
@@ -8,16 +8,16 @@ from ladseg.recipe import Schedule
 def learning_rate(step: int, schedule: Schedule) -> float:
     """Return the learning rate of a step.
 
-    It is ``(min_lr + (lr - min_lr) * decay) * ramp``. The decay is that of :func:`poly_lr`, or for cosine
-    ``(1 + cos(pi * step / iterations)) / 2``. The ramp grows linearly to 1 in the first ``warmup`` steps, from
-    ``warmup_ratio``; without one it is ``(step + 1) / warmup``.
+    It is ``(min_lr + (lr - min_lr) * decay) * ramp``. The decay is that of :func:`poly_lr`, or
+    ``(1 + cos(pi * step / iterations)) / 2`` for cosine. The ramp rises linearly to 1 in the first ``warmup`` steps,
+    from ``warmup_ratio`` if that is set; otherwise it is ``(step + 1) / warmup``.
 
     Args:
-        step: Steps already done.
-        schedule: How the network is trained.
+        step: Number of steps already done.
+        schedule: The training schedule.
 
     Source:
-        With ``warmup_ratio``, the poly and cosine policies of mmcv 1.x with linear warm-up by iterations.
+        With ``warmup_ratio``, these are the poly and cosine policies of mmcv 1.x with linear warm-up by iterations.
     """
     above = schedule.lr - schedule.min_lr
     if schedule.decay == "poly":
@@ -30,16 +30,16 @@ def learning_rate(step: int, schedule: Schedule) -> float:
 
 
 def poly_lr(step: int, lr: float, iterations: int, warmup: int = 0, power: float = 0.9) -> float:
-    """The learning rate of one step: polynomial decay, times a linear warm-up.
+    """Return the learning rate of one step, with polynomial decay and linear warm-up.
 
-    ``lr * (1 - step / iterations) ** power``, times ``(step + 1) / warmup`` in the first ``warmup`` steps.
-    A function of the step alone, so that a resumed run needs no scheduler state.
+    It is ``lr * (1 - step / iterations) ** power``, times ``(step + 1) / warmup`` in the first ``warmup`` steps. It
+    depends on the step alone, so that a resumed run needs no scheduler state.
 
     Args:
-        step: Steps already done, ``0 <= step < iterations``.
+        step: Number of steps already done, ``0 <= step < iterations``.
         lr: Peak learning rate.
-        iterations: Steps of the whole training.
-        warmup: Steps of linear warm-up; 0 for none.
+        iterations: Number of steps of the whole training.
+        warmup: Number of warm-up steps; 0 for none.
         power: Exponent of the decay.
     """
     decay = (1 - step / iterations) ** power
@@ -47,12 +47,12 @@ def poly_lr(step: int, lr: float, iterations: int, warmup: int = 0, power: float
 
 
 def is_due(step: int, every: int | None, iterations: int) -> bool:
-    """Whether something that happens every so many steps, and at the end, happens after ``step`` steps.
+    """Return whether an action that recurs every ``every`` steps, and at the end, is due after ``step`` steps.
 
     Args:
-        step: Steps done.
-        every: Steps between two times; None spreads five times evenly, the last one at the end.
-        iterations: Steps of the whole training.
+        step: Number of steps done.
+        every: The period in steps; None means five times in the whole training, the last one at the end.
+        iterations: Number of steps of the whole training.
     """
     period = _period(every, iterations)
     return step > 0 and (step % period == 0 or step == iterations)
@@ -63,12 +63,14 @@ def _period(every: int | None, iterations: int) -> int:
 
 
 def is_over(step: int, best_step: int, schedule: Schedule) -> bool:
-    """Whether a training ends after ``step`` steps: all are done, or ``early_stop`` evaluations gave nothing better.
+    """Return whether a training ends after ``step`` steps, at the schedule's end or by early stopping.
+
+    It stops early when ``early_stop`` evaluations in a row have not improved on the best.
 
     Args:
-        step: Steps done.
-        best_step: Steps done at the best evaluation.
-        schedule: How the network is trained.
+        step: Number of steps done.
+        best_step: Number of steps done at the best evaluation.
+        schedule: The training schedule.
     """
     if step == schedule.iterations or schedule.early_stop is None:
         return step == schedule.iterations
@@ -77,29 +79,28 @@ def is_over(step: int, best_step: int, schedule: Schedule) -> bool:
 
 
 def is_delivered(step: int, best_step: int, schedule: Schedule) -> bool:
-    """Whether the weights after ``step`` steps are the ones to deliver so far; arguments as for :func:`is_over`."""
+    """Return whether the weights after ``step`` steps are to be delivered; for the arguments see :func:`is_over`."""
     return step == best_step or (schedule.deliver == "last" and is_over(step, best_step, schedule))
 
 
 def evaluation_is_due(step: int, schedule: Schedule) -> bool:
-    """Whether the network is evaluated after ``step`` steps."""
+    """Return whether the network is evaluated after ``step`` steps."""
     return is_due(step, schedule.eval_every, schedule.iterations)
 
 
 def save_is_due(step: int, schedule: Schedule) -> bool:
-    """Whether a checkpoint is written after ``step`` steps.
+    """Return whether a checkpoint is written after ``step`` steps.
 
-    Always after an evaluation too: else a resumed run would not know which weights were the best ones.
+    Every evaluation is followed by one, so that a resumed run knows which weights were the best.
     """
-    saved_anyway = schedule.save_every is not None and is_due(step, schedule.save_every, schedule.iterations)
-    return saved_anyway or evaluation_is_due(step, schedule)
+    scheduled = schedule.save_every is not None and is_due(step, schedule.save_every, schedule.iterations)
+    return scheduled or evaluation_is_due(step, schedule)
 
 
 def log_is_due(step: int, schedule: Schedule) -> bool:
-    """Whether the loss terms are checked and logged after ``step`` steps.
+    """Return whether the loss terms are checked and logged after ``step`` steps.
 
-    Every 20 steps, oftener in short trainings. Reading the terms is the only time that the loop waits for
-    the device. Also before a save: nothing is saved unchecked, and the terms of a resumed run average over
-    the same steps.
+    They are, every 20 steps, or more often in short trainings, since the loop waits for the device only to read them.
+    They also are before each save, so that nothing is saved unchecked and a resumed run averages over the same steps.
     """
     return is_due(step, min(20, -(-schedule.iterations // 100)), schedule.iterations) or save_is_due(step, schedule)

@@ -21,7 +21,7 @@ def train_step(
     schedule: Schedule,
     accelerator: Accelerator,
 ) -> dict[str, Tensor]:
-    """Update the weights once; return the loss terms before it, still on the device."""
+    """Update the weights once; return the loss terms before the update, on the device."""
     for group in optimizer.param_groups:
         if not group.get("constant_lr"):
             group["lr"] = lr * group.get("lr_factor", 1.0)
@@ -36,7 +36,7 @@ def train_step(
 def _backward(
     model: nn.Module, batch: dict[str, Tensor], accumulate: int, accelerator: Accelerator
 ) -> dict[str, Tensor]:
-    """Add up the gradients of the parts of a batch; return the means of their loss terms."""
+    """Sum the gradients over the parts of a batch; return the means of their loss terms."""
     if accumulate == 1:
         whole: dict[str, Tensor] = model(batch)
         accelerator.backward(whole["loss"])
@@ -58,7 +58,7 @@ def _backward(
 
 def seed_dropout(seed: int, device: torch.device) -> None:
     """Seed torch's global generator of the device."""
-    # torch.manual_seed on a CPU costs over a millisecond: it notes a stack trace for every kind of GPU.
+    # On a CPU, torch.manual_seed takes over a millisecond, because it stores a stack trace for every kind of GPU.
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:
@@ -66,9 +66,9 @@ def seed_dropout(seed: int, device: torch.device) -> None:
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Move images and labels to the device, images in channels_last; labels, bytes so far, become int64 there.
+    """Move images to the device in channels_last, and labels with conversion from uint8 to int64 there.
 
-    Tensors of one dimension (seeds) stay: objectives read them on the host, without waiting for the device.
+    Tensors of one dimension (seeds) stay on the host, where objectives read them without waiting for the device.
     """
     moved = {}
     for name, value in batch.items():

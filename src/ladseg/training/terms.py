@@ -1,4 +1,4 @@
-"""Check that the loss terms of the latest steps are complete and finite, reading them from the device rarely."""
+"""Check that the loss terms of all steps are complete and finite, but read them from the device rarely."""
 
 import math
 
@@ -10,11 +10,11 @@ from ladseg.errors import TrainingError
 
 
 class TermWatch:
-    """Collect the terms of every step on the device, and check them when they are read.
+    """Collects the terms of every step on the device, and checks them when they are read.
 
     Args:
-        title: Names the training in errors.
-        expected: Terms that must show up, such as all that have a weight.
+        title: Name of the training in error messages.
+        expected: Terms that every step must have, such as all that have a weight.
     """
 
     def __init__(self, title: str, expected: set[str] | frozenset[str] = frozenset()) -> None:
@@ -28,7 +28,7 @@ class TermWatch:
         """Keep the scalar terms of one step, without waiting for the device.
 
         Raises:
-            TrainingError: An expected term is not there, or other terms come than in the steps before.
+            TrainingError: An expected term is missing, or the terms differ from those of earlier steps.
         """
         missing = sorted((self.expected | set(self.names)) - terms.keys())
         if missing:
@@ -45,7 +45,7 @@ class TermWatch:
 
         Args:
             accelerator: Merges the processes.
-            kept: Ends the error message: what is left of the training.
+            kept: The part of the error message that names the last good checkpoint.
 
         Raises:
             TrainingError: A term was not finite; the message names the first such step and its term.
@@ -59,7 +59,7 @@ class TermWatch:
     def _refuse(self, table: list[list[float]], kept: str) -> None:
         step, row = next((s, r) for s, r in zip(self.steps, table, strict=True) if not all(map(math.isfinite, r)))
         bad = [name for name, value in zip(self.names, row, strict=True) if not math.isfinite(value)]
-        # The sum is only as bad as one of its terms: name the culprit where there is one.
+        # If the loss is not finite, name the term that caused it.
         name = next((name for name in bad if name != "loss"), "loss")
         what = (
             "the gradient norm" if name == "grad_norm" else f"the loss term '{name}'" if name != "loss" else "the loss"

@@ -1,4 +1,4 @@
-"""Parameters that a loss does not depend on, which several processes must know of before the first step."""
+"""Find parameters on which the loss does not depend, which distributed training must know before the first step."""
 
 import copy
 
@@ -11,16 +11,16 @@ from ladseg.training.step import to_device
 def parameters_without_gradient(objective: nn.Module, batch: dict[str, Tensor], device: torch.device) -> list[str]:
     """Find the trainable parameters that get no gradient, by one backward pass of a copy of the objective.
 
-    Some networks hold such: a decoder that leaves the encoder's last stages out (PSPNet of
-    segmentation_models_pytorch), a head that is not run. Joined processes would wait for their gradients for ever.
+    Examples are the encoder's last stages when the decoder skips them (PSPNet of segmentation_models_pytorch), and a
+    head that does not run. Distributed processes would wait for their gradients forever.
 
     Args:
-        objective: What is trained; it stays as it is.
+        objective: The objective to train; it is not changed.
         batch: Any batch of the training.
-        device: Where it is trained.
+        device: Where to train.
 
     Returns:
-        Their names.
+        The names of the parameters.
     """
     trial = copy.deepcopy(objective).to(device).train()
     trial(to_device(batch, device))["loss"].backward()

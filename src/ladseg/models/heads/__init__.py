@@ -1,4 +1,4 @@
-"""Segmentation heads, one file each: a feature map in, the map before the classifier and the logits out."""
+"""Segmentation heads, one file each, which map a feature map to the map before the classifier and the logits."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What all heads share: the shape of their result, and convolution with batch norm."""
+"""The base class and common layers of all heads."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,15 +9,15 @@ SINGLE_VALUE = "global pooling with batch norm can't train on one image a proces
 
 
 class Head(nn.Module):
-    """Features, dropout, 1x1 classifier; subclasses set ``features``.
+    """A feature module, dropout and a 1x1 classifier; subclasses set ``features``.
 
     Args:
         features: Maps the backbone's feature map to ``(N, width, h, w)``.
-        width: Its channels.
+        width: Channels of that map.
         num_classes: Number of classes C.
-        dropout: Share of values that is dropped before the classifier in training.
-        bias: Whether the classifier has one.
-        whole_channels: Whether dropout drops whole channels, as mmsegmentation's does, or single values.
+        dropout: Dropout probability before the classifier.
+        bias: Whether the classifier has a bias.
+        whole_channels: Whether dropout drops whole channels, as in mmsegmentation, or single values.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1, stri
 
 
 def init_as_mmsegmentation(module: nn.Module) -> None:
-    """Draw weights as mmsegmentation starts its heads, in place: Kaiming by fan-out, classifiers normal of 0.01."""
+    """Initialise heads as mmsegmentation does, in place: Kaiming by fan-out, classifiers normal with deviation 0.01."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
@@ -66,7 +66,7 @@ def pooled_context(branch: nn.Module, x: Tensor, bins: int, align_corners: bool 
     """Average-pool to ``bins`` x ``bins``, apply the branch, upsample back to the size of ``x``.
 
     Raises:
-        ModelError: One image in training: batch norm over a single value has no variance.
+        ModelError: There is one image in training, so that batch norm would see a single value.
     """
     if bins == 1:
         refuse_single_value(branch, x)
@@ -75,11 +75,11 @@ def pooled_context(branch: nn.Module, x: Tensor, bins: int, align_corners: bool 
 
 
 def refuse_single_value(branch: nn.Module, x: Tensor) -> None:
-    """Refuse, in one line, to train a branch with batch norm on the average of one image.
+    """Refuse to train a branch with batch norm on the average of a single image.
 
     Raises:
-        ModelError: That is so.
+        ModelError: The batch is a single image.
     """
-    # Not for a batch norm synchronised over processes, which may see one image in each.
+    # A batch norm synchronised over processes may get one image in each.
     if branch.training and len(x) == 1 and any(isinstance(m, nn.BatchNorm2d) for m in branch.modules()):
         raise ModelError(SINGLE_VALUE)

@@ -1,4 +1,7 @@
-"""Atrous spatial pyramid pooling: Chen et al., "Rethinking Atrous Convolution", 2017."""
+"""DeepLabV3's heads, with atrous spatial pyramid pooling (ASPP).
+
+Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +12,7 @@ DILATIONS = (12, 24, 36)
 
 
 class ASPP(nn.Module):
-    """Views of the map (1x1, three dilated 3x3, image average) side by side, mixed by a 1x1 convolution: CIRKD's."""
+    """CIRKD's ASPP: a 1x1, three dilated 3x3 and an image-average branch, mixed by a 1x1 convolution."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -24,14 +27,14 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3Head(Head):
-    """CIRKD's and torchvision's: ASPP and a 3x3 convolution, ``width`` channels throughout."""
+    """The head of CIRKD and torchvision: ASPP and a 3x3 convolution, with ``width`` channels throughout."""
 
     def __init__(self, channels: int, width: int, num_classes: int) -> None:
         super().__init__(nn.Sequential(ASPP(channels, width), conv_bn_relu(width, width, 3)), width, num_classes)
 
 
 class ASPPViews(nn.Module):
-    """The views of :class:`ASPP` side by side, the image average first, as mmsegmentation's files have them."""
+    """The branches of :class:`ASPP`, concatenated with the image average first, as in mmsegmentation's files."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -45,7 +48,7 @@ class ASPPViews(nn.Module):
 
 
 class ASPPHead(Head):
-    """mmsegmentation's DeepLabV3: the views, mixed by a 3x3 convolution that is followed by the classifier."""
+    """The head of mmsegmentation's DeepLabV3: the branches, mixed by a 3x3 convolution before the classifier."""
 
     def __init__(self, channels: int, width: int, num_classes: int) -> None:
         mix = conv_bn_relu((2 + len(DILATIONS)) * width, width, 3)

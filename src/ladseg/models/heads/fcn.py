@@ -7,7 +7,7 @@ from ladseg.models.heads.base import Head, conv_bn_relu
 
 
 class ConcatConvs(nn.Module):
-    """Two 3x3 convolutions, then one over their result and the input side by side."""
+    """Two 3x3 convolutions, then one over their output concatenated with the input."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -19,14 +19,14 @@ class ConcatConvs(nn.Module):
 
 
 class FCNHead(Head):
-    """mmsegmentation's: width 128 over 512 channels, 512 over 2048."""
+    """mmsegmentation's FCN head, of width 128 on 512 channels and 512 on 2048."""
 
     def __init__(self, channels: int, width: int, num_classes: int, whole_channels: bool = False) -> None:
         super().__init__(ConcatConvs(channels, width), width, num_classes, whole_channels=whole_channels)
 
 
 class AuxHead(Head):
-    """The training-only head on the second-last feature map: 3x3 to a quarter of the channels."""
+    """The training-only head on the second-last feature map: a 3x3 convolution to a quarter of the channels."""
 
     def __init__(self, channels: int, num_classes: int, whole_channels: bool = False) -> None:
         width = max(channels // 4, 1)

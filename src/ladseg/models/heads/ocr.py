@@ -1,6 +1,6 @@
-"""OCR: Yuan et al., "Object-Contextual Representations for Semantic Segmentation", ECCV 2020.
+"""OCR's heads as in mmsegmentation, without dropout.
 
-As mmsegmentation has it: no dropout in either head.
+Source: Yuan et al., "Object-Contextual Representations for Semantic Segmentation", ECCV 2020.
 """
 
 import torch
@@ -10,7 +10,7 @@ from ladseg.models.heads.base import Head, conv_bn_relu, refuse_single_value
 
 
 class PointHead(Head):
-    """The first guess: a 1x1 convolution of the same width and a 1x1 classifier."""
+    """The head of the coarse prediction: a 1x1 convolution of the same width and a 1x1 classifier."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__(conv_bn_relu(channels, channels, 1), channels, num_classes, dropout=0.0)
@@ -27,7 +27,7 @@ class ObjectAttention(nn.Module):
         self.out = conv_bn_relu(keys, channels, 1)
 
     def forward(self, x: Tensor, objects: Tensor) -> Tensor:
-        """Map ``(N, D, h, w)`` and one vector a class ``(N, D, C, 1)`` to ``(N, D, h, w)``."""
+        """Map features ``(N, D, h, w)`` and one vector per class, ``(N, D, C, 1)``, to ``(N, D, h, w)``."""
         query = self.query(x).flatten(2).transpose(1, 2)
         key, value = self.key(objects).flatten(2), self.value(objects).flatten(2).transpose(1, 2)
         attention = (query @ key * key.shape[1] ** -0.5).softmax(dim=-1)
@@ -36,12 +36,12 @@ class ObjectAttention(nn.Module):
 
 
 class OCRHead(nn.Module):
-    """Classify features beside their attention over the class representations that a first guess gathers.
+    """Classifies features together with their attention over class representations from a coarse prediction.
 
     Args:
-        channels: Channels of the map that enters.
+        channels: Channels of the input map.
         num_classes: Number of classes C.
-        width: Channels inside.
+        width: Channels inside the head.
         keys: Channels of queries, keys and values.
     """
 
@@ -53,7 +53,7 @@ class OCRHead(nn.Module):
         self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, x: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-        """Map a feature map and the first guess ``(N, C, h, w)`` to the map before the classifier and the logits."""
+        """Map features and the coarse prediction ``(N, C, h, w)`` to the map before the classifier and the logits."""
         pixels = self.features(x)
         if guess.shape[1] == 1:
             refuse_single_value(self.attention, x)

@@ -1,4 +1,4 @@
-"""Pyramid pooling: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017."""
+"""PSPNet's head, with pyramid pooling (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ BINS = (1, 2, 3, 6)
 
 
 class PyramidPooling(nn.Module):
-    """The map beside its averages over 1, 2, 3 and 6 bins a side, each a quarter of the channels wide.
+    """Concatenates a map with its averages over 1, 2, 3 and 6 bins per side, each with a quarter of the channels.
 
     Attributes:
         align_corners: How the averages are upsampled; :meth:`ladseg.Segmenter.upsample_with` sets it.
