@@ -65,7 +65,7 @@ def test_a_run_keeps_what_it_has_fitted(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(steps) == ["baseline"]
     assert 1e-4 < steps["baseline"] < 30
     assert 1e-4 < look < 60
-    assert any(line.startswith("5 minutes are enough for 3 steps a training") for line in lines)
+    assert any(line.startswith("5 minutes are enough for 3 steps per training") for line in lines)
     assert load_recipe(recipe.folder / "recipe.yaml").schedule.iterations == 3
     assert train(recipe, lines.append) == results
     assert len(measured) == 1, "a second start takes the number from the folder"

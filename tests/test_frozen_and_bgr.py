@@ -150,7 +150,7 @@ def test_a_longer_schedule_on_a_finished_run_is_refused_with_the_way_on(tmp_path
     with pytest.raises(RecipeError) as finished:
         refuse_other_recipe(longer)
     way = f"--student.weights {recipe.folder / STUDENT} --out {recipe.folder}-longer"
-    assert f"to train on, start a new run from its weights: {way}; or choose another" in str(finished.value)
+    assert f"to train longer, start a new run from its weights: {way}; or choose another" in str(finished.value)
     assert load_recipe(recipe.folder / "recipe.yaml", way.split()).student.weights == str(recipe.folder / STUDENT)
     with pytest.raises(RecipeError) as other:
         refuse_other_recipe(replace(longer, seed=3))

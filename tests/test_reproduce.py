@@ -251,10 +251,10 @@ def test_every_cell_in_miniature_can_be_built() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["table-5", "--data.root", "x"], "--data.root is one data set, these students have several (ADE20K"),
+        (["table-5", "--data.root", "x"], "--data.root is one data set, but these students use several (ADE20K"),
         (
             ["table-4", "--student.weights", "x"],
-            "--student.weights is one file, these students (fcn_r18, fcn_r50, stdc1",
+            "--student.weights is one file, but these students (fcn_r18, fcn_r50, stdc1",
         ),
         (["table-1", "--cell", "lda:0"], "--cell lda:0 is not among none, skd+deeplabv3_r101, ifvd+deeplabv3_r101"),
         (["table-1", "--cell", "lad:7"], "--cell lad:7 is not among none"),

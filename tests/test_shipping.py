@@ -192,7 +192,7 @@ def test_int8_is_measured_small_and_within_its_loss(
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "mIoU %" in printed
-    assert "ms an image" in printed
+    assert "ms per image" in printed
     file = run / "student.int8.onnx"
     model = onnx.load(file)
     onnx.checker.check_model(model)
@@ -256,7 +256,7 @@ def test_fp16_halves_the_file(run: Path, scenes: Path, tmp_path: Path, capsys: p
     ("words", "message"),
     [
         (["--to", "torch", "--int8"], "--int8 writes ONNX"),
-        (["--to", "onnx", "--max-loss", "1"], "--max-loss are of --int8 and --fp16"),
+        (["--to", "onnx", "--max-loss", "1"], "--max-loss are options of --int8 and --fp16"),
         (["--to", "onnx", "--int8"], "--data DIR"),
         (["--to", "onnx", "--int8", "--max-loss", "-1"], "not a number from 0"),
     ],

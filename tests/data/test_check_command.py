@@ -35,7 +35,7 @@ def lay(root: Path, *, absent: bool = False, spoilt: bool = False) -> Path:
 def test_a_good_folder_exits_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(lay(tmp_path))]) == 0
     printed = capsys.readouterr().out
-    for word in ("train", "val", "PNG RGB", "12x10 (2)", "[red]thing", "Nothing is amiss: 3 pairs"):
+    for word in ("train", "val", "PNG RGB", "12x10 (2)", "[red]thing", "No faults: 3 pairs"):
         assert word in printed
     # One row of ten is ignored; of the nine others a quarter is the thing.
     assert "10.0 %" in printed

@@ -204,5 +204,5 @@ def test_the_recipe_trains_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.yaml").write_text("mine")
     assert main(["init", str(tmp_path), "--out", str(tmp_path / "mine.yaml")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert (tmp_path / "mine.yaml").read_text() == "mine"

@@ -1,1 +1,1 @@
-"""``ladseg bench``: what training and predicting cost, compared with the arithmetic of the networks."""
+"""The benchmark ``ladseg bench``: the cost of training and prediction, relative to the networks' arithmetic."""

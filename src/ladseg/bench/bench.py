@@ -19,17 +19,17 @@ Results = dict[str, Any]
 
 
 def bench(setting: Setting, parts: Sequence[str], log: Log) -> Results:
-    """Measure what training and predicting cost.
+    """Measure the cost of training and prediction.
 
     Args:
         setting: Networks and batches.
         parts: Names of the parts to measure, from :data:`PARTS`.
-        log: Takes a line about what is measured.
+        log: Receives a line about each measurement.
 
     Returns:
         Values for JSON: ``environment``, ``setting`` and the results of the parts. ``steps`` gives ``ratios`` (for each
-        network the step of ``teacher`` and ``student`` as a multiple of the plain one), the details as ``steps``, and
-        as ``matrix_rate`` the multiply-accumulates a second of this machine's matrix products; ``loop`` gives
+        network the steps of ``teacher`` and ``student`` as multiples of the plain one), the details as ``steps``, and
+        ``matrix_rate``, the multiply-accumulates per second of this machine's matrix products. ``loop`` gives
         ``loop_overhead``, the share of time that the training loop adds to a bare one, and the details as ``loop``.
     """
     keep_freed_memory()  # as `ladseg train` does
@@ -87,7 +87,7 @@ def _inference(setting: Setting, log: Log) -> Results:
     return {"inference": bench_inference(setting)}
 
 
-# What can be measured, in the default order.
+# The parts of the benchmark, in the default order.
 PARTS: dict[str, Callable[[Setting, Log], Results]] = {
     "steps": _steps,
     "loop": _loop,

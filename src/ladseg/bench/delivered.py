@@ -1,4 +1,4 @@
-"""Measure how long delivered and exported networks take for one image on the CPU."""
+"""Measure the time of delivered and exported networks for one image on the CPU."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ from ladseg.measure.timing import in_turns
 from ladseg.results import STUDENT
 
 SIZES = ((256, 512), (512, 1024))
-# Images that are timed at each size, and the seconds after which no more are.
+# Number of timed images at each size, and the seconds after which no more are timed.
 ROUNDS, PATIENCE = 50, 60.0
 
 
 @dataclass(frozen=True)
 class Runnable:
-    """A network that is timed: what it is called, which sizes it takes, and what runs it."""
+    """A network to time, with its name, the sizes that it takes, and the function that runs it."""
 
     name: str
     takes: Callable[[int, int], bool]
@@ -32,7 +32,7 @@ class Runnable:
 
 
 def is_delivered(name: str) -> bool:
-    """Whether a word on the command line names a file or a run's folder; else it is the name of a network."""
+    """Return whether a word on the command line names a file or a run's folder, and not a network."""
     return is_exported(name) or Path(name).suffix == ".safetensors" or (Path(name) / STUDENT).is_file()
 
 
@@ -42,20 +42,20 @@ def bench_delivered(
     threads: int | None = None,
     model: str | None = None,
 ) -> dict[str, Any]:
-    """Time files in turns, from the image ``(1, 3, H, W)`` to what the file returns, on the CPU.
+    """Time files in turns on the CPU, from the image ``(1, 3, H, W)`` to the file's output.
 
-    The weights in torch are timed beside exported files, if they are among the files or lie beside the first of them;
-    they do the same work as the first exported file: normalise inside or not, return logits or class ids.
+    The weights in torch are timed too, if they are among the files or in the same folder as the first one. They do the
+    same work as the first exported file: normalise inside or not, and return logits or class ids.
 
     Args:
         files: Exported files, ``student.safetensors`` or folders of runs.
-        sizes: Heights and widths; None for :data:`SIZES`, or for the size of the files that take one size only.
-        threads: Number of threads of onnxruntime and torch; None is their own choice.
+        sizes: Heights and widths; None for :data:`SIZES`, or for the size of files that take a single size.
+        threads: Number of threads of onnxruntime and torch; None leaves the choice to them.
         model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
 
     Returns:
-        ``threads``, and ``latency``: rows of ``file``, ``size``, ``p50`` and ``p95`` in milliseconds, ``images`` timed
-        and ``bytes``; ``p50`` and ``p95`` are None where the file does not take the size.
+        ``threads``, and ``latency``: rows of ``file``, ``size``, ``p50`` and ``p95`` in milliseconds, number of timed
+        ``images`` and ``bytes``; ``p50`` and ``p95`` are None if the file does not take the size.
 
     Raises:
         UserError: A file can't be used, or no file takes any of the sizes.
@@ -108,7 +108,7 @@ def _bound(run: Callable[[Tensor], object], image: Tensor) -> Callable[[], objec
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Give torch a number of threads for a while."""
+    """Within the context, set torch's number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -1,4 +1,4 @@
-"""Measure images a second of prediction and of the network's forward pass alone."""
+"""Measure the images per second of prediction and of the network's forward pass alone."""
 
 import statistics
 from typing import Any
@@ -22,10 +22,10 @@ def bench_inference(setting: Setting) -> list[dict[str, Any]]:
     """Measure the first network's prediction of one image, from normalised image to class ids.
 
     Returns:
-        Rows of ``classes``; images a second of the ``forward`` pass alone, of ``predict``, which gives a class for
+        Rows of ``classes``; images per second of the ``forward`` pass alone, of ``predict``, which returns a class for
         every pixel, and of ``eval``, which also updates the confusion matrix; ``ratio`` and ``eval_ratio`` of their
-        times to the forward pass's; ``upsampled``, the ratio if all logits are upsampled at once; and the bytes of
-        memory that both ways need beside the logits, ``memory`` and ``upsampled_memory``.
+        times to the forward pass's; ``upsampled``, the ratio if all logits are upsampled at once; and the bytes that
+        both ways need in addition to the logits, ``memory`` and ``upsampled_memory``.
     """
     image = torch.randn(1, 3, *setting.size, device=setting.device).contiguous(memory_format=torch.channels_last)
     return [_row(setting, image, classes) for classes in CLASSES]

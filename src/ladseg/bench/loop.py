@@ -27,7 +27,7 @@ from ladseg.training import fit, make_accelerator, to_device
 ROUNDS = 7
 # Seconds of one training in one round.
 SECONDS = 8.0
-# A network of negligible cost shows the cost of everything else in a step.
+# Images so small that the network's cost is negligible, to show the cost of everything else in a step.
 SMALL, SMALL_STEPS = (16, 16), 300
 SCENES = 16
 
@@ -35,13 +35,13 @@ Batch = dict[str, Tensor]
 
 
 def bench_loop(setting: Setting) -> dict[str, Any]:
-    """Train the first network with ``fit`` and with a loop of torch alone, in turns, on the same batch.
+    """Train the first network with ``fit`` and with a bare torch loop, in turns, on the same batch.
 
     Returns:
-        ``overhead``: seconds of ``fit`` beyond those of the bare loop, as a share of the latter: ``median``, ``low``
-        and ``high`` over rounds; ``steps`` a second of both; ``host_milliseconds`` a step that ``fit`` adds to a
-        network of negligible cost; ``loading``: milliseconds of a batch of built-in scenes of this size, decoded and
-        augmented in the training's process, and ``waiting``, the share of time that such a training waits for it.
+        ``overhead``, the seconds of ``fit`` beyond those of the bare loop relative to the latter, with ``median``,
+        ``low`` and ``high`` over rounds; ``steps`` per second of both; ``host_milliseconds``, the time per step that
+        ``fit`` adds to a network of negligible cost; ``loading``, the milliseconds to decode and augment a batch of
+        built-in scenes in the training's process; and ``waiting``, the share of time that such a training waits for it.
     """
     training = baseline_training(setting.recipe(setting.networks[0]), setting.num_classes)
     assert isinstance(training.objective, Plain)
@@ -69,7 +69,7 @@ def _in_turns(objective: Plain, batch: Batch, steps: int, device: torch.device) 
 
 
 def _fit(objective: Plain, batch: Batch, steps: int) -> float:
-    """Return the seconds of some steps of ``fit`` as it counts them: without set-up, evaluation and checkpoints."""
+    """Return the seconds of some steps as counted by ``fit``, without set-up, evaluation and checkpoints."""
     height, width = batch["image"].shape[-2:]
     schedule = Schedule(iterations=steps, crop=(height, width), batch_size=len(batch["image"]), lr=1e-9)
 
@@ -83,7 +83,7 @@ def _fit(objective: Plain, batch: Batch, steps: int) -> float:
 
 
 def _bare(objective: Plain, batch: Batch, steps: int, device: torch.device) -> float:
-    """Return the seconds of the same steps in plain torch: cross-entropy (and STDC's boundary loss) and SGD."""
+    """Return the seconds of the same steps in plain torch, with cross-entropy (and STDC's boundary loss) and SGD."""
     network = objective.network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-9, momentum=0.9, weight_decay=1e-4)
     begin = time.perf_counter()

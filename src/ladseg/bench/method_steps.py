@@ -16,7 +16,7 @@ def bench_methods(setting: Setting) -> dict[str, dict[str, Any]]:
     """Measure the first network's step under every method; the teacher is the same network, label-assisted for LAD.
 
     Returns:
-        ``milliseconds`` and bytes of ``memory`` (None where unknown) by method.
+        ``milliseconds`` and bytes of ``memory`` (None if unknown) by method.
     """
     base = setting.recipe(setting.networks[0])
     methods = {word: make_method(base, word, default_teacher(base)) for word in (NONE, LAD, *RIVALS)}
@@ -29,8 +29,8 @@ def bench_batches(setting: Setting) -> dict[str, dict[str, int] | None]:
     """Measure the memory of the first network's three trainings with two batches, and extrapolate.
 
     Returns:
-        By training: bytes an ``image``, ``fixed`` bytes, and the largest ``batch`` for the memory that is free now;
-        None where the system does not report memory.
+        For each training the bytes per ``image``, ``fixed`` bytes, and the largest ``batch`` for the memory that is
+        free now; None if the system does not report memory.
     """
     sizes = (setting.batch_size, 2 * setting.batch_size)
     needed: dict[str, list[int | None]] = {}

@@ -1,7 +1,7 @@
 """Measure the operations that LAD adds to the networks' passes.
 
-Beside plainer forms; beside the operations that no form can do without, by torch's own kernels; and beside a copy of
-the bytes that are read and written.
+Each is compared with simpler implementations, with the operations that no implementation can avoid (by torch's own
+kernels), and with copying the bytes that are read and written.
 """
 
 import statistics
@@ -23,7 +23,7 @@ from ladseg.resize import VECTOR, mix_rows, resize_logits, row_chunks
 
 Work = Callable[[], object]
 CLASSES = (11, 19, 171)
-# Pixels of the image for one position of the logits, along a side.
+# Stride of the logits in pixels.
 STRIDE = 8
 FLOAT = 4
 ALPHA = 0.01
@@ -34,9 +34,9 @@ def bench_pieces(setting: Setting) -> list[dict[str, Any]]:
     """Measure each operation with few and with many classes.
 
     Returns:
-        Rows of ``piece``, ``classes``, ``forms`` (milliseconds by name, ours first), ``floor``, milliseconds of what
-        can't be left out, ``bytes`` that must be moved, ``copying``, milliseconds that copying as many takes here, and
-        ``memory``, bytes that ours needs beside its input.
+        Rows of ``piece``, ``classes``, ``forms`` (milliseconds by name, ours first), ``floor`` (milliseconds of the
+        unavoidable operations), ``bytes`` that must be moved, ``copying`` (milliseconds that copying as many bytes
+        takes here), and ``memory`` (bytes that our implementation needs in addition to its input).
     """
     rows = []
     for classes in CLASSES:
@@ -52,7 +52,7 @@ def bench_pieces(setting: Setting) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Forms of one operation, ours first; the part that no form can avoid; bytes that must be read and written."""
+    """Implementations of one operation, ours first; its unavoidable part; the bytes that it must read and write."""
 
     forms: dict[str, Work]
     floor: Work
@@ -81,7 +81,7 @@ def _label(setting: Setting, classes: int) -> Tensor:
 
 
 def _noise(label: Tensor, classes: int) -> _Piece:
-    """Return Eq. 5, which draws a number for each pixel: label and noise are read, noise and sum are written."""
+    """Return Eq. 5, which draws a number per pixel, reads label and noise, and writes noise and sum."""
     noise = LabelNoise(classes, ALPHA)
 
     def class_loop() -> Tensor:
@@ -102,9 +102,9 @@ def _noise(label: Tensor, classes: int) -> _Piece:
 
 
 def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> _Piece:
-    """Return the loss and its gradient, the softmax of the upsampled scores minus the label, downsampled again.
+    """Return the loss and its gradient, the softmax of the upsampled logits minus the label, downsampled again.
 
-    Each of the maps is written and read.
+    Each of these maps is written and read.
     """
     logits = _logits(setting, classes)
 
@@ -136,7 +136,7 @@ def _cross_entropy(setting: Setting, label: Tensor, classes: int) -> _Piece:
 def _cwd(setting: Setting, classes: int) -> _Piece:
     """Return the loss and the student's gradient, the difference of the two softmaxes.
 
-    Both are read twice, for sums first; one is written.
+    Both maps are read twice, the first time for their sums, and one map is written.
     """
     student, teacher = _logits(setting, classes), _logits(setting, classes).detach()
 
@@ -152,11 +152,11 @@ def _cwd(setting: Setting, classes: int) -> _Piece:
 
 
 class _SlopeAlone(torch.autograd.Function):
-    """CWD's gradient alone, with a loss of 0, as autograd needs a loss to start from."""
+    """Computes CWD's gradient alone, with a loss of 0 for autograd to start from."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        many = student.shape[1] >= VECTOR  # torch's softmax takes as many side by side, but fewer one by one
+        many = student.shape[1] >= VECTOR  # torch's softmax uses vector instructions from this many on
         maps = (logits.flatten(2).mT if many else logits.contiguous().flatten(2) for logits in (student, teacher))
         one, other = ((logits / TAU).softmax(1 if many else 2) for logits in maps)
         ctx.save_for_backward(one.sub_(other))
@@ -171,7 +171,7 @@ class _SlopeAlone(torch.autograd.Function):
 
 
 def _logits(setting: Setting, classes: int) -> Tensor:
-    """Return random logits in channels_last, as the networks give them."""
+    """Return random logits in channels_last, the networks' memory format."""
     height, width = (-(-side // STRIDE) for side in setting.size)
     logits = torch.randn(setting.batch_size, classes, height, width, device=setting.device)
     return logits.contiguous(memory_format=torch.channels_last).requires_grad_()

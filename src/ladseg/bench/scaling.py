@@ -29,7 +29,7 @@ def bench_growth(setting: Setting) -> dict[str, dict[str, Any]]:
     """Measure the first network's plain step for several numbers of pixels, classes and images, at half the size.
 
     Returns:
-        For each quantity: ``milliseconds`` by its amount, and the ``exponent`` of the power law that fits best.
+        For each quantity the ``milliseconds`` by its amount, and the ``exponent`` of the best-fitting power law.
     """
     half = _half(setting)
     height, width = half.size
@@ -60,7 +60,7 @@ def bench_switches(setting: Setting) -> dict[str, dict[str, float] | str]:
     """Measure the first network's plain step, at half the size, with one change at a time.
 
     Returns:
-        By change: the time as a multiple of the step in float32 and channels_last, or why it does not run.
+        The time as a multiple of the step in float32 and channels_last, or the reason for a failure, by change.
     """
     half = _half(setting)
     steps: dict[str, Callable[[], object]] = {"": _plain(half, "fp32")}
@@ -70,7 +70,7 @@ def bench_switches(setting: Setting) -> dict[str, dict[str, float] | str]:
             step = make(half)
             step()
             steps[name] = step
-        except Exception as error:  # a compiler that is not there, a type that the device lacks
+        except Exception as error:  # such as a missing compiler, or a type that the device lacks
             failed[name] = first_words(error)
     seconds = in_turns(steps, setting.device, patience=60.0)
     return {**{name: ratio(seconds[name], seconds[""]) for name in steps if name}, **failed}
@@ -80,7 +80,7 @@ def bench_processes(setting: Setting) -> dict[str, Any]:
     """Measure the first network's plain training in one process and in two that share the cores or GPUs.
 
     Returns:
-        Images a second as ``one`` and ``two``, and their ratio as ``gain``; empty with a single core or GPU.
+        Images per second as ``one`` and ``two``, and their ratio as ``gain``; empty with a single core or GPU.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     places = torch.cuda.device_count() if setting.device.type == "cuda" else min(cores, torch.get_num_threads())
@@ -133,7 +133,7 @@ def _images_a_second(setting: Setting, processes: int, places: int) -> float:
 
 
 def _process(rank: int, setting: Setting, processes: int, threads: int, folder: str) -> None:
-    """Train as one of several processes, and write the median seconds of a step into the folder."""
+    """Train as one of several processes, and write the median seconds of a step to the folder."""
     cuda = setting.device.type == "cuda"
     torch.set_num_threads(threads)
     dist.init_process_group(

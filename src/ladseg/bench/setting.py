@@ -16,10 +16,10 @@ class Setting:
     """Networks and batches.
 
     Attributes:
-        device: The device that is measured.
+        device: The device to measure.
         networks: Names as for :func:`ladseg.build_model`; parts that need one network take the first.
         size: Height and width of the images.
-        batch_size: Images of a training step; at least two, for batch norm.
+        batch_size: Number of images of a training step, at least two because of batch norm.
         num_classes: Number of classes.
     """
 
@@ -39,7 +39,7 @@ class Setting:
         """Return the three trainings of a LAD run, ``plain``, ``teacher`` and ``student``, with random weights."""
         recipe = self.recipe(network)
         teacher = teacher_training(recipe, self.num_classes, None)
-        # A teacher of its own, because the student's training freezes it.
+        # The student's training freezes its teacher, so it gets another one.
         frozen = build_teacher(recipe, self.num_classes, None)
         return {
             "plain": baseline_training(recipe, self.num_classes),

@@ -1,4 +1,4 @@
-"""Measure the steps of LAD's three trainings, and the parts that they consist of."""
+"""Measure the steps of LAD's three trainings, and the parts of each step."""
 
 import statistics
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ladseg.objectives.plain import supervised_terms, weighted
 from ladseg.outputs import SegmentationOutput
 
 Work = Callable[[], object]
-# Rows of the square factors, large enough for the rate to depend on the device alone.
+# Rows of the square factors, large enough that the rate depends on the device alone.
 SIDE = {"cpu": 2048, "cuda": 8192}
 
 
@@ -24,10 +24,10 @@ def bench_steps(setting: Setting, network: str) -> dict[str, Any]:
     """Measure one network's training steps.
 
     Returns:
-        ``ratios``: the times of ``teacher`` and ``student`` steps as multiples of the plain one, ``median``, ``low``
-        and ``high`` (quartiles over rounds); ``arithmetic``: the same for multiply-accumulates; ``milliseconds`` of
-        all three; ``rate``: multiply-accumulates a second of each; ``items``: milliseconds of each part of a step;
-        ``memory``: bytes that each step needs.
+        ``ratios``, the times of ``teacher`` and ``student`` steps as multiples of the plain one, with ``median``,
+        ``low`` and ``high`` (quartiles over rounds); ``arithmetic``, the same for multiply-accumulates;
+        ``milliseconds`` of all three; ``rate``, the multiply-accumulates per second of each; ``items``, the
+        milliseconds of each part of a step; and ``memory``, the bytes that each step needs.
     """
     trainings = setting.trainings(network)
     macs = {name: step_macs(training, setting.num_classes) for name, training in trainings.items()}
@@ -48,7 +48,7 @@ def bench_steps(setting: Setting, network: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def matrix_rate(setting: Setting) -> float:
-    """Return the multiply-accumulates a second of a square matrix product, in the precision of a training here."""
+    """Return the multiply-accumulates per second of a square matrix product, in this device's training precision."""
     side = SIDE.get(setting.device.type, SIDE["cpu"])
     with autocast("auto", setting.device):
         dtype = (torch.ones(1, 1, device=setting.device) @ torch.ones(1, 1, device=setting.device)).dtype
@@ -58,7 +58,7 @@ def matrix_rate(setting: Setting) -> float:
 
 
 def _items(step: Step) -> dict[str, Work]:
-    """Return the parts of a step, each to be run alone on the tensors of the step; losses with their gradients."""
+    """Return the parts of a step, each to run alone on the step's tensors; losses include their gradients."""
     objective, batch = step.objective, step.batch
     label = batch["label"]
     update = {"update": step.optimizer.step}
@@ -118,7 +118,7 @@ def _outputs(step: Step, run: Callable[[], object]) -> SegmentationOutput:
 
 
 def _backward(step: Step, run: Callable[[], SegmentationOutput]) -> Work:
-    """Return forward and backward pass, with constant gradients of the output."""
+    """Return a forward and backward pass with constant gradients of the output."""
 
     def both() -> None:
         step.optimizer.zero_grad()

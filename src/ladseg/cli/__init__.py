@@ -1,4 +1,4 @@
-"""The ``ladseg`` command: one thin function a command: parse, call, print."""
+"""The ``ladseg`` command, with one thin function per command that parses, calls and prints."""
 
 from ladseg.cli.entry import main as main
 from ladseg.cli.entry import make_parser as make_parser

@@ -1,4 +1,4 @@
-"""``main``: parse, run one command, and turn what went wrong into one line and an exit code."""
+"""The function ``main``, which parses, runs one command, and turns errors into one line and an exit code."""
 
 import errno
 import logging
@@ -35,7 +35,7 @@ by label-assisted distillation.
   ladseg bench                         what a training step costs on this machine
 """
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 3, 130
-# The operating system refuses; no fault of the program.
+# Errors by which the operating system refuses, which are not bugs of ladseg.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``ladseg``; None takes those of the process.
 
     Returns:
-        The exit code: 0 for success, 2 where the user must act (one line on standard error says what), 3 for an error
-        of ladseg (one line says where the full trace is), 130 after Ctrl-C. ``check`` returns 1 for warnings and 2 for
+        The exit code: 0 for success, 2 if the user must act (one line on standard error says how), 3 for a bug in
+        ladseg (one line names the file of the traceback), 130 after Ctrl-C. ``check`` returns 1 for warnings and 2 for
         errors in the data, ``predict`` 1 if inputs were left out.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("stopped" + ("; the same command continues from the last checkpoint" if known.resumes else ""))
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone, as in `ladseg recipes | head -1`; the interpreter flushes standard output once more.
+        # The reader has closed the pipe, as in `ladseg recipes | head -1`, but Python flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -116,11 +116,11 @@ def _fail(line: str, code: int) -> int:
 
 
 def _reason(error: Exception, known: Namespace) -> str | None:
-    """Return what the machine lacks, if that is what went wrong."""
+    """Return which resource the machine lacks, if that caused the error; else None."""
     if isinstance(error, OSError) and error.errno in REFUSED:
         where = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
         return f"{error.strerror}{where}; free space or choose a folder that you may write to"
-    # PyTorch raises a RuntimeError of its own where a CPU has no memory left.
+    # On a CPU without free memory, torch raises a plain RuntimeError.
     words = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
     if (
         isinstance(error, MemoryError)
@@ -135,7 +135,7 @@ def _reason(error: Exception, known: Namespace) -> str | None:
 
 
 def _write_trace(words: list[str], error: Exception) -> str:
-    """Write the traceback with what a report needs to a new file; return a line that says where."""
+    """Write the traceback and the versions to a new file; return a line that names the file."""
     handle, path = tempfile.mkstemp(prefix="ladseg-error-", suffix=".txt")
     with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
         print(f"ladseg {__version__}, Python {platform.python_version()}, {platform.platform()}", file=file)

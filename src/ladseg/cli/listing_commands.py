@@ -1,4 +1,4 @@
-"""The commands that train nothing: init, check, data, recipes, models and bench."""
+"""The commands that need no trained network: init, check, data, recipes, models and bench."""
 
 import argparse
 from pathlib import Path
@@ -10,19 +10,19 @@ from ladseg.errors import ModelError, RecipeError
 
 def add_commands(command: Commands) -> None:
     """Add init, check, data, recipes, models and bench."""
-    init = command("init", _init, "look at your images and masks, and print a recipe to train on them")
+    init = command("init", _init, "inspect your images and masks, and print a recipe to train on them")
     init.add_argument("folder", type=path, metavar="DATA", help="the folder of images and masks")
     init.add_argument("--out", type=path, metavar="FILE", help="write the recipe to this new file, such as mine.yaml")
 
     check = command(
         "check",
         _check,
-        "read a whole data set and tell what is amiss; exit code 1 for warnings, 2 for errors",
+        "read a whole data set and report its faults; exit code 1 for warnings, 2 for errors",
         takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.layout voc.",
     )
     check.add_argument("recipe_or_folder", type=path, metavar="RECIPE_OR_FOLDER", help="a recipe, or a data set")
-    check.add_argument("--fix-hints", action="store_true", help="tell with each finding what to do")
+    check.add_argument("--fix-hints", action="store_true", help="print with each finding what to do")
     check.add_argument("--splits", default="train,val", help="the splits to read (default: train,val)")
     check.add_argument("--json", type=path, metavar="FILE", help="write the report as JSON; - prints only that")
     check.add_argument("--html", type=path, metavar="FILE", help="write the report as a page with pictures")
@@ -46,23 +46,25 @@ def add_commands(command: Commands) -> None:
     bench = command(
         "bench",
         _bench,
-        "measure here what training and predicting cost, beside the networks' own arithmetic",
+        "measure the cost of training and prediction on this machine, relative to the networks' own arithmetic",
     )
     bench.add_argument(
         "names",
         nargs="*",
         metavar="NAME",
         help="networks (default: five light ones); or exported files, student.safetensors and folders of runs: the "
-        "time of one image on the CPU, beside torch",
+        "time of one image on the CPU, compared with torch",
     )
     bench.add_argument(
         "--size",
         type=sizes,
         metavar="HxW",
-        help="image size (default: 240x320, on a GPU 512x1024); of files several, such as 256x512,512x1024",
+        help="image size (default: 240x320, on a GPU 512x1024); for files several, such as 256x512,512x1024",
     )
-    bench.add_argument("--threads", type=number(int, 1), metavar="N", help="of files: threads (default: the runtime's)")
-    bench.add_argument("--model", metavar="MODULE:CLASS", help="of files: the network, if it is your own code")
+    bench.add_argument(
+        "--threads", type=number(int, 1), metavar="N", help="for files: threads (default: the runtime's)"
+    )
+    bench.add_argument("--model", metavar="MODULE:CLASS", help="for files: the network, if it is your code")
     bench.add_argument("--batch", type=int, default=2, metavar="N", help="images of a training step (default: 2)")
     bench.add_argument("--classes", type=classes, default=19, metavar="C", help="number of classes (default: 19)")
     bench.add_argument("--parts", metavar="A,B", help="only these of steps, loop, pieces, inference, memory, scaling")
@@ -76,7 +78,7 @@ def _init(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.files import write_text
 
     if known.out and Path(known.out).exists():
-        raise RecipeError(f"{known.out}: is there already; remove it or give another --out")
+        raise RecipeError(f"{known.out}: already exists; remove it or give another --out")
     seen, text = propose_recipe(known.folder)
     for line in seen:
         print_note(line)
@@ -100,7 +102,7 @@ def _check(known: argparse.Namespace, keys: list[str]) -> int:
     if known.json == "-":
         print(as_json(report))
     else:
-        # Names are the user's: brackets in them are no markup.
+        # Brackets in users' names are not markup.
         print_check(report, Console(markup=False, highlight=False), known.fix_hints)
         if known.fix_hints and Path(known.recipe_or_folder).is_dir():
             print(f"For a recipe:\n{data_yaml(data)}", end="")
@@ -170,7 +172,7 @@ def _bench(known: argparse.Namespace, keys: list[str]) -> None:
         _bench_delivered(known)
         return
     if known.threads or known.model or (known.size and len(known.size) > 1):
-        raise RecipeError("--threads, --model and several sizes are of files: ladseg bench student.onnx")
+        raise RecipeError("--threads, --model and several sizes are options for files: ladseg bench student.onnx")
     parts = known.parts.split(",") if known.parts else list(PARTS)
     if unknown := set(parts) - set(PARTS):
         raise RecipeError(f"--parts: no part is called '{min(unknown)}'; there are {', '.join(PARTS)}")
@@ -180,7 +182,7 @@ def _bench(known: argparse.Namespace, keys: list[str]) -> None:
     shape = known.size[0] if known.size else ((512, 1024) if device.type == "cuda" else (240, 320))
     setting = Setting(device, tuple(known.names) or DEFAULT_NETWORKS, shape, known.batch, known.classes)
     for name in setting.networks:
-        build_model(name, known.classes)  # a name that is wrong is told now
+        build_model(name, known.classes)  # reports a wrong name before anything is measured
     results = bench(setting, parts, log=print_note)
     if known.json:
         print(json.dumps(results, indent=2))
@@ -201,7 +203,7 @@ def _bench_delivered(known: argparse.Namespace) -> None:
     if others := [name for name in known.names if not is_delivered(name)]:
         raise RecipeError(f"'{others[0]}' is not a file of a delivered network; name files, or networks, not both")
     if known.parts:
-        raise RecipeError("--parts are of networks; of files only the time of an image is measured")
+        raise RecipeError("--parts is an option for networks; for files only the time of an image is measured")
     results = bench_delivered(known.names, known.size, known.threads, known.model)
     if known.json:
         print(json.dumps(results, indent=2))

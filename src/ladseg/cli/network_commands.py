@@ -17,21 +17,21 @@ def add_commands(command: Commands) -> None:
     evaluate = command(
         "eval",
         _eval,
-        "measure a weights file, or an exported .onnx or .pt2 file, on a data set",
+        "evaluate a weights file, or an exported .onnx or .pt2 file, on a data set",
         takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11;\n"
-        "what is not given is as in the data set that the network was trained on.",
+        "the other keys are those of the network's training data.",
     )
     _add_weights_on_data(evaluate)
     evaluate.add_argument("--split", default="val", help="train or val (default: val)")
-    evaluate.add_argument("--confusion", action="store_true", help="print which classes are taken for which")
+    evaluate.add_argument("--confusion", action="store_true", help="print the confusion matrix")
     evaluate.add_argument("--json", type=path, metavar="FILE", help="write all figures as JSON; - prints only that")
     evaluate.add_argument(
         "--boundary",
         type=share,
         default=0.02,
         metavar="SHARE",
-        help="width of boundary IoU's boundaries in diagonals of the image; Cityscapes: 0.005 (default: 0.02)",
+        help="width of boundary IoU's boundaries as a share of the image's diagonal; Cityscapes: 0.005 (default: 0.02)",
     )
     _add_inference(evaluate)
 
@@ -50,7 +50,7 @@ def add_commands(command: Commands) -> None:
         "predict a data set's test images in the format that its server takes",
         takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section;\n"
-        "what is not given is as in the data set that the network was trained on.",
+        "the other keys are those of the network's training data.",
     )
     _add_weights_on_data(submit)
     submit.add_argument("--out", type=path, metavar="DIR", required=True, help="where the PNG files go")
@@ -59,19 +59,19 @@ def add_commands(command: Commands) -> None:
     export = command(
         "export",
         _export,
-        "write a delivered network for other runtimes, compared with torch first",
+        "write a delivered network for other runtimes, after comparing the result with torch",
         takes_recipe_keys=True,
-        epilog="--int8 and --fp16 measure what they lose, so they need the data set: --data DIR, or --data.KEY VALUE\n"
-        "for any key of a recipe's data section; other keys are those of the data that the network was trained on.",
+        epilog="--int8 and --fp16 measure the loss of accuracy, so they need the data set: --data DIR, or --data.KEY\n"
+        "VALUE for any key of a recipe's data section; the other keys are those of the network's training data.",
     )
     _add_weights_on_data(export)
     export.add_argument("--to", choices=("onnx", "torch"), required=True, help="ONNX, or a program of torch.export")
     export.add_argument("--out", type=path, metavar="FILE", help="(default: beside the weights, as .onnx or .pt2)")
-    export.add_argument("--normalize", action="store_true", help="take RGB in 0..1; else normalised images")
-    export.add_argument("--argmax", action="store_true", help="give class ids (N, H, W); else logits (N, C, H, W)")
+    export.add_argument("--normalize", action="store_true", help="take RGB in 0..1 instead of normalised images")
+    export.add_argument("--argmax", action="store_true", help="return class ids (N, H, W), not logits (N, C, H, W)")
     export.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: torch's choice)")
     export.add_argument(
-        "--size", type=size, metavar="HxW", help="take one image of this size only, as some runtimes want it"
+        "--size", type=size, metavar="HxW", help="take one image of this size only, as some runtimes require"
     )
     bits = export.add_mutually_exclusive_group()
     bits.add_argument(
@@ -104,11 +104,11 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
 
 
 def _add_inference(command: argparse.ArgumentParser) -> None:
-    """Add the arguments that say how images are predicted; ``_inference`` reads them."""
+    """Add the arguments about how to predict images; ``_inference`` reads them."""
     command.add_argument(
-        "--window", type=size, metavar="HxW", help="predict windows of this size, averaged (default: whole)"
+        "--window", type=size, metavar="HxW", help="predict windows of this size and average them (default: whole)"
     )
-    command.add_argument("--stride", type=size, metavar="HxW", help="from window to window (default: two thirds of it)")
+    command.add_argument("--stride", type=size, metavar="HxW", help="step between windows (default: two thirds)")
     command.add_argument(
         "--scales", type=scales, default=(1.0,), metavar="A,B", help="sizes to average, such as 0.75,1,1.25"
     )
@@ -190,7 +190,7 @@ def _export(known: argparse.Namespace, keys: list[str]) -> None:
         _export_reduced(known, keys, options)
         return
     if keys or known.max_loss is not None:
-        raise RecipeError("--data and --max-loss are of --int8 and --fp16; other exports read no data")
+        raise RecipeError("--data and --max-loss are options of --int8 and --fp16; other exports read no data")
     exported = export_student(known.weights, known.to, known.out, **options)
     print_line(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
     print(*exported.measured, sep="\n")

@@ -1,4 +1,4 @@
-"""The parser of the command line: commands, the types of their values, suggestions, shell completion."""
+"""The parser of the command line, with its commands, types of values, suggestions and shell completion."""
 
 import argparse
 import dataclasses
@@ -14,7 +14,7 @@ LARGEST_SIDE, LARGEST_SCALE = 65536, 16
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line and suggest the nearest name.
+    """A parser whose errors are one line and suggest the nearest known name.
 
     Args:
         lists_recipe_keys: Whether ``--help`` lists every key of a recipe too.
@@ -72,12 +72,12 @@ class Commands:
         """Add a command.
 
         Args:
-            name: What the user types.
-            run: Called with the parsed arguments and the arguments that are left; returns the exit code, None for 0.
+            name: The word that the user types.
+            run: Called with the parsed arguments and the remaining ones; returns the exit code, None for 0.
             summary: One line of help.
             takes_recipe_keys: Whether arguments that the command does not know are keys of a recipe.
-            resumes: Whether the same command continues what was interrupted.
-            options: For :class:`Parser`.
+            resumes: Whether the same command resumes interrupted work.
+            options: Arguments of :class:`Parser`.
         """
         command = self._subparsers.add_parser(
             name, help=summary, description=summary[0].upper() + summary[1:] + ".", **options
@@ -94,17 +94,17 @@ def add_sharing_options(command: Parser) -> None:
         metavar="METHOD:SEED",
         action="append",
         type=cell,
-        help="train only this one, as another process or machine trains others into the same folder; may be repeated",
+        help="train only this one, while others may be trained elsewhere in the same folder; may be repeated",
     )
     command.add_argument(
-        "--worker", action="store_true", help="train what no other process trains, and end when nothing is left to take"
+        "--worker", action="store_true", help="train what no other process trains, and end when nothing is left"
     )
 
 
 def split_recipe_keys(words: list[str], command: Parser) -> tuple[list[str], list[str]]:
     """Split the words after a command into its own and ``--key value`` pairs of a recipe.
 
-    argparse can't: it would take the value of an option that it does not know for a positional argument.
+    argparse would take the value of an unknown option for a positional argument.
     """
     from ladseg.recipe_files import refuse_unknown_path
 
@@ -151,7 +151,7 @@ def _add_recipe_keys(command: Parser) -> None:
 
 
 def number(kind: type[int] | type[float], least: float, most: float = math.inf) -> Callable[[str], Any]:
-    """Return a type for numbers from ``least`` to ``most``."""
+    """Return an argument type for numbers from ``least`` to ``most``."""
 
     def read(word: str) -> int | float:
         try:
@@ -168,14 +168,14 @@ def number(kind: type[int] | type[float], least: float, most: float = math.inf) 
 
 
 def path(word: str) -> str:
-    """Type of a path: ``~`` and ``$VARIABLE`` are replaced, also where a shell would not, as in ``--out=~/runs``."""
+    """Parse a path, replacing ``~`` and ``$VARIABLE`` even where a shell would not, as in ``--out=~/runs``."""
     from ladseg.recipe_files import expanded
 
     return expanded(word)
 
 
 def seeds(word: str) -> list[int]:
-    """Type of a list of different seeds."""
+    """Parse a list of different seeds."""
     found = word.split(",")
     if not all(seed.isascii() and seed.isdigit() for seed in found):
         raise argparse.ArgumentTypeError(f"'{word}' is not a list of seeds, such as 0,1,2")
@@ -186,7 +186,7 @@ def seeds(word: str) -> list[int]:
 
 
 def lengths(word: str) -> list[int]:
-    """Type of a list of lengths of training, as multiples of the schedule."""
+    """Parse a list of training lengths, as multiples of the schedule."""
     found = word.split(",")
     if not all(length.isascii() and length.isdigit() and int(length) > 0 for length in found):
         raise argparse.ArgumentTypeError(f"'{word}' is not a list of whole multiples, such as 1,2,4,8")
@@ -194,7 +194,7 @@ def lengths(word: str) -> list[int]:
 
 
 def cell(word: str) -> tuple[str, int]:
-    """Type of one training of a comparison."""
+    """Parse the method and seed of one cell of a comparison."""
     method, _, seed = word.rpartition(":")
     if not method or not (seed.isascii() and seed.isdigit()):
         raise argparse.ArgumentTypeError(f"'{word}' is not METHOD:SEED, such as lad:0")
@@ -202,7 +202,7 @@ def cell(word: str) -> tuple[str, int]:
 
 
 def setting(word: str) -> tuple[str, int | str]:
-    """Return key and value of ``KEY=VALUE``; a whole number is one."""
+    """Parse ``KEY=VALUE``; a whole number becomes an int."""
     key, equals, value = word.partition("=")
     if not equals or not key.isidentifier() or not value:
         raise RecipeError(f"--slurm is '{word}'; write KEY=VALUE, such as slurm_partition=gpu")
@@ -210,7 +210,7 @@ def setting(word: str) -> tuple[str, int | str]:
 
 
 def scales(word: str) -> tuple[float, ...]:
-    """Type of a list of image scales."""
+    """Parse a list of image scales."""
     try:
         factors = tuple(float(scale) for scale in word.split(","))
     except ValueError:
@@ -223,7 +223,7 @@ def scales(word: str) -> tuple[float, ...]:
 
 
 def share(word: str) -> float:
-    """Type of a number above 0 and up to 1."""
+    """Parse a number above 0 and up to 1."""
     try:
         value = float(word)
     except ValueError:
@@ -234,7 +234,7 @@ def share(word: str) -> float:
 
 
 def size(word: str) -> tuple[int, int]:
-    """Type of height and width in pixels."""
+    """Parse height and width in pixels."""
     height, _, width = word.lower().partition("x")
     if not all(side.isascii() and side.isdigit() and 0 < int(side) <= LARGEST_SIDE for side in (height, width)):
         raise argparse.ArgumentTypeError(
@@ -244,5 +244,5 @@ def size(word: str) -> tuple[int, int]:
 
 
 def sizes(word: str) -> list[tuple[int, int]]:
-    """Type of a list of heights and widths in pixels."""
+    """Parse a list of heights and widths in pixels."""
     return [size(part) for part in word.split(",")]

@@ -1,4 +1,4 @@
-"""The command that trains the paper's tables anew."""
+"""The command that reproduces the paper's tables."""
 
 import argparse
 from pathlib import Path
@@ -13,18 +13,18 @@ def add_commands(command: Commands) -> None:
     reproduce = command(
         "reproduce",
         _reproduce,
-        "train one of the paper's tables anew, or list them; again to resume",
+        "reproduce one of the paper's tables, or list them; repeat the command to resume",
         takes_recipe_keys=True,
         resumes=True,
         epilog="Every key of a recipe can be set here too, such as --data.root DIR or --student.weights FILE;\n"
-        "it holds for all students that are trained. docs/reproduce.md says what each table needs.",
+        "it applies to all students. docs/reproduce.md says what each table needs.",
     )
     reproduce.add_argument(
         "name", nargs="?", metavar="NAME", help="table-1 to table-9, dinov2, figure-4 (default: a list)"
     )
     reproduce.add_argument("--seeds", metavar="0,1,2", default="0", type=seeds, help="(default: 0)")
     reproduce.add_argument(
-        "--only", metavar="A,B", default="", help="only students whose recipe has one of these in its name, as stdc1"
+        "--only", metavar="A,B", default="", help="only students whose recipe's name has one of these, such as stdc1"
     )
     add_sharing_options(reproduce)
     reproduce.add_argument(
@@ -32,14 +32,14 @@ def add_commands(command: Commands) -> None:
         metavar="MODEL=FILE",
         action="append",
         default=[],
-        help="what classic teachers of this network start from (default: timm's weights); may be repeated",
+        help="initial weights of classic teachers of this network (default: timm's); may be repeated",
     )
     reproduce.add_argument(
         "--scale",
         choices=("full", "tiny"),
         default="full",
         metavar="SCALE",
-        help="full, or tiny: small networks on the built-in scenes, whose figures say nothing of the paper",
+        help="full, or tiny: small networks on the built-in scenes, whose figures say nothing about the paper",
     )
     reproduce.add_argument(
         "--out", type=path, metavar="DIR", help="(default: runs/reproduce, tiny: runs/reproduce-tiny)"

@@ -1,4 +1,4 @@
-"""Printing on the terminal: names of files, classes and runs are the user's, so they are neither markup nor codes."""
+"""Print on the terminal, so that users' names of files, classes and runs act neither as markup nor as control codes."""
 
 import sys
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from ladseg.errors import printable
 
 
 def escape_what_cannot_be_encoded() -> None:
-    """Let standard output and error print names that are no UTF-8, or that the terminal's encoding lacks."""
+    """Let standard output and error print names that are not UTF-8 or not in the terminal's encoding."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -19,12 +19,12 @@ def print_line(line: str) -> None:
 
 
 def print_note(line: str) -> None:
-    """Print a line on standard error, which is not part of what the command prints."""
+    """Print a line on standard error, apart from the command's output."""
     print(printable(line), file=sys.stderr, flush=True)
 
 
 def print_tables(tables: Iterable[object]) -> None:
-    """Print tables of rich, an empty line after each."""
+    """Print rich's tables, with an empty line after each."""
     from rich.console import Console
 
     console = Console(markup=False)

@@ -1,4 +1,4 @@
-"""The commands that train, and those that report what was trained."""
+"""The commands that train, and those that report on trainings."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ def add_commands(command: Commands) -> None:
     train = command(
         "train",
         _train,
-        "train teacher, student and control from a recipe; again to resume",
+        "train teacher, student and control from a recipe; repeat the command to resume",
         takes_recipe_keys=True,
         lists_recipe_keys=True,
         resumes=True,
@@ -33,17 +33,17 @@ def add_commands(command: Commands) -> None:
         "--teacher-from",
         type=path,
         metavar="RUN",
-        help="distil from the teacher that a finished run left, without training one: the run's folder or a file",
+        help="distil from the teacher of a finished run instead of training one: the run's folder or a file",
     )
 
     compare = command(
         "compare",
         _compare,
-        "train several methods with several seeds and set them side by side; again to resume",
+        "train several methods with several seeds and compare them; repeat the command to resume",
         takes_recipe_keys=True,
         resumes=True,
-        epilog="A method is none, none-4x (none for 4 times the steps), none-long (for all that LAD computes),\n"
-        "none-ema, none-long-ema (the same two with averaged weights), lad,\n"
+        epilog="A method is none, none-4x (none for 4 times the steps), none-long (none for LAD's total compute),\n"
+        "none-ema, none-long-ema (none and none-long with averaged weights), lad,\n"
         "lad-warm (LAD from the trained plain student) or a method of docs/methods.md. A distiller may name its\n"
         "teacher: kd+label, kd+self (the student's network without a label), kd+MODEL.\n"
         "Every key of a recipe can be set here too, such as --schedule.iterations 1000.",
@@ -64,7 +64,7 @@ def add_commands(command: Commands) -> None:
     compare.add_argument("--teacher-weights", type=path, metavar="FILE", help="pretrained weights that it starts from")
     add_sharing_options(compare)
     compare.add_argument(
-        "--launch", metavar="local:N", help="start N workers and sum up; slurm:N submits them as an array of jobs"
+        "--launch", metavar="local:N", help="start N workers and summarise; slurm:N submits them as an array of jobs"
     )
     compare.add_argument(
         "--slurm",
@@ -78,7 +78,7 @@ def add_commands(command: Commands) -> None:
     report = command("report", _report, "write the report of a finished run or comparison again")
     report.add_argument("run_folder", type=path, metavar="RUN", help="its folder")
 
-    paper = command("paper", _paper, "print the figures of the paper's tables, beside those of your comparisons")
+    paper = command("paper", _paper, "print the figures of the paper's tables beside those of your comparisons")
     paper.add_argument("comparisons", nargs="*", type=path, metavar="DIR", help="folders of 'ladseg compare'")
 
 

@@ -1,1 +1,1 @@
-"""The work behind the commands eval, predict, submit, check and report."""
+"""The work of the commands check, init, eval, predict, submit, report and of reduced-precision export."""

@@ -1,4 +1,4 @@
-"""Check a data set that is given by its folder or by a recipe."""
+"""Check a data set, given its folder or a recipe."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from ladseg.recipe import Data
 from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
 from ladseg.report.check_page import PageSample, check_page
 
-# Pairs of each split on the page.
+# Number of pairs of each split that the page shows.
 SAMPLES = 6
 
 
@@ -25,7 +25,7 @@ def data_of(recipe_or_folder: str, overrides: list[str]) -> Data:
     """Return the data section of a recipe, or one that is guessed from a folder's files.
 
     Raises:
-        UserError: Neither a recipe nor a folder that a layout recognises.
+        UserError: The argument is neither a recipe nor a folder that a layout recognises.
     """
     folder = Path(recipe_or_folder)
     if folder.is_dir():
@@ -36,7 +36,7 @@ def data_of(recipe_or_folder: str, overrides: list[str]) -> Data:
 
 
 def _section_of(folder: Path, overrides: list[str]) -> dict[str, object]:
-    """Return the guessed data section of a folder; what the user names need not be guessed from masks."""
+    """Return the guessed data section of a folder; values that the user gives are not guessed."""
     named = {word.split("=")[0] for word in overrides}
     if "--data.layout" in named:
         return {"root": str(folder)}
@@ -49,7 +49,7 @@ def _section_of(folder: Path, overrides: list[str]) -> dict[str, object]:
 
 
 def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tuple[Data, Report]:
-    """Read the splits of a data set, and report what is in them.
+    """Read the splits of a data set, and report on them.
 
     Args:
         recipe_or_folder: A recipe, or a data set's folder.
@@ -57,7 +57,7 @@ def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tup
         splits: The splits to read.
 
     Returns:
-        The data section, with the range of values that was found in 16-bit images; and the report.
+        The data section, with the range of values found in 16-bit images, and the report.
 
     Raises:
         UserError: The data set cannot be read at all.
@@ -70,7 +70,7 @@ def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tup
 
 
 def page(data: Data, report: Report) -> str:
-    """Return the report as HTML, with samples spread evenly over each split; unreadable ones are left out."""
+    """Return the report as HTML, with samples spread evenly over each split, except unreadable ones."""
     samples = []
     for split in report.splits:
         listing, spec = find_split(data, split.name)
@@ -79,14 +79,14 @@ def page(data: Data, report: Report) -> str:
             try:
                 image, label = dataset.read(index)
             except DataError:
-                continue  # named in the findings
+                continue  # the findings name it
             if image.shape[1:] == label.shape:
                 samples.append(PageSample(split.name, printable(Path(str(dataset.pairs[index][0])).name), image, label))
     return check_page(report, samples)
 
 
 def as_json(report: Report) -> str:
-    """Return the report as JSON; of each finding the number of files and the first few files."""
+    """Return the report as JSON, with the number of files and the first few files of each finding."""
     values: dict[str, Any] = dataclasses.asdict(dataclasses.replace(report, contents={}))
     del values["contents"]
     for finding in values["findings"]:
@@ -96,7 +96,7 @@ def as_json(report: Report) -> str:
 
 
 def data_yaml(data: Data) -> str:
-    """Return the data section as YAML, without the keys that have their default value."""
+    """Return the data section as YAML, without keys at their default."""
     plain = dataclasses.asdict(Data())
     section = {key: value for key, value in dataclasses.asdict(data).items() if value != plain[key] or key == "layout"}
     if data.value_range is not None:

@@ -1,4 +1,4 @@
-"""Measure a delivered network on a data set: its weights file, or what was exported from it."""
+"""Evaluate a delivered network, or a file exported from it, on a data set."""
 
 import sys
 from collections.abc import Callable
@@ -24,14 +24,15 @@ from ladseg.results import EvaluationResults
 
 @dataclass(frozen=True)
 class Opened:
-    """A delivered network that is ready to be measured, whatever runs it.
+    """A delivered network that is ready to predict, in torch or another runtime.
 
     Attributes:
-        header: What its file says of it.
+        header: The metadata of its file.
         mean: Mean to subtract from RGB in 0..1.
         std: Standard deviation to divide by.
         device: Where it predicts.
-        class_ids: A normalised image ``(1, 3, H, W)`` on that device, and how to predict, to class ids ``(1, H, W)``.
+        class_ids: Maps a normalised image ``(1, 3, H, W)`` on that device, and how to predict, to class ids
+            ``(1, H, W)``.
     """
 
     header: StudentHeader
@@ -45,7 +46,7 @@ def open_network(weights: str, model: str | None = None) -> Opened:
     """Open a weights file, a run's folder, an ONNX file or a ``torch.export`` program.
 
     Raises:
-        UserError: It is missing, damaged or not one of ladseg's, or its network is of other code.
+        UserError: The file is missing, damaged or not written by ladseg, or its network's code is not found.
     """
     if is_exported(weights):
         file = open_exported(weights)
@@ -63,18 +64,18 @@ def evaluate_file(
     how: Inference = WHOLE,
     boundary: float = SHARE,
 ) -> EvaluationResults:
-    """Measure a delivered network on a data set.
+    """Evaluate a delivered network on a data set.
 
     Args:
         weights: The ``student.safetensors`` of a run, the run's folder, or an exported ``.onnx`` or ``.pt2`` file.
-        overrides: ``--data.KEY VALUE`` arguments; other keys are those of the data that the network was trained on.
-        split: The split to measure on.
+        overrides: ``--data.KEY VALUE`` arguments; the other keys are those of the network's training data.
+        split: The split to evaluate on.
         model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
-        how: How images are predicted.
+        how: How to predict images.
         boundary: Width of boundaries as a share of the image's diagonal.
 
     Raises:
-        UserError: The file, the data set or an argument cannot be used, or the data set has other classes.
+        UserError: The file, the data set or an argument can't be used, or the data set has other classes.
     """
     opened = open_network(weights, model)
     data = data_for(opened.header, overrides)
@@ -91,7 +92,7 @@ def measure(
     how: Inference = WHOLE,
     boundary: float = SHARE,
 ) -> EvaluationResults:
-    """Measure an opened network on a split of a data set that was checked; arguments as for :func:`evaluate_file`."""
+    """Evaluate an opened network on a split of checked data; for the arguments see :func:`evaluate_file`."""
     dataset = open_dataset(data, split)
     classes = opened.header.num_classes
     if dataset.spec.num_classes != classes:
@@ -123,10 +124,10 @@ def measure(
 
 
 def data_for(header: StudentHeader, overrides: list[str]) -> Data:
-    """Return the data section of a delivered network's file with the changes of the command line."""
+    """Return the data section of a delivered network's file, with the command line's changes."""
     trained_on = header.data
     names = list(trained_on.class_names)
-    # Files from before layouts were recorded.
+    # Older files do not record the layout.
     plain = {"classes": names, "ignore_index": trained_on.ignore_index, "label_map": trained_on.label_map}
     data = make_recipe({"data": plain if trained_on.recipe is None else trained_on.recipe}, overrides).data
     if not data.root:

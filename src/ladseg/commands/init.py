@@ -1,4 +1,4 @@
-"""Look at a folder of images and masks, and write a recipe for it."""
+"""Inspect a folder of images and masks, and write a recipe for it."""
 
 import dataclasses
 import re
@@ -19,19 +19,19 @@ from ladseg.recipe import Data
 from ladseg.recipe_files import make_recipe
 
 BATCH = 8
-# Passes over the training images, and the fewest and most steps, that a schedule is proposed of.
+# The passes over the training images for which a schedule is proposed, and its fewest and most steps.
 PASSES, FEWEST, MOST = 90, 1000, 40000
-# Sides of crops are multiples of this, as networks halve their input five times.
+# Crop sides are multiples of 32, because networks halve their input five times; and the largest side.
 GRID, LARGEST = 32, 512
-# Values and colours that are listed on the screen.
+# The most values or colours to list on the screen.
 LISTED = 30
 
 
 def propose_recipe(folder: str) -> tuple[list[str], str]:
-    """Return what was seen in a folder, a line each, and a commented recipe for it.
+    """Return the observations about a folder, one line each, and a commented recipe for it.
 
     Raises:
-        UserError: Nothing recognises the folder, or its masks cannot be used.
+        UserError: No layout recognises the folder, or its masks can't be used.
     """
     found = detect_all(Path(folder))
     sizes = _sizes(found.train)
@@ -51,12 +51,12 @@ def _sizes(pairs: Pairs) -> Counter[tuple[int, int]]:
             with open_file(image, "an image") as opened:
                 sizes[opened.size] += 1
         except DataError:
-            continue  # the check will name it
+            continue  # the check reports it
     return sizes
 
 
 def _seen(found: Detection, sizes: Counter[tuple[int, int]]) -> Iterator[str]:
-    """Say what was found, a line each."""
+    """Yield the observations, one line each."""
     data, values = found.data, found.values
     yield f"{data.root}: layout {data.layout}, {len(found.train):,} training and {len(found.val):,} validation pairs"
     for split, pairs in (("train", found.train), ("val", found.val)):
@@ -97,7 +97,7 @@ def _recipe(found: Detection, sizes: Counter[tuple[int, int]], seen: list[str]) 
         f"  batch_size: {batch}",
         f"  crop: [{height}, {width}]   # height and width, of images that are mostly {_size(sizes)}",
     ]
-    # Odd characters of file names cannot end a comment.
+    # Line breaks in file names must not end a comment.
     return "\n".join(printable(line) for line in lines) + "\n"
 
 
@@ -107,7 +107,7 @@ def _size(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def _crop_side(side: float) -> int:
-    """Return the side of a crop that lies within most images."""
+    """Return a crop side that fits into most images."""
     return max(8, int(side) // 8 * 8) if side < GRID else min(int(side) // GRID * GRID, LARGEST)
 
 
@@ -122,15 +122,15 @@ def _run_name(root: str) -> str:
 
 
 COMMENTS = {
-    "val_fraction": "there is no val split; which images it takes depends on their names alone",
-    "group": "images of one group are in one split; leave it out if they are not frames of videos",
-    "ignore_index": "pixels of this value don't count",
+    "val_fraction": "there is no val split; the choice of images depends on their names alone",
+    "group": "images of one group stay in one split; leave it out if they are not frames of videos",
+    "ignore_index": "pixels of this value are ignored",
     "label_map": "mask value: class id",
 }
 
 
 def _data_lines(found: Detection) -> Iterator[str]:
-    """Yield the lines of the data section: every key that has not its default, ignore_index always."""
+    """Yield the lines of the data section: every key that differs from its default, and ignore_index."""
     data, plain = found.data, Data()
     named = data.classes != ""
     for key, value in dataclasses.asdict(data).items():
@@ -146,7 +146,7 @@ def _data_lines(found: Detection) -> Iterator[str]:
 
 
 def _item_comment(values: MaskValues | None, data: Data, at: int) -> str:
-    """Say what a class or colour is in the masks."""
+    """Return a comment on a class's or colour's value and frequency in the masks."""
     if data.colors is not None:
         red, green, blue = data.colors[at]
         meaning = "ignored" if at == data.ignore_index else f"class {at}"

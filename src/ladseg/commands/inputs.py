@@ -1,4 +1,4 @@
-"""Find the files that ``ladseg predict`` is to predict, and name their predictions."""
+"""Find the input files of ``ladseg predict``, and name their predictions."""
 
 import glob
 from collections import Counter
@@ -18,7 +18,7 @@ class Input:
 
     Attributes:
         path: The file.
-        name: Name of its predictions without suffix, with the subfolders below the folder that the user named.
+        name: Name of its predictions without suffix, including subfolders of the folder that the user named.
     """
 
     path: Path
@@ -30,17 +30,17 @@ class Input:
 
 
 def find_inputs(words: Sequence[str]) -> list[Input]:
-    """Return the files that the arguments name, in the order of the arguments; those of a folder or pattern sorted.
+    """Return the files that the arguments name, in the arguments' order, with those of a folder or pattern sorted.
 
     Args:
-        words: Files of any suffix; folders, whose images are taken from all levels; patterns with ``*``, ``?``, ``**``.
+        words: Files of any suffix; folders, which are searched recursively; patterns with ``*``, ``?``, ``**``.
 
     Raises:
-        DataError: An argument names no file, or the predictions of two files would have the same name.
+        DataError: An argument matches no file, or the predictions of two files would have the same name.
     """
     found = [pair for word in words for pair in _named_by(word)]
     stems = Counter(relative.with_suffix("") for _, relative in found)
-    # The suffix is kept only where the names would be equal otherwise, such as a.jpg and a.png.
+    # The suffix is kept only if names would be equal otherwise, as for a.jpg and a.png.
     inputs = [
         Input(path, relative if stems[relative.with_suffix("")] > 1 else relative.with_suffix(""))
         for path, relative in found
@@ -55,7 +55,7 @@ def find_inputs(words: Sequence[str]) -> list[Input]:
 
 
 def _named_by(word: str) -> list[tuple[Path, PurePath]]:
-    """Return files, and their paths relative to what the user named."""
+    """Return the files that an argument names, and their paths relative to it."""
     path = Path(word)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())

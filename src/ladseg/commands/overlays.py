@@ -1,4 +1,4 @@
-"""A prediction as pictures: a mask in the data set's colours, and the mask over the image."""
+"""Draw a prediction as a mask in the data set's colours, and as an overlay on the image."""
 
 from collections.abc import Sequence
 
@@ -19,6 +19,6 @@ def mask_image(ids: Tensor, colors: Colors) -> Image.Image:
 
 
 def overlay(image: Tensor, ids: Tensor, colors: Colors) -> np.ndarray:
-    """Return the image ``(3, H, W)`` uint8 and the classes' colours, mixed half and half, ``(H, W, 3)`` uint8."""
+    """Blend the image ``(3, H, W)`` uint8 and the classes' colours equally, to ``(H, W, 3)`` uint8."""
     pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
     return np.array(Image.blend(pixels, mask_image(ids, colors).convert("RGB"), 0.5))

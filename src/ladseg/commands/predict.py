@@ -30,26 +30,26 @@ def predict(
     model: str | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[int, int]:
-    """Write ``masks/NAME.png``, ``overlays/NAME.jpg`` and perhaps ``probabilities/NAME.npz`` for every input.
+    """Write ``masks/NAME.png``, ``overlays/NAME.jpg`` and optionally ``probabilities/NAME.npz`` for every input.
 
-    A video gives ``masks/NAME/000001.png`` and so on, and ``overlays/NAME.mp4``. A file that can't be read is named,
-    and the rest goes on.
+    A video gives ``masks/NAME/000001.png`` and so on, and ``overlays/NAME.mp4``. A file that can't be read is reported
+    and left out.
 
     Args:
         weights: The ``student.safetensors`` of a run.
         words: Files, folders and patterns; see :func:`ladseg.commands.inputs.find_inputs`.
-        out: Where to.
+        out: The output folder.
         how: How to predict.
-        shares: Write the probabilities of all classes of images too: float16 ``(C, H, W)`` as ``probabilities``, and
+        shares: Whether to write class probabilities of images too, as float16 ``probabilities`` (C, H, W) together with
             ``class_names``.
-        model: The name of the network, if it is none of ladseg's; see :func:`ladseg.load`.
-        say: Takes a line for each file that is left out.
+        model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
+        say: Receives a line for each file that is left out.
 
     Returns:
-        How many inputs were predicted, and how many left out.
+        The numbers of inputs that were predicted and left out.
 
     Raises:
-        UserError: The weights are unusable, or a word names nothing.
+        UserError: The weights can't be used, or an argument matches no file.
     """
     inputs = find_inputs(words)
     student = load(weights, model)
@@ -79,7 +79,7 @@ def _predict_image(student: Student, item: Input, out: Path, how: Inference, sha
             lambda temporary: np.savez_compressed(temporary, probabilities=halves, class_names=names),
         )
     else:
-        ids = student.predict(image, how).to(torch.uint8)  # an eighth of the memory of int64
+        ids = student.predict(image, how).to(torch.uint8)  # takes an eighth of the memory of int64
     write_atomically(_file(out, MASKS, item, ".png"), mask_image(ids, student.colors).save)
     blended = Image.fromarray(overlay(image, ids, student.colors))
     write_atomically(_file(out, OVERLAYS, item, ".jpg"), lambda temporary: blended.save(temporary, quality=90))
@@ -108,7 +108,7 @@ def _predict_video(student: Student, item: Input, out: Path, how: Inference) -> 
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Lift Pillow's limit of 179 million pixels, which protects from images that are made to fill memory."""
+    """Lift Pillow's limit of 179 million pixels, which guards against decompression bombs."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield

@@ -1,4 +1,4 @@
-"""Export a delivered network in 8-bit integers or 16-bit floats, and measure what that costs and saves."""
+"""Export a delivered network in int8 or float16, and measure the change in accuracy, size and speed."""
 
 import shutil
 import statistics
@@ -26,18 +26,18 @@ from ladseg.measure.timing import in_turns
 from ladseg.recipe import Data
 
 Kind = Literal["int8", "fp16"]
-# Seconds that timing takes at most.
+# The most seconds to spend on timing.
 PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a file is worth.
+    """Accuracy, size and speed of a file.
 
     Attributes:
-        mean_iou: On the validation images.
-        bytes: Its size.
-        seconds: Median time of one validation image, by onnxruntime on this machine.
+        mean_iou: mIoU on the validation images.
+        bytes: Size of the file.
+        seconds: Median time of one validation image in onnxruntime on this machine.
     """
 
     mean_iou: float
@@ -47,13 +47,13 @@ class Figures:
 
 @dataclass(frozen=True)
 class Reduced:
-    """What :func:`export_reduced` wrote.
+    """The result of :func:`export_reduced`.
 
     Attributes:
         path: The file.
-        before: Figures of the file in 32-bit floats.
+        before: Figures of the float32 file.
         after: Figures of this file.
-        layers: Number of layers with weights; 0 for fp16, where all are converted.
+        layers: Number of layers with weights; 0 for fp16, which converts all layers.
         left_out: The layers that stay in floating point, with their sensitivities.
     """
 
@@ -74,21 +74,22 @@ def export_reduced(
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> Reduced:
-    """Write a delivered network as ONNX in fewer bits.
+    """Write a delivered network as ONNX in int8 or float16.
 
     Args:
         weights: The ``student.safetensors`` of a run, or the run's folder.
         kind: ``int8`` or ``fp16``.
-        overrides: ``--data.KEY VALUE`` arguments; other keys are those of the data that the network was trained on.
-            ``int8`` takes ranges from the training images; both are measured on the validation images.
+        overrides: ``--data.KEY VALUE`` arguments; the other keys are those of the network's training data. ``int8``
+            takes ranges of activations from training images; both kinds are evaluated on the validation images.
         out: The file; None for ``student.int8.onnx`` or ``student.fp16.onnx`` beside the weights.
-        max_loss: The most points of mIoU that the file may lose; of ``int8``, layers stay in floating point for it.
-        images: The most training images that ranges are taken from.
-        say: Takes a line about the progress.
-        options: Others of :func:`ladseg.deploy.export.export_student`.
+        max_loss: The most points of mIoU that the file may lose. To stay within it, ``int8`` leaves layers in floating
+            point.
+        images: The most training images to take ranges from.
+        say: Receives lines about the progress.
+        options: Further arguments of :func:`ladseg.deploy.export.export_student`.
 
     Raises:
-        UserError: The weights or the data can't be used, or the file would lose more.
+        UserError: The weights or the data can't be used, or the file would lose more than ``max_loss``.
     """
     source = delivered_file(weights)
     path = Path(out) if out else source.with_suffix(f".{kind}.onnx")
@@ -128,7 +129,7 @@ def export_reduced(
 def _search(
     quantizer: Int8Quantizer, path: Path, is_good: Callable[[], bool], say: Callable[[str], None]
 ) -> dict[str, float]:
-    """Write the file with the fewest layers left out that is good; return those with their sensitivities."""
+    """Write the good file with the fewest layers left out, and return these layers with their sensitivities."""
     quantizer.write(path, [])
     if is_good():
         return {}
@@ -140,7 +141,7 @@ def _search(
         return is_good()
 
     left_out = search(list(sensitivities), attempt, say)
-    # The last attempt was not always the one that is kept.
+    # The last attempt need not be the best one.
     quantizer.write(path, left_out)
     return {layer: sensitivities[layer] for layer in left_out}
 
@@ -150,7 +151,7 @@ def _mean_iou(file: Path, data: Data) -> float:
 
 
 def _images(opened: ExportedFile, data: Data, count: int, split: str = "train") -> Iterator[np.ndarray]:
-    """Yield images evenly spread over a split, as the file takes them."""
+    """Yield images spread evenly over a split, in the form that the file takes."""
     dataset = open_dataset(data, split)
     chosen = evenly_spread(len(dataset), count)
     for batch in islice(eval_loader(dataset, mean=opened.mean, std=opened.std, indices=chosen), count):

@@ -1,4 +1,4 @@
-"""Write what a finished run or comparison shows its reader: tables, plot and report."""
+"""Write the tables, plot and report of a finished run or comparison."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from ladseg.results import (
     write_json,
 )
 
-# What draws and measures is loaded where it is needed: a finished run reprints its table without.
+# Drawing and measuring code is imported only where needed, because a finished run reprints its table without it.
 if TYPE_CHECKING:
     from ladseg.report.run_page import RunRecord
 
@@ -32,7 +32,7 @@ def write_report(folder: Path) -> Path:
         The file.
 
     Raises:
-        RecipeError: The folder holds no finished run, or one of a version that kept less.
+        RecipeError: The folder holds no finished run, or one of an older version that recorded less.
     """
     results = read_results(folder)
     if isinstance(results, ComparisonResults):
@@ -48,14 +48,14 @@ def write_report(folder: Path) -> Path:
 
 
 def update_report(folder: Path) -> Path:
-    """Return the report of a folder; write it first unless it is newer than the results."""
+    """Return the report of a folder, and write it first unless it is newer than the results."""
     report = folder / FILE
     is_new = report.is_file() and report.stat().st_mtime_ns >= (folder / RESULTS).stat().st_mtime_ns
     return report if is_new else write_report(folder)
 
 
 def write_comparison(folder: Path, results: ComparisonResults) -> None:
-    """Write the figures, tables and plot of a comparison into its folder, unless they are there."""
+    """Write the results, tables and plot of a comparison into its folder, unless they exist."""
     files = [folder / f"results.{suffix}" for suffix in ("md", "tex", "png")]
     if read_if_complete(ComparisonResults, folder / RESULTS) == results and all(file.is_file() for file in files):
         return
@@ -86,7 +86,7 @@ def _record(folder: Path, results: RunResults) -> "RunRecord":
 
 
 def _read_lines(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():  # of a teacher that was there already
+    if not path.is_file():  # a finished teacher has no metrics here
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

@@ -17,7 +17,7 @@ def submit(weights: str, overrides: list[str], out: Path, split: str = "test", m
 
     Args:
         weights: The ``student.safetensors`` of a run.
-        overrides: ``--data.KEY VALUE`` arguments; other keys are those of the data that the network was trained on.
+        overrides: ``--data.KEY VALUE`` arguments; the other keys are those of the network's training data.
         out: The folder of the predictions.
         split: The split to predict.
         model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
@@ -26,7 +26,7 @@ def submit(weights: str, overrides: list[str], out: Path, split: str = "test", m
         The number of predictions.
 
     Raises:
-        UserError: The file or an argument cannot be used, the layout has no server, or it has other classes.
+        UserError: The file or an argument can't be used, or the layout has no server or other classes.
     """
     student = load(weights, model)
     data = data_for(student.header, overrides)

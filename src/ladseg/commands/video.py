@@ -15,7 +15,10 @@ DEFAULT_RATE = Fraction(25)
 
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[Iterator[np.ndarray], Fraction, int]]:
-    """Open the first video stream: its frames ``(H, W, 3)`` uint8 RGB, their rate in 1/s, and their estimated number.
+    """Open the first video stream.
+
+    Yields:
+        An iterator over frames ``(H, W, 3)`` uint8 RGB, the frame rate in 1/s, and the estimated number of frames.
 
     Raises:
         FileError: The file is not a readable video, or is truncated.
@@ -34,11 +37,11 @@ def open_video(path: Path) -> Iterator[tuple[Iterator[np.ndarray], Fraction, int
 
 
 class VideoWriter:
-    """Writes an MP4 file frame by frame; odd heights and widths are cut by one pixel, as the format requires.
+    """Writes an MP4 file frame by frame; odd heights and widths are cropped by one pixel, as the format requires.
 
     Args:
         path: The file.
-        rate: Frames a second.
+        rate: Frames per second.
         size: Height and width of the frames.
     """
 
@@ -56,7 +59,7 @@ class VideoWriter:
         self.container.mux(self.stream.encode(self.av.VideoFrame.from_ndarray(inside, format="rgb24")))
 
     def close(self) -> None:
-        """Write the frames that are still being encoded, and the end of the file."""
+        """Flush the encoder and finish the file."""
         self.container.mux(self.stream.encode())
         self.container.close()
 

@@ -1,1 +1,1 @@
-"""Methods side by side: what they are, what they cost, what they reached."""
+"""Compare methods: define them, train them, count their costs and judge their results."""

@@ -1,4 +1,4 @@
-"""The cells of a comparison: one run for each method and seed."""
+"""The cells of a comparison, one run for each method and seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from ladseg.results import RESULTS, RunResults, read_if_complete
 
 @dataclass(frozen=True)
 class Cell:
-    """One method with one seed: a run of its own, in a folder of its own."""
+    """One method with one seed, which is a separate run in its own folder."""
 
     method: Method
     seed: int
@@ -19,7 +19,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Name of the method, and the seed."""
+        """The name of the method, and the seed."""
         return self.method.name, self.seed
 
     @property
@@ -34,7 +34,7 @@ class Cell:
 
     @property
     def shared(self) -> dict[str, Path]:
-        """Folders of the trainings that the cells of one seed share; a longer plain training shares none."""
+        """The folders of trainings that the cells of one seed share; a longer plain training shares none."""
         if self.method.teacher is None and self.method.name != NONE:
             return {}
         beside = self.folder.parent

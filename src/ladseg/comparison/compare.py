@@ -1,4 +1,4 @@
-"""Methods side by side: one student, data, order of images, augmentation, schedule and evaluation for all of them."""
+"""Compare methods under equal conditions: student, data, order of images, augmentation, schedule and evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,26 +31,27 @@ def compare(
     plain_lengths: Sequence[int] = PLAIN_LENGTHS,
     worker: bool = False,
 ) -> ComparisonResults | None:
-    """Train the cells of a comparison that have not finished, and summarize those that have.
+    """Train the cells of a comparison that have not finished, and summarise those that have.
 
     Args:
-        recipe: What all methods share, and what LAD is; its seed is not used.
-        methods: Their names, as :func:`ladseg.comparison.methods.make_method` takes them; ``none`` is always included.
-        seeds: Each method is trained once with each seed.
+        recipe: The recipe that all methods share, which also defines LAD; its seed is not used.
+        methods: Names of the methods, as for :func:`ladseg.comparison.methods.make_method`; ``none`` is always
+            included.
+        seeds: Seeds; each method is trained once with each.
         teacher: The classic teacher's network for methods that name none; None for the recipe's, or the student's own.
-        teacher_weights: Weights that the classic teacher starts from.
+        teacher_weights: Initial weights of the classic teacher.
         only: The cells to train in this process; None for all. Cells that other processes or machines have finished in
-            the same folder count too.
-        log: Takes the lines about the progress, on the main process.
-        plain_lengths: Lengths of the plain curve that all methods are judged against, as multiples of the schedule;
-            each is a training of the student alone with its own full decay.
-        worker: Whether to end when no cell is left to take, instead of waiting for those that other processes train.
+            the same folder are summarised too.
+        log: Receives lines about the progress, on the main process.
+        plain_lengths: Lengths of the plain curve by which all methods are judged, as multiples of the schedule; each is
+            a training of the student alone with its own full decay.
+        worker: Whether to return when no cell is left to take, instead of waiting for those that other processes train.
 
     Returns:
-        The figures; None in the processes of torchrun that only help, and in a worker that others outlast.
+        The results; None in all processes of torchrun but the main one, and in a worker that is not the last to finish.
 
     Raises:
-        UserError: Anything a user can put right, found before the first training.
+        UserError: There is a fault that a user can correct, found before the first training.
     """
     if recipe.schedule.minutes is not None:
         raise RecipeError(
@@ -61,7 +62,7 @@ def compare(
         raise RecipeError("--teacher-weights are those of a classic teacher; name its network with --teacher")
     chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
     made = (make_method(recipe, word, chosen) for word in [*plain_words(plain_lengths), *methods])
-    wanted = list({method.name: method for method in made}.values())  # two words may name one
+    wanted = list({method.name: method for method in made}.values())  # two words may name the same method
     picked = None if only is None else [(make_method(recipe, word, chosen).name, seed) for word, seed in only]
     return compare_methods(recipe, wanted, seeds, chosen, picked, log, worker)
 
@@ -75,11 +76,11 @@ def compare_methods(
     log: Log = print,
     worker: bool = False,
 ) -> ComparisonResults | None:
-    """Do what :func:`compare` does for methods that are made already.
+    """Do the work of :func:`compare` for given methods.
 
     Args:
-        recipe: What all methods share.
-        methods: Each differs from the recipe in teacher and distillation alone; the first is ``none``.
+        recipe: The recipe that all methods share.
+        methods: The methods, which differ from the recipe in teacher and distillation only; the first is ``none``.
         seeds: As for :func:`compare`.
         teacher: The classic teacher of methods that name none.
         only: Names of methods and seeds, as for :func:`compare`.
@@ -96,7 +97,7 @@ def compare_methods(
 
     log = log if is_main_process() else lambda line: None
     cells = make_cells(recipe, methods, seeds)
-    # The recipe that all methods share is the same in this folder, but --teacher and its weights may not be.
+    # The recipe recorded in the folder covers neither --teacher nor its weights, so they are compared by one cell.
     taught = next((cell for cell in cells if cell.method.teacher and cell.method.recipe.teacher == teacher), None)
     if taught is not None:
         refuse_other_recipe(taught.recipe)
@@ -104,18 +105,18 @@ def compare_methods(
     if finished is not None:
         log(f"all cells have finished before, and {recipe.data.root} is unchanged since it was checked")
         return finished if is_main_process() else None
-    from ladseg.comparison.train_cells import train_cells  # loads everything that trains
+    from ladseg.comparison.train_cells import train_cells  # imports all training code
 
     return train_cells(recipe, methods, seeds, teacher, picked, log, worker)
 
 
 def _shared(recipe: Recipe) -> Recipe:
-    """Return the recipe as its folder records it: the student alone is trained, and cells have seeds of their own."""
+    """Return the recipe to record in the folder: it trains the student alone, and the seeds belong to the cells."""
     return replace(recipe, baseline=True, seed=0)
 
 
 def _find_finished(recipe: Recipe, cells: Sequence[Cell]) -> ComparisonResults | None:
-    """Return the results of an earlier start of this comparison, if nothing is left to do and nothing has changed."""
+    """Return the results of an earlier start of this comparison if all cells have finished and nothing has changed."""
     results = read_if_complete(ComparisonResults, recipe.folder / RESULTS)
     if results is None:
         return None

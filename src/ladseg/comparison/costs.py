@@ -1,4 +1,4 @@
-"""What the methods of a comparison cost: counted once, and timed in turns."""
+"""Count the arithmetic of a comparison's methods once, and time their steps in turns."""
 
 import hashlib
 import json
@@ -30,13 +30,13 @@ Costs = dict[str, MethodCost]
 def count_costs(methods: Sequence[Method], num_classes: int, folder: Path, log: Log) -> Costs:
     """Return the costs of the methods; count those that ``folder`` does not hold yet, and write them there.
 
+    A finished teacher costs nothing, since its steps are 0.
+
     Args:
         methods: The methods.
         num_classes: Number of classes.
         folder: The comparison's folder.
-        log: Takes a line about what is counted.
-
-    A teacher that is there already costs nothing: its steps are 0.
+        log: Receives a line for each method that is counted.
     """
     costs: Costs = read_if_complete(Costs, folder / FILE) or {}
     for method in methods:
@@ -51,7 +51,7 @@ def count_costs(methods: Sequence[Method], num_classes: int, folder: Path, log: 
 def time_steps(
     methods: Sequence[Method], costs: Costs, num_classes: int, folder: Path, device: torch.device, log: Log
 ) -> Costs:
-    """Time the methods' steps in turns, unless all of them have been timed; write the times into ``folder``."""
+    """Time the methods' steps in turns unless all of them have been timed, and write the times to ``folder``."""
     if not are_timed(methods, costs):
         log(f"timing a training step of {len(methods)} methods in turns")
         steps = {method.name: trainings_of(method.recipe, num_classes)[-1] for method in methods}
@@ -71,15 +71,15 @@ def are_timed(methods: Sequence[Method], costs: Costs) -> bool:
 
 
 def total_macs(method: Method, cost: MethodCost) -> int:
-    """Return the multiply-accumulates of everything that is trained for a method's student, itself included."""
+    """Return the multiply-accumulates of all trainings for a method's student, including its own."""
     return sum(macs * _steps(method.recipe)[key] for key, macs in cost.step_macs.items())
 
 
 def marginal_macs(method: Method, cost: MethodCost) -> int:
-    """Return the multiply-accumulates of one more student, when its teacher is there.
+    """Return the multiply-accumulates of one more student of an existing teacher.
 
-    A student that starts from the trained plain student needs one of its own; what a distiller learns on the teacher
-    alone (the first stage of MasKD) is there with the teacher.
+    A student that starts from a trained plain student needs that training too; a distiller's first stage (MasKD), which
+    learns from the teacher alone, exists together with the teacher.
     """
     if method.teacher is None:
         return total_macs(method, cost)
@@ -103,7 +103,7 @@ def _steps(recipe: Recipe) -> dict[str, int]:
 
 
 def trainings_of(recipe: Recipe, num_classes: int) -> list[Training]:
-    """Return a run's trainings with fresh networks; the last one trains the network that is delivered."""
+    """Return a run's trainings with new networks; the last one trains the delivered network."""
     baseline = baseline_training(recipe, num_classes)
     if recipe.distill.method == "none":
         return [baseline]
@@ -114,13 +114,13 @@ def trainings_of(recipe: Recipe, num_classes: int) -> list[Training]:
     first_stage = first_stage_training(recipe, student)
     if first_stage is None:
         return [*before, student]
-    # The first stage has unfrozen its part of that student, which would be counted in the student's own step too.
+    # The first stage has unfrozen a part of its distiller, which must not be counted in the student's step too.
     return [*before, first_stage, student_training(recipe, num_classes, None, teacher.network)]
 
 
 def _count(method: Method, num_classes: int) -> MethodCost:
     trainings = trainings_of(method.recipe, num_classes)
-    # The student's objective freezes its teacher and may record features of it, so another copy is counted.
+    # The student's objective freezes its teacher and may record its features, so another copy is counted.
     trainings = [teacher_training(method.recipe, num_classes, None) if t.key == "teacher" else t for t in trainings]
     counted = {training.key: step_macs(training, num_classes) for training in trainings}
     networks = {t.key: t.network for t in trainings if isinstance(t.network, Network)}

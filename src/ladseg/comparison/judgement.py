@@ -10,11 +10,11 @@ from ladseg.results import MethodRow
 
 
 def judged(rows: Sequence[MethodRow], marginal_macs: Mapping[str, int]) -> list[MethodRow]:
-    """Return the rows with what they are worth beside the plain curve.
+    """Return the rows with their gains over the plain curve and their verdicts.
 
     Args:
         rows: The methods; the first is ``none``, and those of the student alone are the plain curve.
-        marginal_macs: By name, the multiply-accumulates of one more student when its teacher is there.
+        marginal_macs: The multiply-accumulates of one more student of an existing teacher, by name.
     """
     unit = rows[0].macs
     plain = [row for row in rows if is_on_plain_curve(row.name) and row.mean_iou]

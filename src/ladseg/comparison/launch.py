@@ -1,4 +1,4 @@
-"""Start the workers of a comparison: as processes here, or as an array of jobs of Slurm."""
+"""Start the workers of a comparison, as local processes or as an array of Slurm jobs."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from typing import Any
 from ladseg.errors import UserError, first_words
 from ladseg.runs.finished import Log
 
-# Below the comparison's folder.
+# The folder of the workers' logs, below the comparison's folder.
 FOLDER = "workers"
 
 
@@ -19,17 +19,17 @@ def launch(where: str, words: Sequence[str], folder: Path, slurm: Mapping[str, A
     """Start workers.
 
     Args:
-        where: ``local:N`` or ``slurm:N``, with N workers.
+        where: ``local:N`` or ``slurm:N``, for N workers.
         words: The command line of one worker, after ``ladseg``.
         folder: The comparison's folder; logs are written below it.
         slurm: Settings of submitit, such as ``slurm_partition`` and ``timeout_min``.
-        log: Takes the lines about what was started.
+        log: Receives lines about the workers.
 
     Returns:
-        Whether the workers have ended; jobs of Slurm are only submitted.
+        Whether the workers have ended; Slurm jobs are only submitted.
 
     Raises:
-        UserError: ``where`` is neither, submitit is not installed, or a worker has failed.
+        UserError: ``where`` has another form, submitit is not installed, or a worker has failed.
     """
     kind, _, count = where.partition(":")
     if kind not in ("local", "slurm") or not (count.isascii() and count.isdigit() and int(count) > 0):
@@ -60,7 +60,7 @@ def _run_here(words: Sequence[str], folder: Path, count: int, log: Log) -> None:
         codes = [process.wait() for process in processes]
     except KeyboardInterrupt:
         for process in processes:
-            process.wait()  # the terminal has interrupted them too
+            process.wait()  # Ctrl-C has reached the workers too
         raise
     failed = [number for number, code in enumerate(codes) if code]
     if failed:
@@ -76,10 +76,10 @@ def _gpus() -> list[str]:
 def submit(
     words: Sequence[str], folder: Path, count: int, cluster: str, settings: Mapping[str, Any], log: Log
 ) -> list[Any]:
-    """Submit an array of workers through submitit, and return its jobs; a pre-empted worker is queued again.
+    """Submit an array of workers through submitit, and return its jobs; a preempted worker is queued again.
 
     Raises:
-        UserError: submitit is not installed, or a setting is not one of its own.
+        UserError: submitit is not installed or does not know a setting.
     """
     try:
         import submitit
@@ -93,16 +93,16 @@ def submit(
     with executor.batch():
         jobs = [executor.submit(Worker(command_of(words), str(Path.cwd()))) for _ in range(count)]
     log(f"submitted {count} workers: {', '.join(job.job_id for job in jobs)}; their logs: {folder / FOLDER}")
-    log(f"when they have ended, sum up with: {shlex.join(['ladseg', *words])}")
+    log(f"when they have ended, summarise with: {shlex.join(['ladseg', *words])}")
     return jobs
 
 
 class Worker:
-    """One worker as a job of submitit.
+    """One worker as a submitit job.
 
     Args:
-        command: What to run.
-        folder: Where to run it.
+        command: The command to run.
+        folder: The working directory.
     """
 
     def __init__(self, command: Sequence[str], folder: str) -> None:
@@ -113,7 +113,7 @@ class Worker:
         return subprocess.run(self.command, cwd=self.folder, check=True).returncode
 
     def checkpoint(self) -> Any:
-        """Return the same work, which submitit queues again when the job is pre-empted."""
+        """Return the same work, which submitit queues again when the job is preempted."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

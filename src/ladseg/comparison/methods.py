@@ -9,19 +9,19 @@ from ladseg.distillation_methods import METHODS as DISTILLERS
 from ladseg.errors import RecipeError, nearest
 from ladseg.recipe import Distill, Recipe, TeacherSettings
 
-# The student alone; and the student alone, trained with the total compute of LAD.
+# The student alone, and the student alone trained with the total compute of LAD.
 NONE, NONE_LONG = "none", "none-long"
-# The same two with an average of the student's weights: what a method gains must be more than this.
+# The same two with a moving average of the student's weights, as further controls.
 NONE_EMA, NONE_LONG_EMA = "none-ema", "none-long-ema"
-# Their number of steps is counted.
+# Methods whose number of steps follows from counted costs.
 LONG = (NONE_LONG, NONE_LONG_EMA)
-# Decay of that average where the recipe names none.
+# Decay of the moving average if the recipe sets none.
 EMA = 0.999
-# The student alone, trained for so many times the steps: none-2x, none-4x ...
+# The student alone, trained for a multiple of the steps: none-2x, none-4x ...
 NONE_TIMES = re.compile(r"none-([1-9]\d*)x")
 # The lengths of the plain curve that a comparison trains, as multiples of the schedule.
 PLAIN_LENGTHS = (1, 2, 4, 8)
-# LAD as the recipe says; and LAD that starts from the trained student alone.
+# LAD as in the recipe, and LAD that starts from the trained plain student.
 LAD, LAD_WARM = "lad", "lad-warm"
 RIVALS = tuple(name for name in DISTILLERS if name != "none")
 # Term weights that a method's authors chose for one data set, by method and layout.
@@ -34,9 +34,9 @@ class Method:
     """A method of a comparison.
 
     Attributes:
-        name: Unique in the comparison, such as ``kd+self``.
-        recipe: It differs from those of the other methods in teacher and distillation alone; those of the student
-            alone differ in the number of steps and in the averaging of weights.
+        name: Its unique name in the comparison, such as ``kd+self``.
+        recipe: Its recipe, which differs from those of the other methods only in teacher and distillation or, for the
+            student alone, in the number of steps and the averaging of weights.
         teacher: Name of the teacher's training, which the methods of one seed share; None without a teacher.
     """
 
@@ -46,18 +46,18 @@ class Method:
 
 
 def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
-    """Return the method of a name.
+    """Return the method with a name.
 
     Args:
         base: The recipe that all methods share.
-        word: One of ``METHODS``, or ``none-4x`` for any number: the student alone for so many times the steps. A
-            distiller may name its teacher: ``kd+label`` is label-assisted, ``kd+self`` the
-            student's own network, which sees no label and is trained for as many passes as the label-assisted one,
-            ``kd+MODEL`` any other network.
-        teacher: The teacher of a distiller that names none, or its model.
+        word: One of ``METHODS``, or a name like ``none-4x``: the student alone, trained for four times the steps. A
+            distiller may name its teacher: ``kd+label``, the label-assisted one; ``kd+self``, the student's own
+            network, which sees no label and is trained for as many passes as the label-assisted one; or ``kd+MODEL``,
+            any other network.
+        teacher: The teacher of a distiller that names none.
 
     Raises:
-        RecipeError: No such method.
+        RecipeError: There is no such method.
     """
     name, plus, own = word.partition("+")
     if times := NONE_TIMES.fullmatch(word):
@@ -83,7 +83,7 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
 
 
 def _rival(base: Recipe, name: str) -> Distill:
-    """Return a distiller with its own weights; the teacher's noise and the distilled layer are the recipe's."""
+    """Return a distiller with its own default weights, but the recipe's noise and feature layer."""
     shared = base.distill
     return Distill(
         method=name,
@@ -95,19 +95,19 @@ def _rival(base: Recipe, name: str) -> Distill:
 
 
 def from_own_weights(method: Method) -> Method:
-    """Return the method for a student that is trained already: teacher and student start from its weights."""
+    """Return the method for an already trained student, from whose weights teacher and student start."""
     teacher = replace(method.recipe.teacher, warm_start=False, weights=None)
     distill = replace(method.recipe.distill, warm_start=False)
     return replace(method, recipe=replace(method.recipe, teacher=teacher, distill=distill))
 
 
 def is_on_plain_curve(name: str) -> bool:
-    """Return whether a method is the student alone, trained as ever but for some number of steps."""
+    """Return whether a method is the student alone, trained by the recipe for any number of steps."""
     return name in (NONE, NONE_LONG) or NONE_TIMES.fullmatch(name) is not None
 
 
 def plain_words(lengths: Sequence[int]) -> list[str]:
-    """Return the methods of the plain curve: ``none``, and ``none-Nx`` for the other lengths, ascending."""
+    """Return the names of the plain curve's methods: ``none``, and ``none-Nx`` for the other lengths, ascending."""
     return [NONE, *(f"none-{times}x" for times in sorted(set(lengths)) if times != 1)]
 
 
@@ -122,12 +122,12 @@ def lengthened(method: Method, iterations: int) -> Method:
 
 
 def default_teacher(base: Recipe) -> TeacherSettings:
-    """Return the recipe's teacher if it is a classic one, else the student's own network as a classic teacher."""
+    """Return the recipe's teacher if it is classic, else the student's own network as a classic teacher."""
     return self_teacher(base) if base.teacher.label_assisted else base.teacher
 
 
 def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> TeacherSettings:
-    """Return a teacher that sees the image alone, trained for the whole schedule from its own start."""
+    """Return a teacher that sees the image alone and is trained for the whole schedule from its own initial weights."""
     return TeacherSettings(
         label_assisted=False,
         model=model,
@@ -139,13 +139,13 @@ def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> Tea
 
 
 def self_teacher(base: Recipe) -> TeacherSettings:
-    """Return LAD's teacher without the label: one path of twice the steps instead of two paths."""
+    """Return LAD's teacher without the label, trained with one path for twice the steps instead of two paths."""
     steps = base.teacher.iterations or base.schedule.iterations
     return replace(_of_the_students_model(base), label_assisted=False, iterations=2 * steps)
 
 
 def label_teacher(base: Recipe) -> TeacherSettings:
-    """Return LAD's teacher: the recipe's, or the student's network if the recipe's teacher is a classic one."""
+    """Return LAD's teacher: the recipe's, or the student's network if the recipe's teacher is classic."""
     return replace(base.teacher if base.teacher.label_assisted else _of_the_students_model(base), label_assisted=True)
 
 
@@ -170,7 +170,7 @@ def _lad(base: Recipe, name: str) -> Method:
     distill = base.distill if base.distill.method != "none" else Distill()
     teacher = label_teacher(base)
     if name == LAD_WARM:
-        # Widened by zeros, the teacher predicts as the trained student; the student goes on from its own weights.
+        # A teacher that is widened by zeros starts with the trained student's predictions.
         steps = teacher.iterations or max(1, base.schedule.iterations // 2)
         own = replace(_of_the_students_model(base), label_assisted=True)
         teacher = replace(own, warm_start=True, slice_std=0.0, iterations=steps)

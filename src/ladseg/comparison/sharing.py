@@ -1,4 +1,4 @@
-"""Share the cells of a comparison among processes and machines that see its folder."""
+"""Share the cells of a comparison among processes and machines that have access to its folder."""
 
 import time
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from ladseg.runs.preparation import Workspace
 from ladseg.runs.run import train_networks
 from ladseg.training import load_result
 
-# Seconds between two looks at whether another process has finished or died.
+# Seconds between two checks whether another process has finished or died.
 POLL = 2.0
-# What the main process tells the others of its torchrun group to do; a number is the cell to train.
+# Instructions of the main process to the others of its torchrun group; any other number is the cell to train.
 DONE, WAIT = -1, -2
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The next thing to do.
+    """The next action.
 
     Attributes:
         number: Index of the cell to train, or ``DONE`` or ``WAIT``.
@@ -36,27 +36,27 @@ class Choice:
 def train_shared(cells: Sequence[Cell], workspace: Workspace, log: Log, wait: bool) -> None:
     """Train each cell that has not finished and that no other process trains.
 
-    Any number of processes may do so for one folder at a time, started at any time. The cells of a process that dies
-    are taken over by the others, and go on from its last checkpoint.
+    Any number of processes may do so in one folder, started at any time. If one dies, another takes over its cell and
+    resumes from its last checkpoint.
 
     Args:
-        cells: In the order in which they are taken.
+        cells: The cells, in the order in which to take them.
         workspace: Data and processes.
-        log: Takes the lines about the progress.
-        wait: Whether to wait for the cells that others train; else to return when none is left to take.
+        log: Receives lines about the progress.
+        wait: Whether to wait for the cells that others train, or to return when none is left to take.
     """
     left = []
     for number, cell in enumerate(cells):
         if cell.results is None:
             left.append(number)
         else:
-            if cell.method.name not in LONG:  # its number of steps is counted, perhaps by another version
+            if cell.method.name not in LONG:  # another version may have counted another number of steps for those
                 refuse_other_recipe(cell.recipe)
             log(f"cell {number + 1} of {len(cells)}: {cell.method.name}, seed {cell.seed}: finished before")
     accelerator = workspace.accelerator
     waiting = False
     while True:
-        # What has finished is not read again.
+        # Results of finished cells are not read again.
         left = [number for number in left if cells[number].results is None]
         choice = _choose(cells, left) if accelerator.is_main_process else Choice(DONE)
         # All processes of a torchrun group train the same cell.
@@ -83,7 +83,7 @@ def train_shared(cells: Sequence[Cell], workspace: Workspace, log: Log, wait: bo
 
 
 def _choose(cells: Sequence[Cell], left: Sequence[int]) -> Choice:
-    """Take the lease of the first cell of those left that is free; one whose teacher is being trained comes later."""
+    """Take the lease of the first free cell, and leave cells whose teacher another process trains for later."""
     if not left:
         return Choice(DONE)
     for number in left:
@@ -94,5 +94,5 @@ def _choose(cells: Sequence[Cell], left: Sequence[int]) -> Choice:
         if lease.acquire():
             if cell.results is None:
                 return Choice(number, lease)
-            lease.release()  # finished since it was looked at
+            lease.release()  # the cell has finished in the meantime
     return Choice(WAIT)

@@ -1,4 +1,4 @@
-"""The figures of a comparison, from the results of its runs."""
+"""Compute the results of a comparison from those of its runs."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from ladseg.report.verdict import method_verdict
 from ladseg.results import ComparisonResults, Environment, MeanInterval, MethodCost, MethodRow, RunResults, TeacherCost
 from ladseg.runs.networks import teacher_network
 
-# Results of a method's finished runs, by seed.
+# The results of a method's finished runs, by seed.
 RunsBySeed = Mapping[int, RunResults]
 
 
@@ -23,11 +23,11 @@ def summarize(
     """Compute everything that the tables and the plot of a comparison show.
 
     Args:
-        recipe: What the methods share.
+        recipe: The recipe that the methods share.
         methods: The methods, in the order of the tables.
-        runs: Results of each method's finished runs, by name and seed.
-        costs: Costs of each method, by name.
-        environment: Where the runs were made.
+        runs: The results of each method's finished runs, by name and seed.
+        costs: The costs of each method, by name.
+        environment: The software and machine of the runs.
     """
     alone, longer = ({seed: _mean_iou(run) for seed, run in runs.get(name, {}).items()} for name in (NONE, NONE_LONG))
     rows = []
@@ -84,7 +84,7 @@ def mean_with_interval(values: Sequence[float]) -> MeanInterval:
 
 
 def _paired(by_seed: Mapping[int, float], others: Mapping[int, float]) -> MeanInterval | None:
-    """Return the mean difference to another method's runs of equal seeds; None without such a run."""
+    """Return the mean difference from another method's runs with equal seeds; None without a common seed."""
     pairs = [value - others[seed] for seed, value in by_seed.items() if seed in others]
     return mean_with_interval(pairs) if pairs else None
 
@@ -94,7 +94,7 @@ def _mean_iou(run: RunResults) -> float:
 
 
 def _seconds_before(method: Method, run: RunResults) -> float:
-    """Return the seconds of the trainings that the student's own training builds on."""
+    """Return the seconds of the trainings on which the student's own training builds."""
     if "student" not in run.networks:
         return 0.0
     start = run.networks["baseline"].seconds if starts_from_baseline(method.recipe) else 0.0

@@ -1,4 +1,4 @@
-"""Train the cells of a comparison, and summarize those that have finished."""
+"""Train the cells of a comparison, and summarise those that have finished."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -39,13 +39,13 @@ def train_cells(
     """Train the cells that have not finished; see :func:`ladseg.comparison.compare.compare`.
 
     Args:
-        recipe: What all methods share.
+        recipe: The recipe that all methods share.
         methods: The methods; the first is ``none``.
         seeds: The seeds.
         teacher: The teacher of methods that name none.
         only: Method and seed of the cells to train in this process; None for all.
-        log: Takes the lines about the progress.
-        worker: Whether to leave the cells that other processes train to them, instead of waiting for them.
+        log: Receives lines about the progress.
+        worker: Whether to return without waiting for the cells that other processes train.
     """
     workspace = open_workspace(recipe, log)
     classes = workspace.num_classes
@@ -57,15 +57,15 @@ def train_cells(
     cells = make_cells(recipe, methods, seeds)
     train_shared([cell for cell in cells if only is None or cell.key in only], workspace, log, wait=not worker)
 
-    # What follows is the work of one process.
+    # A single process does the rest.
     workspace.accelerator.end_training()
     if not is_main_process():
         return None
     results = {cell.key: cell.results for cell in cells}
     if worker and None in results.values():
-        return None  # the process that finishes last sums up
+        return None  # the process that finishes last writes the summary
     costs = count_costs(methods, classes, recipe.folder, log)
-    # While other processes train, they would distort the times.
+    # Other processes' trainings would distort the times.
     if None not in results.values():
         costs = time_steps(methods, costs, classes, recipe.folder, workspace.accelerator.device, log)
     runs: dict[str, dict[int, RunResults]] = {method.name: {} for method in methods}
@@ -76,11 +76,11 @@ def train_cells(
 
 
 def _with_steps_of_lad(methods: list[Method], lad: Method, classes: int, folder: Path, log: Log) -> list[Method]:
-    """Return the methods; those in ``LONG`` get as many steps as cost the arithmetic of all that LAD trains."""
+    """Return the methods, with those in ``LONG`` lengthened to the arithmetic of all trainings of LAD."""
     if all(method.name not in LONG for method in methods):
         return methods
     none = methods[0]
     costs = count_costs([none, lad], classes, folder, log)
-    # Not less than LAD, so that the plain curve reaches LAD's compute.
+    # Rounding up lets the plain curve reach LAD's compute.
     steps = math.ceil(total_macs(lad, costs[LAD]) / costs[NONE].step_macs["baseline"])
     return [lengthened(method, steps) if method.name in LONG else method for method in methods]

@@ -1,1 +1,1 @@
-"""The delivered file, the predictor that reads it, and its export to other runtimes."""
+"""The delivered file, the predictor that reads it, and the export to other runtimes."""

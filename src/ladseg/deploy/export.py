@@ -1,4 +1,4 @@
-"""The student for other runtimes: an ONNX file or a torch.export program, for any batch and image size."""
+"""Export the student to other runtimes, as an ONNX file or a torch.export program for any batch and image size."""
 
 import io
 import json
@@ -24,11 +24,11 @@ OLDEST_OPSET = 18
 
 @dataclass(frozen=True)
 class Exported:
-    """What :func:`export_student` wrote.
+    """The result of :func:`export_student`.
 
     Attributes:
         path: The file.
-        sizes: Heights and widths that it takes.
+        sizes: The heights and widths that it takes.
         measured: Its differences from the network in torch, one for each image size.
     """
 
@@ -48,25 +48,25 @@ def export_student(
     label_type: LabelType = "int64",
     size: tuple[int, int] | None = None,
 ) -> Exported:
-    """Write a delivered network as ONNX or as a ``torch.export`` program, if it agrees with the network in torch.
+    """Write a delivered network as ONNX or as a ``torch.export`` program, and verify that it agrees with torch.
 
     The file is opened again and compared at three image sizes before it gets its name.
 
     Args:
-        weights: What :func:`ladseg.deploy.save_student` wrote, or the folder of a run that holds it.
+        weights: A file that :func:`ladseg.deploy.save_student` wrote, or the folder of a run that holds one.
         to: ``onnx`` or ``torch``.
         out: The file; None for one beside the weights.
         normalize: Whether the file takes RGB in 0..1 and normalises it inside.
-        argmax: Whether it gives class ids ``(N, H, W)``; else logits ``(N, C, H, W)`` at the image's size.
+        argmax: Whether it returns class ids ``(N, H, W)``; otherwise logits ``(N, C, H, W)`` at the image's size.
         model: As for :func:`ladseg.deploy.load_student`.
-        opset: Version of ONNX's operators, as an older runtime may need; None is torch's choice.
+        opset: Version of ONNX's operators, for older runtimes; None leaves the choice to torch.
         label_type: Type of the class ids.
-        size: Height and width of the only images that the file takes, one at a time, as some runtimes want it; None
-            for any batch and size.
+        size: Height and width of a file that takes one image of one size only, as some runtimes require; None for any
+            batch and size.
 
     Raises:
-        ModelError: No such weights, a network that can't be exported for a range of sizes, or a file that disagrees.
-        UserError: The packages that ONNX needs are not installed, an option has no meaning, or the file can't be
+        ModelError: The weights are missing, the network can't be exported, or the file disagrees with torch.
+        UserError: The packages that ONNX needs are not installed, options contradict each other, or the file can't be
             written.
     """
     _refuse_options(to, argmax, opset, label_type)
@@ -103,14 +103,14 @@ def _refuse_options(to: str, argmax: bool, opset: int | None, label_type: str) -
     """Refuse options that have no meaning together.
 
     Raises:
-        UserError: That is so.
+        UserError: An option has no meaning with the others.
     """
     if opset is not None and to != "onnx":
-        raise UserError(f"opset {opset} is of ONNX; --to {to} has none")
+        raise UserError(f"opset {opset} is an option of ONNX; --to {to} has none")
     if opset is not None and opset < OLDEST_OPSET:
         raise UserError(f"opset is {opset}; torch writes {OLDEST_OPSET} or newer")
     if label_type != "int64" and not argmax:
-        raise UserError(f"label type {label_type} is of class ids; add --argmax")
+        raise UserError(f"label type {label_type} is an option for class ids; add --argmax")
 
 
 def _require_onnx() -> None:
@@ -123,7 +123,7 @@ def _require_onnx() -> None:
 
 
 def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes: Sizes | FixedSize) -> dict[str, Any]:
-    """Collect what the file says of itself."""
+    """Collect the metadata of the file."""
     return {
         "ladseg": ladseg.__version__,
         "model": network.name,
@@ -153,7 +153,7 @@ def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any], ops
             output_names=[output],
             opset_version=opset,
         )
-    except Exception as error:  # of the many kinds that an operation unknown to ONNX ends in
+    except Exception as error:  # operations unknown to ONNX raise many kinds of exceptions
         raise ModelError(
             f"'{facts['model']}' can't be written as ONNX ({first_words(error)}); "
             f"--to torch takes heights and widths: {facts['sizes']}"
@@ -167,10 +167,10 @@ def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any], ops
 
 
 def _write_program(path: Path, program: ExportedProgram, facts: dict[str, Any]) -> None:
-    # By way of memory: torch's own writer aborts the process when the disk is full.
+    # Write to memory first, because torch's own file writer aborts the process when the disk is full.
     content = io.BytesIO()
     try:
         torch.export.save(program, content, extra_files={METADATA_FILE: json.dumps(facts)})
-    except Exception as error:  # torch traces more than it can save
+    except Exception as error:  # torch can trace some graphs that it can't save
         raise ModelError(f"'{facts['model']}' can't be saved by torch.export ({first_words(error)})") from error
     path.write_bytes(content.getvalue())

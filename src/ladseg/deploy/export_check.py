@@ -11,7 +11,7 @@ from ladseg.errors import ModelError, first_words
 from ladseg.models import Segmenter
 from ladseg.resize import resize_logits
 
-# Of the logits' range. Sums in another order differ by about 1e-6 of it, a wrong operation by more than 1e-2.
+# Allowed difference relative to the logits' range. Rounding gives about 1e-6, a wrong operation more than 1e-2.
 TOLERANCE = 1e-3
 
 
@@ -21,8 +21,8 @@ class Measured:
 
     Attributes:
         shape: Batch, height and width.
-        difference: The largest of the logits', as a share of their range. For class ids: the largest share by which
-            another class's logit in torch is below that of the best, where the file chose that other class.
+        difference: The largest difference of the logits, as a share of their range. For class ids, the largest share
+            by which the logit in torch of the class that the file chose is below the best one.
         pixels: Share of pixels whose class differs.
     """
 
@@ -39,7 +39,7 @@ class Measured:
 
 
 def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    """Open an ONNX file as a function from image to output, run by onnxruntime on the CPU."""
+    """Open an ONNX file as a function from image to output, which onnxruntime runs on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -64,13 +64,13 @@ def compare(
 
     Args:
         opened: The file.
-        network: In eval mode.
+        network: The network, in eval mode.
         normalize: Whether the file takes RGB in 0..1.
-        argmax: Whether it gives class ids.
-        shapes: Batch, height and width of each.
+        argmax: Whether it returns class ids.
+        shapes: Batch, height and width of each comparison.
 
     Raises:
-        ModelError: The file fails, or they differ by more than :data:`TOLERANCE`.
+        ModelError: The file fails, or the two differ by more than :data:`TOLERANCE`.
     """
     generator = torch.Generator().manual_seed(0)
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.input_mean, network.input_std))
@@ -82,13 +82,13 @@ def compare(
         expected = resize_logits(output.logits, (height, width), output.align_corners)
         try:
             given = opened(rgb if normalize else normalized)
-        except Exception as error:  # of onnxruntime, which has its own kinds
+        except Exception as error:  # onnxruntime has its own exceptions
             raise ModelError(
                 f"the exported file of '{network.name}' fails on {batch} x 3 x {height} x {width} and was not kept: "
                 f"{first_words(error)}"
             ) from error
         result = _measure((batch, height, width), given, expected, argmax)
-        # Written so that NaN counts as a disagreement.
+        # This form of the comparison counts NaN as a disagreement.
         if not result.difference <= TOLERANCE:
             raise ModelError(
                 f"the exported file disagrees with '{network.name}' in torch and was not kept: {result}, "
@@ -105,6 +105,6 @@ def _measure(shape: tuple[int, int, int], given: Tensor, expected: Tensor, argma
     best, classes = expected.max(dim=1)
     chosen = given.long() if argmax else given.argmax(dim=1)
     differences = best - expected.gather(1, chosen.unsqueeze(1)).squeeze(1) if argmax else (given - expected).abs()
-    # A network of one class has a range of its own, too, unless its logits are all equal.
+    # The minimum avoids a division by zero if all logits are equal.
     scale = (expected.max() - expected.min()).clamp(min=torch.finfo(expected.dtype).tiny)
     return Measured(shape, float(differences.max() / scale), float((chosen != classes).float().mean()))

@@ -23,15 +23,15 @@ from ladseg.models.segmenter import shown
 LabelType = Literal["int64", "int32"]
 LARGEST = 16384
 MAX_BATCH = 1024
-# What torch can't prove of sizes becomes an assertion in the graph, for _hold to try. Older torch has no such choice
-# and refuses instead, so that a network may be left with multiples of 32 there.
+# Conditions on sizes that torch can't prove become assertions in the graph, which _hold checks. Older torch has no such
+# option and refuses, so that some networks are then exported for multiples of 32 only.
 ASSERT = "prefer_deferred_runtime_asserts_over_guards"
 OPTIONS: dict[str, Any] = {ASSERT: True} if ASSERT in inspect.signature(torch.export.export).parameters else {}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Heights and widths that a file takes: multiples of ``multiple`` from ``smallest`` on."""
+    """The heights and widths that a file takes: multiples of ``multiple`` from ``smallest`` on."""
 
     multiple: int
     smallest: int
@@ -41,7 +41,7 @@ class Sizes:
         return f"{kind} from {self.smallest} to {LARGEST}"
 
     def side(self, more: int) -> int:
-        """Return the first legal side of at least ``smallest + more``."""
+        """Return the first allowed side of at least ``smallest + more``."""
         return -(-(self.smallest + more) // self.multiple) * self.multiple
 
     def dim(self, name: str) -> Any:
@@ -56,7 +56,7 @@ class Sizes:
         return all(self.smallest <= side <= LARGEST and side % self.multiple == 0 for side in (height, width))
 
     def shapes(self) -> list[tuple[int, int, int]]:
-        """Return batch, height and width of images to compare on: the smallest sides, and odd ones where legal."""
+        """Return batch, height and width of images to compare on: the smallest sides, and odd ones if allowed."""
         side = self.side
         return [(1, side(0), side(32)), (2, side(33), side(67)), (1, side(71), side(1))]
 
@@ -81,7 +81,7 @@ class FixedSize:
 
 
 def read_sizes(text: str) -> Sizes | FixedSize | None:
-    """Read what the classes above print, as the metadata of a file has it; None for other text."""
+    """Parse the text of :class:`Sizes` or :class:`FixedSize` from a file's metadata; None for other text."""
     if match := re.fullmatch(r"(\d+)x(\d+) only", text):
         return FixedSize(int(match[1]), int(match[2]))
     if match := re.fullmatch(rf"(?:any|multiples of (\d+)) from (\d+) to {LARGEST}", text):
@@ -89,18 +89,18 @@ def read_sizes(text: str) -> Sizes | FixedSize | None:
     return None
 
 
-# Tried one after the other. A map that a small image leaves one position wide is a special case to torch; a network
-# that pads by its own branches is one program for all multiples of what it pads to.
+# The ranges to try in order. A small image may shrink to maps of one position, which torch treats as a special case; a
+# network that pads conditionally is a single program only for multiples of the size to which it pads.
 ATTEMPTS = (Sizes(1, 64), Sizes(1, 256), Sizes(32, 64), Sizes(32, 256))
 
 
 class Deployed(nn.Module):
-    """A network from image to what its user wants.
+    """A network with optional normalisation before it, and upsampling and optional argmax after it.
 
     Args:
-        network: In eval mode.
-        normalize: Whether images come as RGB in 0..1; else with the mean subtracted and divided by the deviation.
-        argmax: Whether class ids are given; else logits.
+        network: The network, in eval mode.
+        normalize: Whether images are RGB in 0..1; otherwise they are normalised already.
+        argmax: Whether to return class ids; otherwise logits.
         label_type: Type of the class ids.
     """
 
@@ -117,15 +117,15 @@ class Deployed(nn.Module):
         self.register_buffer("std", torch.tensor(network.input_std).view(-1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to logits ``(N, C, H, W)`` or class ids ``(N, H, W)``."""
+        """Map an image ``(N, 3, H, W)`` to logits ``(N, C, H, W)`` or class ids ``(N, H, W)``."""
         x = (image - self.mean) / self.std if self.normalize else image
-        # Not resize_logits: its question whether the size is there already would bind the file to one answer.
+        # resize_logits branches on whether the size is reached already, which would fix the file to one case.
         align_corners = self.network.align_corners
         logits = F.interpolate(self._logits(x), size=image.shape[-2:], mode="bilinear", align_corners=align_corners)
         return logits.argmax(dim=1).to(self.label_type) if self.argmax else logits
 
     def _logits(self, image: Tensor) -> Tensor:
-        """Compute the logits of ``network(image)``, padding and cutting unconditionally so that no branch is traced."""
+        """Compute the logits of ``network(image)``, padding and cropping unconditionally to avoid traced branches."""
         divisor = self.network.size_divisor
         if divisor == 1:
             return self.network(image).logits
@@ -133,7 +133,7 @@ class Deployed(nn.Module):
         padded = [(side + divisor - 1) // divisor * divisor for side in size]
         logits = self.network.segment(F.pad(image, (0, padded[1] - size[1], 0, padded[0] - size[0]))).logits
         for dim, side, whole in zip((2, 3), size, padded, strict=True):
-            # A slice is a view whose memory layout torch would assert for one case.
+            # A slice is a view, for whose memory layout torch would assert one case.
             kept = torch.arange(shown(side, logits.shape[dim], whole), device=image.device)
             logits = logits.index_select(dim, kept)
         return logits
@@ -149,17 +149,17 @@ def trace_fixed(deployed: Deployed, for_onnx: bool, size: FixedSize) -> Exported
     try:
         with torch.no_grad(), plain_sizes(deployed), AverageBins() if for_onnx else nullcontext():
             return torch.export.export(deployed, (image,), strict=False)
-    except Exception as error:  # torch's many kinds, and those of anyone's network
+    except Exception as error:  # torch and users' networks raise many kinds of exceptions
         raise ModelError(
             f"'{deployed.network.name}' can't be exported for {size.height}x{size.width}: {first_words(error)}"
         ) from error
 
 
 def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
-    """Trace the network for the widest range of sizes of ``ATTEMPTS`` that works.
+    """Trace the network for the first range of sizes in ``ATTEMPTS`` that works.
 
     Raises:
-        ModelError: None does.
+        ModelError: No range works.
     """
     failures: list[Exception] = []
     for sizes in ATTEMPTS:
@@ -167,7 +167,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
             with torch.no_grad(), plain_sizes(deployed), AverageBins() if for_onnx else nullcontext():
                 program = torch.export.export(
                     deployed,
-                    # Two sides, and none a multiple of a stride where it may be: no special case of a size.
+                    # Two unequal sides that are, if allowed, no multiples of a stride, to avoid special cases of sizes.
                     (torch.zeros(2, 3, sizes.side(45), sizes.side(93)),),
                     dynamic_shapes={
                         "image": {0: Dim("batch", min=1, max=MAX_BATCH), 2: sizes.dim("height"), 3: sizes.dim("width")}
@@ -178,7 +178,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
             _hold(program, sizes)
             _without_ceil(program)
             return program, sizes
-        except Exception as error:  # torch's many kinds, and those of anyone's network
+        except Exception as error:  # torch and users' networks raise many kinds of exceptions
             failures.append(error)
     raise ModelError(
         f"'{deployed.network.name}' can't be exported for images of any size, nor for multiples of 32: "
@@ -187,10 +187,10 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
 
 
 def _hold(program: ExportedProgram, sizes: Sizes) -> None:
-    """Check that what the graph assumes of sizes holds over their range, because ONNX drops such assumptions.
+    """Check that the graph's assumptions about sizes hold over the whole range, because ONNX drops them.
 
     Raises:
-        RuntimeError: It does not.
+        RuntimeError: An assumption does not hold.
     """
     assumptions = _assumptions(program)
     if assumptions is None:
@@ -204,7 +204,7 @@ def _hold(program: ExportedProgram, sizes: Sizes) -> None:
 
 
 def _assumptions(program: ExportedProgram) -> Callable[[Tensor], object] | None:
-    """Extract the part of the graph that asserts something about the image's sizes; None if there is none."""
+    """Extract the part of the graph that holds assertions about the image's sizes; None if there is none."""
     nodes = list(program.graph.nodes)
     wanted = {node for node in nodes if node.target is torch.ops.aten._assert_scalar.default}
     if not wanted:

@@ -1,4 +1,4 @@
-"""Open an exported ONNX file or ``torch.export`` program and predict with it, as its metadata says."""
+"""Open an exported ONNX file or ``torch.export`` program, and predict with it by its metadata."""
 
 import json
 from collections.abc import Callable
@@ -27,11 +27,11 @@ class ExportedFile:
 
     Attributes:
         path: The file.
-        header: What it says of the network and of the data that the network was trained on.
+        header: Its metadata about the network and the training data.
         normalizes: Whether it takes RGB in 0..1 and normalises it inside.
-        gives_ids: Whether it returns class ids; else logits at the image's size.
-        sizes: Heights and widths that it takes.
-        run: Image ``(N, 3, H, W)`` float32 to its output.
+        gives_ids: Whether it returns class ids; otherwise logits at the image's size.
+        sizes: The heights and widths that it takes.
+        run: Maps an image ``(N, 3, H, W)`` float32 to its output.
     """
 
     path: Path
@@ -43,12 +43,12 @@ class ExportedFile:
 
     @property
     def mean(self) -> Triple:
-        """Return what has to be subtracted from RGB in 0..1 before the file gets it."""
+        """The mean to subtract from RGB in 0..1 before the file gets the image."""
         return (0.0, 0.0, 0.0) if self.normalizes else self.header.mean
 
     @property
     def std(self) -> Triple:
-        """Return what RGB in 0..1, the mean subtracted, has to be divided by before the file gets it."""
+        """The standard deviation to divide by, after subtracting the mean, before the file gets the image."""
         return (1.0, 1.0, 1.0) if self.normalizes else self.header.std
 
     def class_ids(self, image: Tensor, how: Inference = WHOLE) -> Tensor:
@@ -62,7 +62,7 @@ class ExportedFile:
             ``(N, H, W)`` uint8, or int64 for more than 256 classes.
 
         Raises:
-            ModelError: The file does not take images of this size, or it has no scores to average.
+            ModelError: The file does not take images of this size, or returns no logits to average.
         """
         if not self.gives_ids:
             return class_ids(self._logits, image, how)
@@ -78,7 +78,7 @@ class ExportedFile:
 
     def _run(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        # Asked first: ONNX drops what a graph assumes of sizes, and would give wrong classes without a word.
+        # ONNX drops a graph's assumptions about sizes and would silently give wrong classes, so check them first.
         if not self.sizes.take(height, width):
             raise ModelError(
                 f"{self.path}: takes heights and widths: {self.sizes}; the image is {height}x{width}; "
@@ -86,12 +86,12 @@ class ExportedFile:
             )
         try:
             return self.run(image.contiguous())
-        except Exception as error:  # of onnxruntime, which has its own kinds
+        except Exception as error:  # onnxruntime has its own exceptions
             raise ModelError(f"{self.path}: fails on an image of {height}x{width} ({first_words(error)})") from error
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether a path names an exported file, by its suffix."""
+    """Return whether a path names an exported file, by its suffix."""
     return Path(path).suffix in SUFFIX.values()
 
 
@@ -100,10 +100,10 @@ def open_exported(path: str | Path, threads: int | None = None) -> ExportedFile:
 
     Args:
         path: A ``.onnx`` or ``.pt2`` file.
-        threads: Number of threads of onnxruntime; None is its choice. A ``.pt2`` runs with torch's.
+        threads: Number of threads of onnxruntime; None leaves the choice to it. A ``.pt2`` uses torch's threads.
 
     Raises:
-        ModelError: The file is missing or damaged, or has none of ladseg's metadata.
+        ModelError: The file is missing or damaged, or lacks ladseg's metadata.
         UserError: onnxruntime is not installed.
     """
     path = Path(path)
@@ -114,7 +114,7 @@ def open_exported(path: str | Path, threads: int | None = None) -> ExportedFile:
     sizes = None if missing else read_sizes(facts["sizes"])
     if sizes is None:
         raise ModelError(f"{path}: has no metadata of ladseg ({missing[0] if missing else 'sizes'}); export it again")
-    # Files from before the data section was recorded.
+    # Older files do not record the data section.
     facts.setdefault("data", {key: facts.get(key) for key in ("class_names", "colors")})
     header = make_header(path, facts)
     return ExportedFile(
@@ -134,7 +134,7 @@ def _open_onnx(path: Path, threads: int | None) -> tuple[Callable[[Tensor], Tens
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         stored = session.get_modelmeta().custom_metadata_map
         facts = {key: value if key in TEXT else json.loads(value) for key, value in stored.items()}
-    except Exception as error:  # of onnxruntime, which has its own kinds
+    except Exception as error:  # onnxruntime has its own exceptions
         raise ModelError(f"{path}: can't be opened as ladseg's ONNX ({first_words(error)}); export it again") from None
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0]), facts
 
@@ -144,7 +144,7 @@ def _open_program(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, Any
     try:
         program: Callable[[Tensor], Tensor] = torch.export.load(path, extra_files=extra).module()
         return program, json.loads(extra[METADATA_FILE])
-    except Exception as error:  # of torch, in many kinds
+    except Exception as error:  # torch raises many kinds of exceptions
         raise ModelError(
             f"{path}: can't be opened as ladseg's program ({first_words(error)}); export it again"
         ) from None

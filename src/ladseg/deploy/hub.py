@@ -1,4 +1,4 @@
-"""Delivered networks in folders with a model card, and on the Hugging Face Hub."""
+"""Save delivered networks with a model card in folders, and on the Hugging Face Hub."""
 
 import re
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a model card says that the delivered file does not.
+    """The content of a model card that the delivered file lacks.
 
     Attributes:
-        figures: What was measured, by name, such as ``{"mIoU % on val": 71.2}``.
+        figures: Measured figures by name, such as ``{"mIoU % on val": 71.2}``.
         license: The Hub's name of a licence, such as ``apache-2.0``.
-        dataset: The name of the data set that it was trained on.
+        dataset: Name of the training data set.
     """
 
     figures: Mapping[str, float] | None = None
@@ -32,20 +32,20 @@ class CardFacts:
 
 
 def weights_file(name: str | Path) -> Path:
-    """Return the path of weights, downloaded first if ``name`` is no path here but ``org/name`` on the Hub.
+    """Return the path of weights, and download them first if ``name`` is not a path but ``org/name`` on the Hub.
 
     Raises:
         ModelError: The Hub has no such repository or file, or can't be reached.
     """
     path = Path(name)
-    # In a folder that exists, a path without a file is a slip of the pen, of which the Hub need not hear.
+    # A missing file in an existing folder is a typing error, not a repository, so the Hub is not asked.
     if path.exists() or path.parent.exists() or path.suffix == ".safetensors" or not REPOSITORY.fullmatch(str(name)):
         return path
     import huggingface_hub
 
     try:
         return Path(huggingface_hub.hf_hub_download(str(name), STUDENT))
-    except Exception as error:  # of the Hub's client and of the network
+    except Exception as error:  # the Hub's client and the connection raise many kinds of exceptions
         raise ModelError(
             f"{name}: no file or folder here, and not loaded from the Hugging Face Hub ({first_words(error)}); "
             "check the name, the connection and, for a private repository, `hf auth login`"
@@ -60,8 +60,8 @@ def save_folder(
     Args:
         network: The delivered network.
         header: The metadata of its file.
-        folder: Where both are written.
-        facts: What the card says beside the metadata.
+        folder: Where to write both.
+        facts: The content of the card besides the metadata.
         repository: The name on the Hub in the card's example.
 
     Raises:
@@ -71,7 +71,7 @@ def save_folder(
 
     data = asdict(header.data)
     if data["recipe"]:
-        # Where the data lay is nobody else's business.
+        # The path of the data set is private.
         data["recipe"] = {key: value for key, value in data["recipe"].items() if key != "root"}
     save_student(folder / STUDENT, network, data)
     about = ModelCardData(
@@ -86,15 +86,15 @@ def save_folder(
 def push(
     network: Segmenter, header: StudentHeader, repository: str, facts: CardFacts, private: bool, token: str | None
 ) -> str:
-    """Upload what :func:`save_folder` writes to the Hub.
+    """Upload the files of :func:`save_folder` to the Hub.
 
     Args:
         network: The delivered network.
         header: The metadata of its file.
-        repository: ``org/name``; made if it is not there.
-        facts: What the card says beside the metadata.
-        private: Whether a repository that is made is private.
-        token: For the Hub; None takes that of ``hf auth login``.
+        repository: ``org/name``; it is created if missing.
+        facts: The content of the card besides the metadata.
+        private: Whether a new repository is private.
+        token: Token of the Hub; None takes that of ``hf auth login``.
 
     Returns:
         The address of the commit.
@@ -112,7 +112,7 @@ def push(
         try:
             api.create_repo(repository, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload by ladseg"))
-        except Exception as error:  # of the Hub's client and of the network
+        except Exception as error:  # the Hub's client and the connection raise many kinds of exceptions
             raise ModelError(
                 f"{repository}: the Hugging Face Hub did not take it ({first_words(error)}); check the name, the "
                 "connection and `hf auth login`"

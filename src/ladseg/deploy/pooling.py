@@ -1,4 +1,4 @@
-"""Average pooling to a number of bins, in terms that ONNX has for images of any size."""
+"""Average pooling to a number of bins, by operations that ONNX supports for images of any size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,10 @@ from torch.overrides import TorchFunctionMode
 
 
 def average_bins(x: Tensor, output_size: int | tuple[int | None, int | None] | list[int | None]) -> Tensor:
-    """Compute ``F.adaptive_avg_pool2d`` as a product with an averaging matrix on either side.
+    """Compute ``F.adaptive_avg_pool2d`` by multiplication with an averaging matrix on each side.
 
     Args:
-        x: ``(..., H, W)``, float.
+        x: ``(..., H, W)``, floating point.
         output_size: Bins in height and width; None keeps that side.
 
     Returns:
@@ -30,7 +30,7 @@ def average_bins(x: Tensor, output_size: int | tuple[int | None, int | None] | l
 
 
 def averaging_matrix(side: int, bins: int, like: Tensor) -> Tensor:
-    """``(bins, side)``: row i averages positions floor(i side / bins) to ceil((i + 1) side / bins), end excluded."""
+    """Return ``(bins, side)``, whose row i averages positions floor(i side / bins) to ceil((i + 1) side / bins) - 1."""
     index = torch.arange(bins, device=like.device).unsqueeze(1)
     start, end = index * side // bins, ((index + 1) * side + bins - 1) // bins
     position = torch.arange(side, device=like.device)
@@ -39,9 +39,9 @@ def averaging_matrix(side: int, bins: int, like: Tensor) -> Tensor:
 
 
 class AverageBins(TorchFunctionMode):
-    """A context in which every call of ``F.adaptive_avg_pool2d`` runs :func:`average_bins`; networks are not changed.
+    """A context in which every call of ``F.adaptive_avg_pool2d`` runs :func:`average_bins`.
 
-    ONNX knows pooling windows of one size only, and bins differ in size where a side is no multiple of their number.
+    ONNX supports pooling windows of a single size only, but bins differ in size if their number does not divide a side.
     """
 
     def __torch_function__(

@@ -1,4 +1,4 @@
-"""A delivered network, ready to use: ``ladseg.load("student.safetensors").predict("image.jpg")``."""
+"""Predict with a delivered network: ``ladseg.load("student.safetensors").predict("image.jpg")``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,22 +17,22 @@ from ladseg.models import Segmenter
 from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
 
-# What an image may come as.
+# The accepted types of images.
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
 
 class Student(nn.Module):
-    """Predict with a delivered network, its normalisation and its classes.
+    """A delivered network with its normalisation and classes, ready to predict.
 
     Args:
-        network: From :func:`ladseg.deploy.load_student`, as the next one.
-        header: What the file says of it.
+        network: The network, from :func:`ladseg.deploy.load_student`.
+        header: The metadata of its file, from the same function.
 
     Attributes:
-        class_names: In the order of the class ids.
-        colors: One RGB colour a class, 0..255.
-        value_range: The values of 16-bit images that are black and white to the network; None for all 16 bits.
-        header: What the file says: ``model``, ``mean`` and ``std`` of RGB in 0..1, ``data`` that it was trained on.
+        class_names: Class names in the order of the class ids.
+        colors: One RGB colour per class, 0..255.
+        value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
+        header: The metadata: ``model``, ``mean`` and ``std`` of RGB in 0..1, and the training ``data``.
     """
 
     mean: Tensor
@@ -50,11 +50,11 @@ class Student(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it predicts."""
+        """The device of the network."""
         return self.mean.device
 
     def forward(self, image: Tensor) -> Tensor:
-        """RGB ``(N, 3, H, W)`` of 0..1 to logits ``(N, C, H, W)``."""
+        """Map RGB ``(N, 3, H, W)`` in 0..1 to logits ``(N, C, H, W)``."""
         output = self.segment(image)
         return resize_logits(output.logits, (image.shape[-2], image.shape[-1]), output.align_corners)
 
@@ -67,9 +67,9 @@ class Student(nn.Module):
         """Predict the class of every pixel.
 
         Args:
-            image: A file's path; a Pillow image of any mode; an array ``(H, W, 3)`` or ``(H, W)``, or a tensor
-                ``(3, H, W)`` or a batch ``(N, 3, H, W)``, either uint8 or floating-point in 0..1, RGB. Files and
-                Pillow images are turned upright by their EXIF orientation.
+            image: A file's path, a Pillow image of any mode, an array ``(H, W, 3)`` or ``(H, W)``, or a tensor
+                ``(3, H, W)`` or ``(N, 3, H, W)``. Arrays and tensors are RGB, either uint8 or floating point in 0..1.
+                Files and Pillow images are rotated upright by their EXIF orientation.
             how: How to predict.
 
         Returns:
@@ -77,7 +77,7 @@ class Student(nn.Module):
 
         Raises:
             FileError: The file can't be read.
-            ValueError: An array or tensor of another shape, type or range.
+            ValueError: An array or tensor has another shape, type or range.
         """
         batch, single = _batch(image, self.value_range)
         ids = class_ids(self.segment, batch, how).cpu().long()
@@ -93,7 +93,7 @@ class Student(nn.Module):
         return shares[0] if single else shares
 
     def segment(self, image: Tensor) -> SegmentationOutput:
-        """Map RGB ``(N, 3, H, W)`` of 0..1 to the network's output, logits at its own stride."""
+        """Map RGB ``(N, 3, H, W)`` in 0..1 to the network's output, with logits at its own stride."""
         output: SegmentationOutput = self.network(self.normalized(image))
         return output
 
@@ -110,9 +110,9 @@ class Student(nn.Module):
 
         Args:
             folder: The folder.
-            figures: What was measured, by name, for the card, such as ``{"mIoU % on val": 71.2}``.
+            figures: Measured figures by name, for the card, such as ``{"mIoU % on val": 71.2}``.
             license: The Hub's name of a licence, such as ``apache-2.0``.
-            dataset: The name of the data set that it was trained on, for the card.
+            dataset: Name of the training data set, for the card.
 
         Raises:
             UserError: The folder can't be written.
@@ -128,15 +128,15 @@ class Student(nn.Module):
         private: bool = True,
         token: str | None = None,
     ) -> str:
-        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
+        """Upload the files of :meth:`save_pretrained` to the Hugging Face Hub.
 
         Args:
-            repository: ``org/name``; made if it is not there.
+            repository: ``org/name``; it is created if missing.
             figures: As for :meth:`save_pretrained`.
             license: As for :meth:`save_pretrained`.
             dataset: As for :meth:`save_pretrained`.
-            private: Whether a repository that is made is private.
-            token: For the Hub; None takes that of ``hf auth login``.
+            private: Whether a new repository is private.
+            token: Token of the Hub; None takes that of ``hf auth login``.
 
         Returns:
             The address of the commit.
@@ -154,11 +154,11 @@ def load(weights: str | Path, model: str | None = None, device: torch.device | s
     Args:
         weights: The ``student.safetensors`` of a run; a folder that holds it, such as a run's; or ``org/name`` on the
             Hugging Face Hub, if there is no such path.
-        model: The name ``package.module:Class`` of a network of your own code, which runs only if you name it.
-        device: Where to predict; None is a GPU if there is one.
+        model: The name ``package.module:Class`` of a network in your own code, which runs only if you name it here.
+        device: Where to predict; None takes a GPU if there is one.
 
     Raises:
-        ModelError: The file is missing or not one of ladseg's, its network is of other code, or the Hub can't be
+        ModelError: The file is missing or not written by ladseg, its network's code was not named, or the Hub can't be
             reached.
     """
     network, header = load_student(weights_file(weights), model)
@@ -168,7 +168,7 @@ def load(weights: str | Path, model: str | None = None, device: torch.device | s
 
 
 def _batch(image: Picture, value_range: tuple[int, int] | None) -> tuple[Tensor, bool]:
-    """``(N, 3, H, W)`` of uint8, or of float32 in 0..1, and whether one image came."""
+    """Return ``(N, 3, H, W)`` uint8, or float32 in 0..1, and whether the input was a single image."""
     if isinstance(image, str | Path):
         return read_image(Path(image), value_range)[None], True
     if isinstance(image, Image.Image):

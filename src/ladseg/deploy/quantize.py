@@ -1,6 +1,6 @@
-"""Make an exported ONNX file smaller and faster: 8-bit integers by static quantisation, or 16-bit floats.
+"""Make an exported ONNX file smaller and faster, by static quantisation to int8 or by conversion to float16.
 
-All arithmetic on files is onnxruntime's own; here is only which layers it is told to leave out.
+onnxruntime changes the files; this module decides which layers to leave out.
 """
 
 import inspect
@@ -16,28 +16,28 @@ import numpy as np
 
 from ladseg.errors import ModelError, first_words
 
-# Operations that are quantised. Upsampling, normalisation and argmax, which follow or precede the network, stay in
-# floating point: rounded logits move the borders between classes.
+# Operations to quantise. Normalisation, upsampling and argmax, before and after the network, stay in floating point,
+# because rounded logits move the boundaries between classes.
 OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
-# Operations with weights: these are the layers that a search may leave out.
+# Operations with weights, which are the layers that a search may leave out.
 LAYERS = ("Conv", "Gemm", "MatMul")
-# Images on which each layer's sensitivity is measured.
+# Number of images on which each layer's sensitivity is measured.
 PROBED = 4
 
-# Images (1, 3, H, W) float32 as the file takes them, from the first one on at every call.
+# A function that iterates anew over images (1, 3, H, W) float32 in the form that the file takes.
 Images = Callable[[], Iterator[np.ndarray]]
 
 
 class Int8Quantizer:
-    """Quantises one ONNX file, per channel, in the QDQ form, with any of its layers left out.
+    """Quantises one ONNX file, per channel, in the QDQ form, except any layers that are left out.
 
     Args:
         source: A file of :func:`ladseg.deploy.export.export_student`.
-        folder: Where intermediate files go.
+        folder: Where to write intermediate files.
         images: Training images, from which the ranges of activations are taken.
 
     Attributes:
-        layers: Names of the layers that can be quantised, in the graph's order: those of their weights.
+        layers: Names of the layers that can be quantised (of their weights), in the graph's order.
 
     Raises:
         ModelError: onnxruntime can't prepare the file.
@@ -50,10 +50,10 @@ class Int8Quantizer:
         self._images, self._folder = images, folder
         self._prepared = folder / "prepared.onnx"
         try:
-            # Symbolic shapes are of no use to convolutions, and sympy can't show that two ways of rounding agree.
+            # Convolutions don't need symbolic shapes, and sympy fails to prove that two ways of rounding agree.
             with _quiet():
                 quant_pre_process(str(source), str(self._prepared), skip_symbolic_shape=True)
-        except Exception as error:  # of onnxruntime, which has its own kinds
+        except Exception as error:  # onnxruntime has its own exceptions
             raise ModelError(f"{source}: onnxruntime can't prepare it for int8 ({first_words(error)})") from error
         self._metadata = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
         graph = onnx.load(self._prepared).graph
@@ -66,20 +66,20 @@ class Int8Quantizer:
         self.layers = list(self._nodes)
 
     def write(self, path: Path, left_out: list[str]) -> None:
-        """Write the quantised file, whose metadata says which layers stay in floating point.
+        """Write the quantised file, whose metadata names the layers that stay in floating point.
 
         Args:
             path: The file.
-            left_out: Names of layers.
+            left_out: Names of the layers that stay in floating point.
         """
         self._quantize(path, {"nodes_to_exclude": [self._nodes[layer] for layer in left_out]})
         set_metadata(path, self._metadata | {"precision": json.dumps("int8"), "float_layers": json.dumps(left_out)})
 
     def sensitivities(self) -> dict[str, float]:
-        """Return what quantising each layer alone does to the output, the most sensitive layer first.
+        """Return how much quantising each layer alone changes the output, the most sensitive layer first.
 
-        The figure is the squared change of the logits as a share of their square, or the share of pixels whose class
-        changes where the file returns class ids; a mean over a few images.
+        The change is the squared difference of the logits relative to their square or, for a file that returns class
+        ids, the share of pixels whose class changes; both are means over a few images.
         """
         images = list(islice(self._images(), PROBED))
         wanted = _outputs(self._prepared, images)
@@ -94,9 +94,9 @@ class Int8Quantizer:
     def _quantize(self, path: Path, nodes: dict[str, Any]) -> None:
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-        # Products of two activations are attention, and averages whose matrices are made from the image's size.
+        # Products of two activations, as in attention and in pooling by size-dependent matrices, are not quantised.
         options: dict[str, Any] = {"extra_options": {"MatMulConstBOnly": True}}
-        # Older versions of onnxruntime measure the ranges each time.
+        # Older versions of onnxruntime have no cache and measure the ranges each time.
         if "calibration_cache_path" in inspect.signature(quantize_static).parameters:
             options["calibration_cache_path"] = self._folder / "ranges.json"
         with _quiet():
@@ -117,7 +117,7 @@ class Int8Quantizer:
 def search(
     layers: list[str], is_good: Callable[[list[str]], bool], say: Callable[[str], None] = lambda line: None
 ) -> list[str]:
-    """Find how many of the most sensitive layers have to stay in floating point.
+    """Find how many of the most sensitive layers must stay in floating point.
 
     Their number is doubled until the file is good enough, then bisected down to the least that is.
 
@@ -130,7 +130,7 @@ def search(
         The layers to leave out.
 
     Raises:
-        ModelError: No file with any layer quantised is good enough.
+        ModelError: No file with a quantised layer is good enough.
     """
 
     def attempt(count: int) -> bool:
@@ -152,7 +152,7 @@ def search(
 
 
 def write_fp16(source: Path, path: Path) -> None:
-    """Write an exported file with weights and arithmetic in 16-bit floats; its input and logits stay 32-bit.
+    """Write an exported file with weights and arithmetic in float16; its input and logits stay float32.
 
     Raises:
         ModelError: onnxruntime can't convert the file.
@@ -165,7 +165,7 @@ def write_fp16(source: Path, path: Path) -> None:
     try:
         with _quiet():
             onnx.save(convert_float_to_float16(model, keep_io_types=True), path)
-    except Exception as error:  # of onnxruntime, which has its own kinds
+    except Exception as error:  # onnxruntime has its own exceptions
         raise ModelError(f"{source}: onnxruntime can't convert it to fp16 ({first_words(error)})") from error
     set_metadata(path, metadata | {"precision": json.dumps("fp16")})
 
@@ -197,7 +197,7 @@ def _reader(images: Images) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):
-        """Hands the images to onnxruntime one by one."""
+        """Passes the images to onnxruntime one by one."""
 
         def __init__(self) -> None:
             self.images = images()
@@ -211,7 +211,7 @@ def _reader(images: Images) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep onnxruntime from warning about every node that stays as it is."""
+    """Silence onnxruntime's warning about every node that stays unchanged."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

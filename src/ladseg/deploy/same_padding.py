@@ -1,4 +1,4 @@
-"""TensorFlow's "same" padding, with sizes that torch can reason about."""
+"""TensorFlow's "same" padding, with expressions for sizes that torch can reason about."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 @contextmanager
 def plain_sizes(network: nn.Module) -> Iterator[None]:
-    """Within it timm's ``Conv2dSame`` layers pad as ever, by terms that cancel when torch traces them.
+    """Within the context, compute the padding of timm's ``Conv2dSame`` layers by terms that cancel in torch's traces.
 
-    Theirs leave each map's size as an expression of the one before, with ceilings and maxima: after five of them
-    ``torch.export.load`` works for minutes on formulas of one that is ``(H + 31) // 32``.
+    timm's own code makes each map's size a nested expression of ceilings and maxima of the size before. After five
+    layers ``torch.export.load`` takes minutes to simplify what is just ``(H + 31) // 32``.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, Conv2dSame) and _never_crops(layer)]
     for layer in layers:
@@ -36,7 +36,7 @@ def _never_crops(layer: Conv2dSame) -> bool:
 
 
 def _convolve(layer: Conv2dSame, x: Tensor) -> Tensor:
-    """Compute ``layer(x)``: ceil(side / stride) positions, an odd pixel of padding at the end."""
+    """Compute ``layer(x)``: ceil(side / stride) positions per side, with an odd pixel of padding at the end."""
     amounts: list[int] = []
     for side, reach, stride in zip(x.shape[-2:], _reach(layer), layer.stride, strict=True):
         padded = ((side + stride - 1) // stride - 1) * stride + reach

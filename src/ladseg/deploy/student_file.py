@@ -1,4 +1,4 @@
-"""The deliverable: one safetensors file that holds a three-channel network and all that is needed to use it."""
+"""The delivered file: a safetensors file with a three-channel network and everything that its use requires."""
 
 import copy
 from pathlib import Path
@@ -32,17 +32,17 @@ def delivered_file(path: str | Path) -> Path:
 
 
 def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
-    """Write the network as it predicts: without its training-only heads, adapters merged into the weights.
+    """Write the network as it predicts, without its training-only heads and with adapters merged into the weights.
 
     The keys are the network's own, so a user's network loads its file with ``load_state_dict``.
 
     Args:
         path: The file.
-        network: What is delivered.
-        data: What it was trained on: the attributes of :class:`TrainedOn` by name, as plain values.
+        network: The network to deliver.
+        data: The training data, as the attributes of :class:`TrainedOn` by name, with plain values.
 
     Raises:
-        ModelError: ``data`` has no class names, or names or colours of another number than the network's classes.
+        ModelError: ``data`` has no class names, or their or the colours' number differs from the network's classes.
         UserError: The file can't be written.
     """
     path = Path(path)
@@ -55,8 +55,8 @@ def save_student(path: Path, network: Segmenter, data: dict[str, Any]) -> None:
 
 
 def tensors_of(network: Segmenter) -> dict[str, Tensor]:
-    """Return a network's tensors as safetensors takes them, under the names of its ``core``."""
-    # Tied weights are one tensor, and safetensors refuses the same memory twice.
+    """Return a network's tensors in the form that safetensors takes, under the names of its ``core``."""
+    # Tied weights share memory, which safetensors refuses, so they are copied.
     return {name: value.detach().cpu().contiguous().clone() for name, value in network.core.state_dict().items()}
 
 
@@ -66,13 +66,13 @@ def write_tensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]
     Raises:
         UserError: The file can't be written.
     """
-    # Not save_file, which makes a file of its own that only its owner may read.
+    # safetensors' save_file would create a file that only its owner may read.
     content = to_bytes(state, metadata)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def header_of(path: Path, network: Segmenter, data: dict[str, Any]) -> StudentHeader:
-    """Return what a file is to say of a network; arguments and errors are those of :func:`save_student`."""
+    """Return the metadata for a network's file; arguments and errors are those of :func:`save_student`."""
     facts = {
         "model": network.name,
         "num_classes": network.num_classes,
@@ -86,19 +86,19 @@ def header_of(path: Path, network: Segmenter, data: dict[str, Any]) -> StudentHe
 
 
 def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter, StudentHeader]:
-    """Read what :func:`save_student` wrote.
+    """Read a file that :func:`save_student` wrote.
 
     Args:
         path: The file, or a folder that holds it as ``student.safetensors``.
-        model: The name ``package.module:Class`` of a network that is not ladseg's. A file says which code builds its
-            network; code from elsewhere runs only if the caller names it too.
+        model: The name ``package.module:Class`` of a network that is not ladseg's. The file names the code that builds
+            its network, but code outside ladseg runs only if the caller names it too.
 
     Returns:
-        The network in eval mode, and what the file says of it.
+        The network in eval mode, and the file's metadata.
 
     Raises:
-        ModelError: The file is missing, damaged or not one of ladseg's, its weights don't fit or are not finite, or
-            its network is of other code that the caller did not name.
+        ModelError: The file is missing, damaged or not written by ladseg, its weights don't fit or are not finite, or
+            the caller did not name its network's code.
     """
     path = delivered_file(path)
     header = read_header(path)
@@ -111,7 +111,7 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
     take_from_header(network, header)
     wanted = network.core.state_dict()
     for name, value in state.items():
-        # load_state_dict would round or cast without a word.
+        # load_state_dict would round or cast silently.
         if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
             raise ModelError(f"{path}: '{name}' is {value.dtype}, but '{header.model}' has {wanted[name].dtype} there")
     try:
@@ -122,13 +122,13 @@ def load_student(path: str | Path, model: str | None = None) -> tuple[Segmenter,
 
 
 def take_from_header(network: Segmenter, header: StudentHeader) -> None:
-    """Let a network normalise its images and resize its logits as its file says."""
+    """Set a network's image normalisation and resizing of logits from its file's metadata."""
     network.upsample_with(header.align_corners)
     network.input_mean, network.input_std = header.mean, header.std
 
 
 def refuse_untrusted(path: Path, header: StudentHeader, model: str | None, option: str = "--model") -> None:
-    """Raise ModelError for a network of other code that the caller did not name; ``option`` is how a user names it."""
+    """Raise ModelError for a network in code that the caller did not name; ``option`` is the option to name it."""
     if ":" in header.model and model != header.model:
         raise ModelError(
             f"{path}: its network is '{header.model}', code that is not ladseg's; if you trust it, "
@@ -137,7 +137,7 @@ def refuse_untrusted(path: Path, header: StudentHeader, model: str | None, optio
 
 
 def read_header(path: Path) -> StudentHeader:
-    """Read what the file of a delivered network says of it; errors as for :func:`load_student`."""
+    """Read the metadata of a delivered network's file; errors are those of :func:`load_student`."""
     return parse_header(path, read_metadata(path))
 
 
@@ -145,7 +145,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata of a safetensors file.
 
     Raises:
-        ModelError: There is no such file, or it is none.
+        ModelError: The file is missing or not a safetensors file.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file")
@@ -159,7 +159,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def is_trained(weights: str | None, model: str, num_classes: int) -> bool:
-    """Whether a recipe's weights are those of a network of this model that was delivered for as many classes."""
+    """Return whether a recipe's weights are a delivered network of this model with this number of classes."""
     if weights is None:
         return False
     try:
@@ -170,7 +170,7 @@ def is_trained(weights: str | None, model: str, num_classes: int) -> bool:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors.
+    """Read the tensors of a delivered file.
 
     Raises:
         ModelError: They can't be read, or one is not finite.

@@ -1,4 +1,4 @@
-"""What a delivered file says of itself: written, read and checked in one place."""
+"""The metadata of delivered files, which is written, read and checked here alone."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from ladseg.data.classes import palette
 from ladseg.errors import ModelError
 
 FORMAT = "ladseg-student-1"
-# What a run leaves of its teacher: all of its weights, and how it sees the label.
+# The format of a teacher's file, which holds all of its weights and the settings of its label noise.
 TEACHER = "ladseg-teacher-1"
 # Masks hold ids of at most 16 bits.
 MOST_CLASSES = 65536
@@ -20,21 +20,20 @@ Color = tuple[int, int, int]
 T = TypeVar("T")
 
 
-# Files of these that don't say how logits are upsampled are from before they became the published networks, with equal
-# parameters.
+# Networks that older versions built differently with equal parameters; such files do not record align_corners.
 REBUILT = ("fcn_r18", "ocrnet_w18s", "ocrnet_w18", "ocrnet_w48")
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The data set that a network was trained on.
+    """The data set on which a network was trained.
 
     Attributes:
-        class_names: In the order of the class ids.
-        colors: One RGB colour a class, 0..255; where a file has none, the package's palette.
-        ignore_index: The value in mask files of pixels that don't count; None if there is none.
-        label_map: Mask value to class id; None where mask values are the class ids.
-        recipe: The data section of the run's recipe; None in files that record none.
+        class_names: Class names in the order of the class ids.
+        colors: One RGB colour per class, 0..255; the package's palette if the file has none.
+        ignore_index: The value of ignored pixels in mask files; None if there is none.
+        label_map: Maps mask values to class ids; None if mask values are the class ids.
+        recipe: The data section of the run's recipe; None if the file does not record it.
         value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
     """
 
@@ -51,15 +50,15 @@ class StudentHeader:
     """The metadata of a delivered file.
 
     Attributes:
-        model: The network's name, as :func:`ladseg.build_model` takes it.
+        model: The network's name for :func:`ladseg.build_model`.
         num_classes: Number of classes.
-        mean: Mean of RGB in 0..1 that the network expects to be subtracted.
-        std: Standard deviation that it expects to be divided by.
-        data: What it was trained on.
-        align_corners: How its logits are brought to the image's size; files that say nothing are of networks that were
-            trained with aligned corners.
-        output_stride: As asked of :func:`ladseg.build_model`; None is the network's own.
-        args: As given to :func:`ladseg.build_model`.
+        mean: Mean of RGB in 0..1 to subtract from images.
+        std: Standard deviation to divide images by.
+        data: The training data.
+        align_corners: How its logits are upsampled; networks whose files do not record it were trained with aligned
+            corners.
+        output_stride: The argument of :func:`ladseg.build_model`; None means the network's own.
+        args: The argument of :func:`ladseg.build_model`.
     """
 
     model: str
@@ -72,20 +71,20 @@ class StudentHeader:
     args: dict[str, Any] | None = None
 
     def metadata(self) -> dict[str, str]:
-        """Return the header as safetensors stores it: strings by name."""
+        """Return the header as strings by name, the form in which safetensors stores it."""
         return {"format": FORMAT, "ladseg": json.dumps(asdict(self))}
 
 
 def parse_header(path: Path, metadata: Mapping[str, str], teacher: bool = False) -> StudentHeader:
-    """Read the metadata of a safetensors file, which may come from anyone.
+    """Parse and check the metadata of a safetensors file, which may come from anyone.
 
     Args:
         path: The file, for messages.
-        metadata: Strings by name, as safetensors gives them.
+        metadata: Strings by name, as read by safetensors.
         teacher: Whether the file may be a teacher's.
 
     Raises:
-        ModelError: The file is not one of ladseg's, or an entry is missing, of another type or out of range.
+        ModelError: The file was not written by ladseg, or an entry is missing, of another type or out of range.
     """
     if metadata.get("format") == TEACHER and not teacher:
         raise ModelError(
@@ -115,7 +114,7 @@ def make_header(path: Path, values: Any) -> StudentHeader:
 
     Args:
         path: The file, for messages.
-        values: The header's attributes by name, as JSON has them; names that are not the header's are passed over.
+        values: The header's attributes by name, as JSON values; other names are ignored.
 
     Raises:
         ModelError: As for :func:`parse_header`.
@@ -148,12 +147,12 @@ def _trained_on(entries: "_Entries", count: int) -> TrainedOn:
 
 REMEDY = "the file is damaged or was not written by ladseg; give the student.safetensors of a run as it was written"
 _MISSING: Any = object()
-# What checks a value returns it in the header's type, or raises ValueError.
+# A function that returns a value in the header's type, or raises ValueError.
 Check = Callable[[Any], T]
 
 
 class _Entries:
-    """A mapping of a file, whose entries are taken out checked."""
+    """A mapping from a file, whose entries are checked when they are taken out."""
 
     def __init__(self, path: Path, values: Any, within: str = "") -> None:
         self.path, self.within = path, within
@@ -162,7 +161,7 @@ class _Entries:
         self.values: dict[str, Any] = values
 
     def take(self, key: str, check: Check[T], wanted: str, default: Any = _MISSING) -> T:
-        """Return one entry; a missing one is the default, or an error where there is none."""
+        """Return one entry; a missing one gives the default, or an error if there is no default."""
         if key not in self.values:
             if default is _MISSING:
                 raise ModelError(f"{self.path}: its metadata has no '{self.within}{key}'; {REMEDY}")
@@ -212,7 +211,7 @@ def _triple(above: float) -> Check[Triple]:
 
 
 def _list_of(check: Check[Any], count: int) -> Check[Any]:
-    """Check a list of ``count`` entries; they come back as a tuple."""
+    """Check a list of ``count`` entries, and return them as a tuple."""
 
     def check_all(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple) or len(value) != count:
@@ -230,7 +229,7 @@ def _range(value: Any) -> tuple[int, int]:
 
 
 def _label_map(count: int) -> Check[dict[int, int]]:
-    """Check mask values, which JSON makes strings, to class ids or to 255, which is ignored."""
+    """Check a mapping of mask values, which JSON makes strings, to class ids or to 255 (ignored)."""
     ids = _whole(0, max(255, count - 1))
 
     def check(value: Any) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""What a run leaves of its teacher, for the next student: a safetensors file that it is built from again, untrained."""
+"""The file of a trained teacher, from which further students are distilled without training it again."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ from ladseg.objectives import LabelAssisted, Network, segmenter
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """How a label-assisted teacher sees the label; the arguments of :class:`ladseg.LabelAssisted`."""
+    """The label noise of a label-assisted teacher, as arguments of :class:`ladseg.LabelAssisted`."""
 
     alpha: float
     scale: float
@@ -38,13 +38,13 @@ class NoiseSettings:
 def save_teacher(
     path: Path, teacher: Network, data: dict[str, Any], input_layer: str | list[str] | None = None
 ) -> None:
-    """Write all weights of a teacher, training-only heads included, and how it sees the label.
+    """Write all weights of a teacher, training-only heads included, and the settings of its label noise.
 
     Args:
         path: The file.
         teacher: A trained teacher, label-assisted or classic.
-        data: What it was trained on, as for :func:`ladseg.deploy.student_file.save_student`.
-        input_layer: The layers that were widened, where they were named.
+        data: The training data, as for :func:`ladseg.deploy.student_file.save_student`.
+        input_layer: The widened layers, if the recipe named them.
     """
     merged = copy.deepcopy(segmenter(teacher)).merge()
     noise = None
@@ -56,10 +56,10 @@ def save_teacher(
 
 
 def read_teacher_header(path: Path) -> tuple[StudentHeader, NoiseSettings | None]:
-    """Return what a teacher's or a student's file says of its network; no noise for a classic one.
+    """Return the metadata of a teacher's or a student's file, and the label noise; None for a classic network.
 
     Raises:
-        ModelError: The file is missing, damaged or not one of ladseg's.
+        ModelError: The file is missing, damaged or not written by ladseg.
     """
     metadata = read_metadata(path)
     header = parse_header(path, metadata, teacher=True)
@@ -67,7 +67,7 @@ def read_teacher_header(path: Path) -> tuple[StudentHeader, NoiseSettings | None
         noise = json.loads(metadata.get("noise", "null"))
         return header, None if noise is None else NoiseSettings(**noise)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{path}: how it sees the label can't be read ({first_words(error)})") from None
+        raise ModelError(f"{path}: its label noise settings can't be read ({first_words(error)})") from None
 
 
 def load_teacher(path: Path, model: str | None = None) -> Network:

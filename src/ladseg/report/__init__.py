@@ -1,1 +1,1 @@
-"""Pages, tables, figures and pictures."""
+"""HTML pages, tables, plots and pictures of results."""

@@ -1,4 +1,4 @@
-"""The figures of ``ladseg bench`` as tables."""
+"""The results of ``ladseg bench`` as tables."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ Results = dict[str, Any]
 
 
 def bench_sheets(results: Results) -> list[Sheet]:
-    """Return the tables of each part that was measured; ``results`` is from :func:`ladseg.bench.bench`."""
+    """Return the tables of each measured part of ``results``, which :func:`ladseg.bench.bench` returned."""
     setting = results["setting"]
     height, width = setting["size"]
     batch = f"{setting['batch_size']} images of {height}x{width}, {setting['num_classes']} classes, {setting['device']}"
@@ -49,15 +49,15 @@ def _items(steps: Results) -> Sheet:
             rest = total - sum(items.values())
             words = [f"{item} {100 * value / total:.1f}" for item, value in {**items, "rest": rest}.items()]
             rows.append([network, name, ", ".join(words)])
-    return Sheet("What a step is made of, % of its time", ["network", "step", "parts"], rows)
+    return Sheet("Parts of a step, % of its time", ["network", "step", "parts"], rows)
 
 
 def _loop(loop: Results) -> Sheet:
     steps = loop["steps"]
     rows = [
-        ["steps a second, ladseg and bare", f"{steps['fit']:.3f}, {steps['bare']:.3f}"],
+        ["steps per second, ladseg and bare", f"{steps['fit']:.3f}, {steps['bare']:.3f}"],
         ["overhead, %", _spread(loop["overhead"], 100)],
-        ["host ms a step beside the network", f"{loop['host_milliseconds']:.2f}"],
+        ["host ms per step besides the network", f"{loop['host_milliseconds']:.2f}"],
         ["ms to load a batch in the same process", f"{loop['loading']:.1f}"],
         ["waiting for it, % of the time", f"{100 * loop['waiting']:.2f}"],
     ]
@@ -92,7 +92,7 @@ def _inference(rows: list[Results]) -> Sheet:
         for row in rows
     ]
     columns = ["classes", "forward /s", "predict /s", "eval /s", "predict x forward", "eval", "upsampled whole"]
-    return Sheet("Prediction, images a second", [*columns, "MiB", "upsampled whole MiB"], cells)
+    return Sheet("Prediction, images per second", [*columns, "MiB", "upsampled whole MiB"], cells)
 
 
 def _methods(methods: Results) -> Sheet:
@@ -109,7 +109,7 @@ def _batches(batches: Results) -> Sheet:
         [name, *([_mebibytes(row["image"]), _mebibytes(row["fixed"]), str(row["batch"])] if row else ["", "", ""])]
         for name, row in batches.items()
     ]
-    return Sheet("Batches that fit the memory that is free", ["step", "MiB an image", "MiB fixed", "batch"], rows)
+    return Sheet("Batches that fit the free memory", ["step", "MiB per image", "MiB fixed", "batch"], rows)
 
 
 def _growth(growth: Results) -> Sheet:
@@ -123,7 +123,7 @@ def _growth(growth: Results) -> Sheet:
 def _switches(switches: Results, processes: Results) -> Sheet:
     rows = [[name, _spread(row) if isinstance(row, dict) else row] for name, row in switches.items()]
     if processes:
-        rows.append(["two processes, images a second", f"{processes['gain']:.2f}"])
+        rows.append(["two processes, images per second", f"{processes['gain']:.2f}"])
     return Sheet("As multiples of the step in float32, channels_last, one process", ["", "x"], rows)
 
 

@@ -14,14 +14,14 @@ from ladseg.report.check_table import check_summary, class_rows, percent, values
 from ladseg.report.page import image_uri, render
 from ladseg.report.picture import color_table
 
-# Pixels of a sample's longer side on the page, and rows of the table of image sizes.
+# Longer side of a sample on the page in pixels, and rows of the table of image sizes.
 SIDE = 480
 SIZES = 10
 
 
 @dataclass(frozen=True)
 class PageSample:
-    """An image and its label to show.
+    """An image to show, and its label.
 
     Attributes:
         split: Its split.

@@ -11,25 +11,25 @@ from ladseg.data.check_report import Finding, SplitReport
 
 COLORS = {"error": "bold red", "warning": "yellow"}
 BAR = 20
-# Rows of the table of classes; for more classes, the most and the least frequent ones are shown.
+# Rows of the table of classes; of more classes, the most and the least frequent ones are shown.
 CLASSES = 24
 
 
 def print_check(report: Report, console: Console, hints: bool = False) -> None:
-    """Print the findings; ``hints`` adds to each what to do."""
+    """Print the findings; with ``hints``, print with each what to do."""
     console.print(Text(f"{report.root}  (layout {report.layout}, {len(report.class_names)} classes)"), soft_wrap=True)
     console.print(_splits_table(report))
     if line := division_line(report):
         console.print(Text(line), soft_wrap=True)
     console.print(_classes_table(report))
     for finding in report.findings:
-        # Not wrapped, so that file names can be copied.
+        # Without wrapping, file names can be copied.
         console.print(_finding_text(finding, hints), soft_wrap=True)
     console.print(Text(check_summary(report)), soft_wrap=True)
 
 
 def division_line(report: Report) -> str:
-    """Return how many pairs and groups data.val_fraction has put into each split; nothing where it is not set."""
+    """Return how many pairs and groups data.val_fraction has put into each split; empty if it is not set."""
     parts = [
         f"{split.name} {split.pairs:,} pairs"
         + (f" of {split.groups:,} group{'s' * (split.groups > 1)}" if split.groups != split.pairs else "")
@@ -45,7 +45,7 @@ def check_summary(report: Report) -> str:
     warnings = len(report.findings) - errors
     pace = f"{report.pairs:,} pairs in {report.seconds:.1f} s ({report.pairs / max(report.seconds, 1e-9):.0f} a second)"
     if not report.findings:
-        return f"Nothing is amiss: {pace}."
+        return f"No faults: {pace}."
     counts = " and ".join(
         f"{count} kind{'s' * (count > 1)} of {noun}"
         for count, noun in ((errors, "error"), (warnings, "warning"))
@@ -64,12 +64,12 @@ def percent(part: float, whole: float) -> str:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How often a class occurs.
+    """The frequency of a class.
 
     Attributes:
         index: Class id.
         shares: Share of the labelled pixels by split, 0..1.
-        cells: For each split that share, and the share of images in which the class occurs, as text.
+        cells: This share, and the share of images in which the class occurs, as text for each split.
     """
 
     index: int
@@ -99,7 +99,7 @@ def sizes_line(split: SplitReport, shown: int = 3) -> str:
 
 
 def values_line(split: SplitReport, kind: str) -> str:
-    """Return the lowest and the highest value of the images of a format and mode; nothing for the usual 0..255."""
+    """Return the lowest and the highest value of the images of a format and mode; empty for the usual 0..255."""
     low, high = split.image_values.get(kind, (0, 255))
     return "" if (low, high) == (0, 255) else f"{low}..{high}"
 

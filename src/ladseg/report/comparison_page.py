@@ -12,9 +12,9 @@ def comparison_page(comparison: ComparisonResults, plot: Path, recipe: str) -> s
     """Return the page; it loads nothing and needs no script.
 
     Args:
-        comparison: The figures.
+        comparison: The results.
         plot: The PNG of :func:`ladseg.report.comparison_plot.save_compare_plot`.
-        recipe: What the methods share, as YAML.
+        recipe: The recipe that the methods share, as YAML.
     """
     return render(
         "comparison.html",
@@ -30,7 +30,7 @@ def comparison_page(comparison: ComparisonResults, plot: Path, recipe: str) -> s
 
 
 def comparison_summary(comparison: ComparisonResults) -> list[str]:
-    """Return sentences on which method leads, and whether LAD is better than longer training."""
+    """Return sentences about which method leads, and whether LAD is better than longer training."""
     finished = {row.name: row for row in comparison.methods if row.mean is not None}
     if not finished:
         return ["No cell has finished yet."]
@@ -46,21 +46,21 @@ def comparison_summary(comparison: ComparisonResults) -> list[str]:
 
 
 def _worth(row: MethodRow) -> str:
-    """Return a sentence on what a method is worth beside the plain curve."""
+    """Return a sentence about a method's gains over the plain curve."""
     total, margin = row.gain_at_equal_total, row.gain_at_equal_marginal
     assert total is not None
     sentence = f"'{row.name}' is {100 * total:+.2f} points from the plain student of equal total compute"
     if margin is not None:
         sentence += f", and {100 * margin:+.2f} from that of one more student's compute"
     if row.break_even_students is None:
-        return f"{sentence}; its teacher does not pay for itself here, for any number of students."
+        return f"{sentence}; its teacher does not pay off here, for any number of students."
     if row.break_even_students == 1:
-        return f"{sentence}; its teacher pays for itself with the first student."
-    return f"{sentence}; its teacher has paid for itself from {row.break_even_students} students on."
+        return f"{sentence}; its teacher pays off with the first student."
+    return f"{sentence}; its teacher pays off from {row.break_even_students} students on."
 
 
 def _against_long(lad: MethodRow, longer: MethodRow) -> str:
-    """Return a sentence on the difference; if its interval contains zero, the two can't be told apart."""
+    """Return a sentence about the difference, which is not shown if its interval contains zero."""
     paired = lad.against_long
     gap = paired.mean if paired else _mean(lad) - _mean(longer)
     interval = None if paired is None else paired.interval

@@ -7,14 +7,14 @@ from typing import Any
 from ladseg.files import write_atomically
 from ladseg.results import ComparisonResults, MethodRow
 
-# Least distance of two labels, as a share of the plot's height.
+# The least distance between labels, as a share of the plot's height.
 GAP = 0.045
 
 
 def save_compare_plot(path: Path, comparison: ComparisonResults) -> None:
-    """Draw mean mIoU with its standard deviation against total training compute, a point a method.
+    """Draw mean mIoU with its standard deviation against total training compute, one point per method.
 
-    The dashed line is the plain curve; a method above it is worth more than longer training.
+    The dashed line is the plain curve; a method above it gains more than longer training.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ def _color(row: MethodRow) -> str:
 
 
 def _label(axes: Any, rows: Sequence[MethodRow], points: Sequence[tuple[float, float]]) -> None:
-    """Write the names beside the plot, each as near to the height of its point as the others leave room."""
+    """Write the names beside the plot, each as near to the height of its point as the other names allow."""
     low, high = axes.get_ylim()
     order = sorted(range(len(rows)), key=lambda index: points[index][1])
     heights = spread([(points[index][1] - low) / (high - low) for index in order], GAP)
@@ -57,7 +57,7 @@ def _label(axes: Any, rows: Sequence[MethodRow], points: Sequence[tuple[float, f
             verticalalignment="center",
             fontsize=8,
             color=_color(rows[index]),
-            # From the middle of the name's left side, so that no line runs through a name.
+            # The line starts at the middle of the name's left side, so that it does not cross a name.
             arrowprops={
                 "arrowstyle": "-",
                 "color": "0.8",
@@ -71,7 +71,7 @@ def _label(axes: Any, rows: Sequence[MethodRow], points: Sequence[tuple[float, f
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Return ascending positions, moved up until they are ``gap`` apart, then all moved back to their old mean."""
+    """Return ascending positions, moved up until they are ``gap`` apart, then all shifted to keep their mean."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + gap) if moved else place)

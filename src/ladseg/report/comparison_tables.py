@@ -6,24 +6,24 @@ from ladseg.evaluation.paired_tests import fewest_seeds
 from ladseg.report.sheet import Sheet
 from ladseg.results import ComparisonResults, MeanInterval, MethodRow
 
-# Below this p, a gain counts as shown.
+# The p-value below which a gain counts as shown.
 LEVEL = 0.05
 ACCURACY = ("method", "mIoU %", "n", "against none (95 %)", "MACs", "x none")
 COST = ("method", "teacher M", "teacher GMACs", "teacher s", "student s", "step ms", "x none", "MB")
 JUDGEMENT = ("method", "compute x", "gain (95 %)", "p", "p Holm", "margin x", "gain there (95 %)", "students")
 JUDGEMENT_LEGEND = (
-    "The plain curve is the student alone at several lengths of training. Compute x: all that was trained for this "
-    "student, as a multiple of none. Gain: mIoU points above the seed's own plain curve at that compute, with "
-    "Student's t interval; p by the exact sign-flip test, then adjusted by Holm for the number of methods. Margin x: "
-    "one more student when its teacher is there, and the gain at that compute. Students: the number from which their "
-    "common teacher has paid for itself. 'beyond': the curve was not trained so far."
+    "The plain curve is the student alone at several lengths of training. Compute x: all trainings for this student, "
+    "as a multiple of none. Gain: mIoU points above the seed's own plain curve at that compute, with Student's t "
+    "interval; p by the exact sign-flip test, then adjusted by Holm for the number of methods. Margin x: one more "
+    "student of an existing teacher, and the gain at that compute. Students: the number from which their common "
+    "teacher pays off. 'beyond': the curve was not trained so far."
 )
 LEGEND = (
     "mIoU: best evaluation on val, mean ± standard deviation over n seeds. Against none: mean difference of equal "
-    "seeds and its 95 % interval by Student's t. MACs: multiply-accumulates, forward and backward, of everything that "
-    "was trained for this student. Teacher M, GMACs: its millions of parameters, multiply-accumulates for one "
-    "crop. Teacher s: seconds of training before the student's own. Step ms: the student's training step without data "
-    "(D_time), all methods in turns in one process. MB: weights, optimizer and the most that a step needs beside them."
+    "seeds and its 95 % interval by Student's t. MACs: multiply-accumulates, forward and backward, of all trainings "
+    "for this student. Teacher M, GMACs: its millions of parameters, and multiply-accumulates for one crop. Teacher "
+    "s: seconds of training before the student's own. Step ms: the student's training step without loading data "
+    "(D_time), all methods in turns in one process. MB: weights, optimizer state and the step's own peak."
 )
 
 
@@ -36,7 +36,7 @@ def comparison_sheets(comparison: ComparisonResults) -> list[Sheet]:
     )
     sheets = [
         Sheet(title, ACCURACY, [_accuracy(row, none) for row in comparison.methods]),
-        Sheet("What it costs", COST, [_cost(row, none) for row in comparison.methods]),
+        Sheet("Costs", COST, [_cost(row, none) for row in comparison.methods]),
     ]
     judged = judged_rows(comparison)
     if judged:
@@ -50,7 +50,7 @@ def judged_rows(comparison: ComparisonResults) -> list[MethodRow]:
 
 
 def power_remark(comparison: ComparisonResults) -> str | None:
-    """Return a sentence on what so few seeds cannot show; None where there are enough."""
+    """Return a sentence about what so few seeds can't show; None if there are enough."""
     judged = [row for row in comparison.methods if row.p_sign_flip is not None or row.marginal_p_sign_flip is not None]
     seeds = min((len(row.mean_iou) for row in judged), default=None)
     needed = fewest_seeds(LEVEL)
@@ -68,20 +68,20 @@ def verdict_lines(comparison: ComparisonResults) -> list[str]:
 
 
 def compare_tables(comparison: ComparisonResults) -> list[Table]:
-    """Return the tables for the terminal, with what their columns mean."""
+    """Return the tables for the terminal, with the meaning of their columns."""
     tables = [sheet.terminal() for sheet in comparison_sheets(comparison)]
     tables[-1].caption, tables[-1].caption_justify, tables[-1].caption_style = legend(comparison), "left", "none"
     return tables
 
 
 def legend(comparison: ComparisonResults) -> str:
-    """Return what the columns mean, and what the number of seeds cannot show."""
+    """Return the meaning of the columns, and what the number of seeds can't show."""
     judgement = JUDGEMENT_LEGEND if judged_rows(comparison) else None
     return " ".join(filter(None, (LEGEND, judgement, power_remark(comparison))))
 
 
 def compare_markdown(comparison: ComparisonResults) -> str:
-    """Return the tables in Markdown, with what their columns mean and where they were measured."""
+    """Return the tables in Markdown, with the meaning of their columns and the machine."""
     sheets = [f"## {sheet.markdown()}" for sheet in comparison_sheets(comparison)]
     verdicts = "".join(f"- {line}\n" for line in verdict_lines(comparison))
     environment = comparison.environment
@@ -100,7 +100,7 @@ def compare_latex(comparison: ComparisonResults) -> str:
 
 
 def format_difference(difference: MeanInterval | None) -> str:
-    """Return a paired difference and its interval in points; an empty text without one."""
+    """Return a paired difference and its interval in points; empty without one."""
     if difference is None:
         return ""
     mean, low, high = difference.mean, difference.low, difference.high

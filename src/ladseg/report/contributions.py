@@ -1,4 +1,4 @@
-"""Figure 4: what a class is predicted from, as numbers and as a picture."""
+"""Figure 4, the contributions of image and label to a class, as numbers and as a picture."""
 
 import statistics
 from collections.abc import Sequence
@@ -14,24 +14,24 @@ from ladseg.results import Environment
 
 COLUMNS = ("teacher", "label % (LayerCAM)", "label % (integrated)", "images", "mIoU", "without label", "without image")
 LEGEND = (
-    "Label: its share, beside the image's, of the class's LayerCAM maps at the layers that both enter, and of "
-    "integrated gradients; each a mean over images (docs/reproduce.md says how they are computed). mIoU: of the "
-    "teacher on val, %, with both inputs, with zeros for the label, and with the mean colour for the image."
+    "Label: its share, relative to the image's, of the class's LayerCAM maps at the input layers, and of integrated "
+    "gradients; each a mean over images (docs/reproduce.md says how they are computed). mIoU: of the teacher on val, "
+    "%, with both inputs, with zeros as the label, and with the mean colour as the image."
 )
 
 
 @dataclass(frozen=True)
 class TeacherShares:
-    """What one teacher predicts the class from.
+    """The contributions to one teacher's predictions of the class.
 
     Attributes:
-        name: What it was trained on.
+        name: The kind of label on which it was trained.
         method: Name of its method.
         shares_of_label: The label's share of the LayerCAM maps in each image.
         integrated_shares_of_label: The label's share of integrated gradients in each image.
-        mean_iou: mIoU on val; this and the next two in 0..1.
-        mean_iou_without_label: With zeros in place of the label's channel.
-        mean_iou_without_image: With the mean colour in place of the image.
+        mean_iou: mIoU on val; this and the next two are in 0..1.
+        mean_iou_without_label: mIoU with zeros as the label's channel.
+        mean_iou_without_image: mIoU with the mean colour as the image.
     """
 
     name: str
@@ -44,12 +44,12 @@ class TeacherShares:
 
     @property
     def share_of_label(self) -> float:
-        """Mean of the label's shares of the maps."""
+        """The mean of the label's shares of the maps."""
         return statistics.mean(self.shares_of_label)
 
     @property
     def integrated_share_of_label(self) -> float:
-        """Mean of the label's shares of integrated gradients."""
+        """The mean of the label's shares of integrated gradients."""
         return statistics.mean(self.integrated_shares_of_label)
 
 
@@ -58,11 +58,11 @@ class FigureResults:
     """The numbers of Figure 4.
 
     Attributes:
-        title: What it shows.
-        remark: What its figures do not say; empty where they were made in full.
+        title: Its title.
+        remark: A caveat about its numbers; empty for a full reproduction.
         class_name: The class.
         teachers: The teacher of the noised label, and that of the clean one.
-        environment: Where it was made.
+        environment: The software and machine.
     """
 
     title: str
@@ -73,7 +73,7 @@ class FigureResults:
 
     @property
     def heading(self) -> str:
-        """Title, and the remark."""
+        """The title, with the remark."""
         return f"{self.title}. {self.remark}" if self.remark else self.title
 
     @property
@@ -89,7 +89,7 @@ class Strip:
     Attributes:
         image: ``(H, W, 3)`` uint8.
         label: ``(H, W)``, whether a pixel has the class.
-        maps: For each teacher the maps of image and label, ``(h, w)``.
+        maps: The maps ``(h, w)`` of image and label for each teacher.
     """
 
     image: np.ndarray
@@ -126,9 +126,9 @@ def figure_page(figure: FigureResults, picture: Path) -> str:
 
 
 def save_contributions(path: Path, figure: FigureResults, strips: Sequence[Strip]) -> None:
-    """Draw a row an image: image, label, and for each teacher the maps of its two inputs.
+    """Draw one row per image: image, label, and the maps of each teacher's two inputs.
 
-    The two maps of a teacher share one scale, so that their colours compare; red is much.
+    The two maps of a teacher have the same scale, so that their colours are comparable; red is high.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from ladseg.report.sheet import Sheet
 
 
 def latency_sheet(results: dict[str, Any]) -> Sheet:
-    """Return a table of milliseconds; ``results`` is from :func:`ladseg.bench.delivered.bench_delivered`."""
+    """Return the results of :func:`ladseg.bench.delivered.bench_delivered` as a table of milliseconds."""
     rows = []
     for row in results["latency"]:
         height, width = row["size"]

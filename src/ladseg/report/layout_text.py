@@ -7,7 +7,7 @@ from ladseg.recipe_files import load_recipe
 
 
 def layouts_list(layouts: Iterable[Layout]) -> str:
-    """Return one line a layout: name, title, number of classes, published numbers of pairs."""
+    """Return one line per layout with name, title, number of classes and published numbers of pairs."""
     rows = []
     for layout in layouts:
         classes = f"{layout.spec.num_classes} classes" if layout.spec else ""
@@ -22,7 +22,7 @@ def _pairs(layout: Layout) -> str:
 
 
 def layout_page(layout: Layout) -> str:
-    """Return a description of one layout: tree, ids, classes, source, recipe."""
+    """Return a description of one layout with its tree, ids, classes, source and recipe."""
     lines = [f"{layout.name}: {layout.title}", "", "On disk, below data.root:", *_indented(layout.tree)]
     lines += ["", "Masks:", *_indented(layout.ids)]
     if layout.published:

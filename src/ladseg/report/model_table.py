@@ -7,15 +7,15 @@ from ladseg.report.sheet import Sheet
 
 COLUMNS = ("name", "parameters", "training adds", "GMACs", "stride", "source")
 TIME_COLUMNS = ("predict ms", "train ms", "ms / GMAC")
-# Columns that hold text.
+# The columns that hold text.
 TEXTS = ("name", "source")
 
-# Seconds of a prediction and of a training step, an image, by network.
+# Seconds per image of prediction and of a training step, by network.
 Times = dict[str, tuple[float, float]]
 
 
 def models_table(facts: list[ModelFacts], times: Times, title: str) -> Table:
-    """Return a table for the terminal with a row a network."""
+    """Return a table for the terminal with one row per network."""
     table = Table(title=title)
     for column in (*COLUMNS, *(TIME_COLUMNS if times else ())):
         table.add_column(column, justify="left" if column in TEXTS else "right", no_wrap=column == "name")

@@ -8,7 +8,7 @@ from ladseg.files import write_atomically
 from ladseg.report.reproduced import ReproducedTable, alpha_of, halves
 
 LINES = {"teacher": "tab:blue", "student": "tab:red"}
-# Characters of a line of the title.
+# The most characters in a line of the title.
 WIDTH = 110
 
 
@@ -18,7 +18,7 @@ def save_noise_plot(path: Path, table: ReproducedTable) -> None:
 
 
 def noise_figure(table: ReproducedTable) -> Any:
-    """Draw both halves of Table 9 side by side: ours solid, and the paper's dashed unless ours say nothing of it."""
+    """Draw both halves of Table 9 side by side, ours solid and, unless trained in miniature, the paper's dashed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -33,7 +33,7 @@ def noise_figure(table: ReproducedTable) -> Any:
                 axes.plot(*zip(*theirs, strict=True), color=color, linestyle="--", marker="o", label=f"{who}, paper")
             if ours:
                 axes.plot(*zip(*ours, strict=True), color=color, marker="s", label=f"{who}, ours")
-        # 0 is one of the values, so the axis is linear below the smallest other one.
+        # The values include 0, so the axis is linear near it.
         axes.set_xscale("symlog", linthresh=1e-3)
         axes.set_xticks([0, 1e-3, 1e-2, 1e-1, 1], ["0", "0.001", "0.01", "0.1", "1"])
         axes.set_title(name, fontsize=10)

@@ -38,7 +38,7 @@ def file_uri(path: Path) -> str:
 
 
 def machine(environment: Environment) -> str:
-    """Return one line on where something was measured."""
+    """Return one line about the software and machine."""
     packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
     device = environment.gpu or f"{environment.processor}, {environment.threads} threads"
     commit = f"; commit {environment.git_commit}" if environment.git_commit else ""

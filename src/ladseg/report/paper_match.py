@@ -1,4 +1,4 @@
-"""Whether a recipe is the published one of a row of the paper's tables, and what differs."""
+"""Compare a recipe with the published one of a row of the paper's tables."""
 
 import re
 from dataclasses import asdict
@@ -7,34 +7,34 @@ from typing import Any
 from ladseg.recipe import VALUES, Recipe
 from ladseg.recipe_files import load_recipe, recipe_text
 
-# No result depends on them, or they hold a path.
+# Keys that hold a path or on which no result depends.
 FREE = {"student.weights", "teacher.weights", "schedule.precision", "schedule.save_every"}
 DATA = ("layout", "augmented")
-# Sections of which it depends on the method and the data how much they matter.
+# Sections whose relevance depends on the method and the data.
 BY_METHOD = {"data", "teacher", "distill"}
 # The most differences that a table names.
 MOST = 3
 
 
 def known_differences(recipe: str, method: str) -> list[str]:
-    """Return what of a method's published setting a ready recipe does not have, as its comments list it."""
+    """Return the known differences of a ready recipe from a method's published setting, from its comments."""
     name = re.split("[+@]", method)[0]
     words = ["differs", f"differs ({name})", *([] if name in ("none", "lad") else ["differs (rivals)"])]
     return [remark for word in words for remark in recipe_remarks(recipe, word)]
 
 
 def recipe_remarks(recipe: str, word: str) -> list[str]:
-    """Return what the comments of a ready recipe say after ``# word: ``, a line each."""
+    """Return the comments of a ready recipe that begin with ``# word: ``, without this beginning."""
     start = f"# {word}: "
     return [line.removeprefix(start) for line in recipe_text(recipe).splitlines() if line.startswith(start)]
 
 
 def published_differences(row: dict[str, str], recipe: Recipe) -> list[str]:
-    """Return what keeps a recipe from being the published one, the first three and how many there are beside.
+    """Return the first three differences of a recipe from the published one, and the number of others.
 
     Args:
         row: A row of paper.csv.
-        recipe: What the methods of a comparison share.
+        recipe: The recipe that the methods of a comparison share.
     """
     published = _compared(load_recipe(row["recipe"]), row["method"])
     ours = _compared(recipe, row["method"])
@@ -45,12 +45,12 @@ def published_differences(row: dict[str, str], recipe: Recipe) -> list[str]:
 
 
 def _compared(recipe: Recipe, method: str) -> dict[str, Any]:
-    """Return the settings that a method's figure depends on, by key."""
+    """Return the settings on which a method's result depends, by key."""
     values = asdict(recipe)
     found = {f"data.{key}": values["data"][key] for key in DATA}
     sections = [name for name, value in values.items() if isinstance(value, dict) and name not in BY_METHOD]
     if method.startswith("lad"):
-        # The method itself says which keys of the teacher section are other than the recipe's.
+        # The method's name already tells which keys of the teacher section differ from the recipe's.
         sections += ["teacher", "distill"]
         model = recipe.teacher.model or recipe.student.model
         values["teacher"]["model"] = method.partition("+")[2] or model

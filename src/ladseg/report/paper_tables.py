@@ -1,4 +1,4 @@
-"""The figures of the paper's tables, and beside them those of comparisons made here."""
+"""The figures of the paper's tables, beside those of a user's comparisons."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -24,31 +24,31 @@ TITLES = {
     "9": "Table 9: Cityscapes, strength of the noise (lad@KEY=VALUE: in the recipe's teacher section)",
     "dinov2": "Section 4.2: DINOv2 with LoRA on PASCAL VOC, taught by OCRNet-W48",
 }
-# Where a student's rows have teachers of several networks.
+# The tables in which a student's rows have different teachers.
 TEACHERS_DIFFER = ("6", "7")
 HEADS = ("student, method", "paper", "gain", "test", "ms", "ours", "gain", "n", "ms", "differs")
 
 
 def paper_rows() -> list[dict[str, str]]:
-    """Return the rows of paper.csv, each a figure of the paper.
+    """Return the rows of paper.csv, one for each result of the paper.
 
-    ``recipe`` names the ready recipe that has the published setting. Methods have the names of ``ladseg compare``;
+    ``recipe`` names the ready recipe with the published setting. Methods have the names of ``ladseg compare``;
     ``lad+MODEL`` is ``lad`` with a teacher of that network, ``lad@KEY=VALUE`` is ``lad`` with another value in the
-    recipe's teacher section. ``teacher_val`` is the teacher's mIoU, ``kl`` that of Table 8, times 100. What the paper
-    does not give is empty.
+    recipe's teacher section. ``teacher_val`` is the teacher's mIoU, ``kl`` the KL of Table 8, times 100. Values that
+    the paper does not give are empty.
     """
     text = (resources.files("ladseg.report") / "paper.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
 def paper_tables(comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> Iterator[Table]:
-    """Yield a table for each of the paper's, with the figures of comparisons beside the paper's.
+    """Yield each of the paper's tables, with the figures of comparisons beside the paper's.
 
-    A figure stands there only where student, teacher, data, start, schedule, preset and method are the published ones;
-    otherwise the column ``differs`` says what is not. Beside a figure it says what else is known to differ.
+    A figure is shown only if student, teacher, data, initial weights, schedule, preset and method are the published
+    ones; otherwise the column ``differs`` names what is not. For a shown figure it names other known differences.
 
     Args:
-        comparisons: Each comparison, and the recipe that its methods share.
+        comparisons: The comparisons, each with the recipe that its methods share.
     """
     for number, group in groupby(paper_rows(), key=lambda row: row["table"]):
         table = Table(title=TITLES[number], title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
@@ -62,14 +62,14 @@ def paper_tables(comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> Ite
             alone = next((float(row["val"]) for row in of_student if row["method"] == "none"), None)
             for row in of_student:
                 gain = "" if alone is None or row["method"] == "none" else f"{float(row['val']) - alone:+.1f}"
-                # The teacher is part of the name, and mostly the same for all rivals of a student.
+                # The name includes the teacher, which is left out where all rivals of a student share it.
                 name = f"  {row['method'] if number in TEACHERS_DIFFER else row['method'].partition('+')[0]}"
                 table.add_row(name, row["val"], gain, row["test"], row["step_ms"], *_ours(row, comparisons))
         yield table
 
 
 def _ours(row: dict[str, str], comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> list[str]:
-    """Return the cells of the first comparison that has the published setting, else what differs in the first one."""
+    """Return the cells of the first comparison with the published setting, or else what differs in the first one."""
     reasons = ""
     for comparison, recipe in comparisons:
         if (comparison.layout, comparison.student) != (row["layout"], row["student"]):
@@ -89,7 +89,7 @@ def _ours(row: dict[str, str], comparisons: Sequence[tuple[ComparisonResults, Re
 
 
 def _is_same(theirs: str, method: MethodRow, student: str) -> bool:
-    """Return whether it is the paper's method; where the paper names no teacher, any that sees no label will do."""
+    """Return whether a method is the paper's; if the paper names no teacher, accept any that sees no label."""
     ours = method.name
     name, _, model = theirs.partition("+")
     if name == ours == "lad":

@@ -18,7 +18,7 @@ class Panel:
 
     Attributes:
         title: Heading of the column.
-        maps: One a row: an image ``(3, H, W)`` uint8, class ids ``(H, W)`` integer, or any ``(H, W)`` float map.
+        maps: One map per row: an image ``(3, H, W)`` uint8, class ids ``(H, W)`` integer, or a float map ``(H, W)``.
     """
 
     title: str
@@ -32,7 +32,7 @@ def save_picture(
     colors: Sequence[tuple[int, int, int]],
     caption: str,
 ) -> None:
-    """Draw the panels side by side, with a legend of the classes and a caption below, into a PNG.
+    """Draw the panels side by side, with a legend of the classes and a caption below, as a PNG.
 
     Ids outside the classes (ignored pixels) are black. Float maps are grey, each scaled to its own range.
     """

@@ -1,4 +1,4 @@
-"""One of the paper's tables, trained anew: its figures, and their way to text and to a page."""
+"""A reproduced table of the paper, and its conversion to text and to a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ladseg.report.page import file_uri, machine, render
 from ladseg.report.sheet import Sheet
 from ladseg.results import Environment, MeanInterval
 
-TINY = "Tiny networks, built-in scenes, few steps: these figures say nothing of the paper."
+TINY = "Tiny networks, built-in scenes, few steps: these figures say nothing about the paper."
 LEGEND = (
     "Paper: the printed mIoU on val, %. Gain: points above the student alone. Ours: best evaluation on val, mean ± "
     "standard deviation over n seeds. Teacher: its mIoU with its own inputs. mKL: mean KL between three draws of the "
@@ -20,12 +20,12 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class PaperFigures:
-    """What the paper prints in a row.
+    """The figures that the paper prints in a row; None where it prints none.
 
     Attributes:
-        val: mIoU on the validation split, %. So are the following, None where it prints none.
-        test: On the test split.
-        teacher: Of the teacher.
+        val: mIoU on the validation split, %.
+        test: mIoU on the test split, %.
+        teacher: mIoU of the teacher, %.
         kl: mKL of Table 8, times 100.
         step_ms: Milliseconds of a training step.
     """
@@ -39,14 +39,14 @@ class PaperFigures:
 
 @dataclass(frozen=True)
 class OurFigures:
-    """What was measured here for a row, over the seeds that have finished; scores in 0..1.
+    """The measured figures of a row, over the seeds that have finished; scores are in 0..1.
 
     Attributes:
         mean_iou: mIoU of the student by seed.
         std: Standard deviation; None for fewer than two seeds.
-        gain: Paired difference to the student alone; None without.
+        gain: Paired difference from the student alone; None without it.
         teacher: Mean mIoU of the teacher; None without one.
-        kl: Mean KL between draws of its noise in nats; None for a teacher that sees no label.
+        kl: Mean KL between draws of the teacher's noise in nats; None for a teacher that sees no label.
         step_ms: Milliseconds of a training step; None if it was not timed.
     """
 
@@ -59,7 +59,7 @@ class OurFigures:
 
     @property
     def mean(self) -> float:
-        """Mean mIoU of the student."""
+        """The mean mIoU of the student."""
         return sum(self.mean_iou.values()) / len(self.mean_iou)
 
 
@@ -71,10 +71,10 @@ class ReproducedRow:
         recipe: Name of the ready recipe.
         student: Name of the student's network in the paper's terms.
         layout: The data set.
-        method: As paper.csv names it.
+        method: Its name in paper.csv.
         paper: The printed figures.
-        ours: The measured ones; None before any seed has finished.
-        differs: What of the published setting ours is without.
+        ours: The measured figures; None before a seed has finished.
+        differs: Known differences from the published setting.
     """
 
     recipe: str
@@ -91,11 +91,11 @@ class ReproducedTable:
     """The table.
 
     Attributes:
-        name: Such as ``table-4``.
-        title: What it holds.
-        remark: What its figures do not say; empty where they were made in full.
-        rows: In the paper's order.
-        environment: Where it was made.
+        name: Its name, such as ``table-4``.
+        title: Its title.
+        remark: A caveat about its figures; empty for a full reproduction.
+        rows: Its rows, in the paper's order.
+        environment: The software and machine.
     """
 
     name: str
@@ -106,7 +106,7 @@ class ReproducedTable:
 
     @property
     def sheets(self) -> list[Sheet]:
-        """The table as plain text, with letters for what differs."""
+        """The table as plain text, with letters for the differences."""
         letters = self._letters()
         alone = {row.recipe: row.paper.val for row in self.rows if row.method == "none"}
         columns = ["method", "paper", "gain", "ours", "gain", "n", "paper teacher", "our teacher"]
@@ -123,7 +123,7 @@ class ReproducedTable:
 
     @property
     def differences(self) -> list[str]:
-        """What differs, each after its letter."""
+        """The differences from the published settings, each after its letter."""
         return [f"{letter}: {text}" for text, letter in self._letters().items()]
 
     def _letters(self) -> dict[str, str]:
@@ -133,7 +133,7 @@ class ReproducedTable:
 
     @property
     def heading(self) -> str:
-        """Title, and the remark."""
+        """The title, with the remark."""
         return f"{self.title}. {self.remark}" if self.remark else self.title
 
 
@@ -166,12 +166,12 @@ def _one(value: float | None, scale: float = 1, digits: int = 1) -> str:
 
 
 def alpha_of(method: str) -> float:
-    """Return the strength of the noise that a method of Table 9 has."""
+    """Return the noise strength of a method of Table 9."""
     return float(method.partition("alpha=")[2] or 0.01)
 
 
 def halves(rows: Sequence[ReproducedRow]) -> list[tuple[str, list[ReproducedRow]]]:
-    """Return the two halves of Table 9, each under its name and by ascending strength of the noise."""
+    """Return the two halves of Table 9 with their names, each by ascending noise strength."""
     with_ = [row for row in rows if "class_weights=none" not in row.method]
     without = [row for row in rows if "class_weights=none" in row.method]
     named = {"class-wise noise": with_, "no class-wise noise": without}
@@ -179,7 +179,7 @@ def halves(rows: Sequence[ReproducedRow]) -> list[tuple[str, list[ReproducedRow]
 
 
 def _as_printed(rows: Sequence[ReproducedRow]) -> Sheet:
-    """Return Table 9 as the paper prints it: a column for each strength of the noise."""
+    """Return Table 9 as the paper prints it, with a column for each noise strength."""
     order = [(name, row) for name, half in halves(rows) for row in half]
     columns = [
         "mIoU",
@@ -197,7 +197,7 @@ def _as_printed(rows: Sequence[ReproducedRow]) -> Sheet:
 
 
 def reproduced_markdown(table: ReproducedTable) -> str:
-    """Return the table in Markdown, with what its columns and letters mean."""
+    """Return the table in Markdown, with the meaning of its columns and letters."""
     parts = [f"# {table.heading}\n", *(f"## {sheet.markdown()}" for sheet in table.sheets), f"{LEGEND}\n"]
     parts += ["\n".join(f"- {line}" for line in table.differences) + "\n"] if table.differences else []
     return "\n".join([*parts, f"Made by `{table.environment.command}`. {machine(table.environment)}\n"])
@@ -213,7 +213,7 @@ def reproduced_page(table: ReproducedTable, plot: Path | None) -> str:
     """Return the table as a self-contained page.
 
     Args:
-        table: The figures.
+        table: The table.
         plot: A PNG to show; None for none.
     """
     return render(

@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page: what was done, what it changed, and how sure that is."""
+"""A run as one self-contained HTML page, with its results and their uncertainty."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from ladseg.report.svg_figures import curves, heat_map
 from ladseg.report.verdict import run_verdict
 from ladseg.results import Environment, RunResults, Sample, to_json
 
-# Numbers of the networks' colours, the same in the whole page.
+# Indices of the networks' colours, equal in the whole page.
 SERIES = {"baseline": 6, "student": 0, "teacher": 1}
 NOT_TERMS = {"step", "lr", "seconds", "images_per_second"}
 LARGEST = 10
@@ -87,7 +87,7 @@ def run_page(run: RunRecord) -> str:
 
 
 def uncertainty(results: RunResults) -> str | None:
-    """Return what the interval of the difference tells, and what it does not; None without a difference."""
+    """Return what the interval of the difference shows, and what it does not; None without a difference."""
     if results.difference is None:
         return None
     if results.difference.interval is None:
@@ -107,16 +107,16 @@ def uncertainty(results: RunResults) -> str | None:
 def _compute(results: RunResults) -> str:
     networks = results.networks
     if not networks["teacher"].steps:
-        return "The teacher was there already and was not trained for this student."
+        return "The teacher was finished already and was not trained for this student."
     times = (networks["student"].seconds + networks["teacher"].seconds) / networks["baseline"].seconds
     return (
         f"Teacher and distilled student together were trained {times:.1f} times as long as the student alone; "
-        "'ladseg compare' tells, over several seeds, what the plain network makes of that time."
+        "'ladseg compare' shows, over several seeds, what the plain network gains from that time."
     )
 
 
 def _subject(results: RunResults, recipe: dict[str, Any]) -> str:
-    """Return a sentence on what was trained, how and on what."""
+    """Return a sentence about the networks, the method and the data."""
     crop, data, what = results.crop, recipe["data"], results.delivered.model
     if "student" in results.networks:
         distill = recipe["distill"]
@@ -142,7 +142,7 @@ def _networks(results: RunResults) -> Iterator[dict[str, Any]]:
 
 
 def _costs(results: RunResults) -> list[tuple[str, list[str]]]:
-    """Return a row a cost and a column a network, so that the table fits a phone."""
+    """Return one row per cost and one column per network, so that the table fits a phone."""
     rows = list(results.networks.values())
     peaks = [row.peak_memory for row in rows]
     return [
@@ -177,7 +177,7 @@ def _teacher(results: RunResults) -> dict[str, Any] | None:
         ],
         "stability": (
             f"Between draws of the noise its predictions differ by a mean KL divergence of "
-            f"{100 * row.mean_kl_between_draws:.3g} x 10^-2 nats a pixel (the paper's Table 8, on Cityscapes: 6.8 "
+            f"{100 * row.mean_kl_between_draws:.3g} x 10^-2 nats per pixel (the paper's Table 8, on Cityscapes: 6.8 "
             "and 3.4 x 10^-2 without the consistency loss, 3.4 and 2.1 x 10^-2 with it). With fixed class weights, "
             "only the pixel noise differs from draw to draw."
         ),
@@ -219,7 +219,7 @@ def _plots(run: RunRecord) -> Iterator[dict[str, str]]:
     }
     yield {
         "title": "mIoU on the validation images",
-        "alt": "mIoU against training steps; final values stand in the table of networks",
+        "alt": "mIoU against training steps; the table of networks has the final values",
         "svg": curves("miou", scores, "mIoU, %", colors=[SERIES[key] for key, lines in run.metrics.items() if lines]),
     }
     for key, lines in run.metrics.items():
@@ -253,14 +253,14 @@ def _heat_maps(run: RunRecord, students: list[str]) -> Iterator[dict[str, str]]:
     for key in students:
         title = f"{role(key, run.results)}: confusion"
         svg = heat_map(f"heat-{key}", run.confusions[key], run.results.class_names)
-        yield {"title": title, "alt": f"{title} matrix; its largest entries stand in the table above", "svg": svg}
+        yield {"title": title, "alt": f"{title} matrix; the table above has its largest entries", "svg": svg}
 
 
 def _cost_notes(results: RunResults) -> str:
     crop = results.crop
     return (
-        "Training: time in training steps, evaluations left out. Peak memory: of the device, or on a CPU of the whole "
-        "process; '-' where it was not watched. Parameters: in use when the network predicts. GMACs: 10^9 "
+        "Training: time in training steps, without evaluations. Peak memory: of the device, or on a CPU of the whole "
+        "process; '-' if it was not measured. Parameters: those that prediction uses. GMACs: 10^9 "
         f"multiply-accumulates of one prediction at {crop[0]} x {crop[1]}."
     )
 
@@ -271,7 +271,7 @@ def _delivered(results: RunResults) -> str:
     return (
         f"The delivered student.safetensors predicts one image of {height} x {width} in "
         f"{1e3 * prediction.seconds:.1f} ms on this {'GPU' if prediction.device == 'cuda' else 'CPU'} (median, "
-        "float32), as it would without help while training."
+        "float32), the same as without distillation."
     )
 
 

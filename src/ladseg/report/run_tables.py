@@ -1,4 +1,4 @@
-"""The figures of a run, and of an evaluation, in the terminal."""
+"""The results of a run and of an evaluation as tables for the terminal."""
 
 import math
 
@@ -6,15 +6,15 @@ from rich.table import Table
 
 from ladseg.results import EvaluationResults, RunResults
 
-# A teacher that loses fewer points of mIoU than this without one of its inputs does not use that input.
+# A teacher that loses fewer points of mIoU than this without an input does not use that input.
 IGNORES_INPUT = 1.0
-# The most classes whose confusion matrix fits a terminal; for more classes, the rows of the list of largest confusions.
+# The most classes whose confusion matrix fits a terminal; of more classes, the number of largest confusions to list.
 SQUARE = 21
 ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD student"}
 
 
 def results_table(results: RunResults) -> Table:
-    """Return a table with a row a network."""
+    """Return a table with one row per network."""
     table = Table(
         title=f"{results.name}, seed {results.seed}",
         caption="mIoU: best evaluation on val, whose weights are kept\ntime: training steps; "
@@ -38,10 +38,10 @@ def role(key: str, results: RunResults) -> str:
 
 
 def teacher_remark(results: RunResults) -> str | None:
-    """Return a sentence on how much the teacher uses each of its inputs; None without a label-assisted teacher.
+    """Return a sentence about how much the teacher uses each input; None without a label-assisted teacher.
 
-    Section 4.2 warns of a teacher that copies its label and ignores the image. A teacher that ignores the label is a
-    classic teacher.
+    Section 4.2 warns of a teacher that copies its label and ignores the image. A teacher that ignores the label teaches
+    like a classic one.
     """
     teacher = results.networks.get("teacher")
     if teacher is None or teacher.mean_iou_without_label is None or teacher.mean_iou_without_image is None:
@@ -77,7 +77,7 @@ def iou_table(measured: EvaluationResults) -> Table:
 
 
 def confusion_table(measured: EvaluationResults) -> Table:
-    """Return the confusion matrix in per cent of each class's labelled pixels; of many classes the largest entries."""
+    """Return the confusion matrix in per cent of each class's labelled pixels, or its largest entries if too large."""
     names, counts = measured.class_names, measured.confusion
     shares = [[100 * value / max(sum(row), 1) for value in row] for row in counts]
     if len(names) <= SQUARE:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE
 from rich.table import Table
 
-# The most characters of a figure, such as "+1.23 [-12.34, +12.34]".
+# The most characters of a number with its interval, such as "+1.23 [-12.34, +12.34]".
 FIGURE = 24
 
 
@@ -15,9 +15,9 @@ class Sheet:
     """A table of plain text.
 
     Attributes:
-        title: One line on what it shows.
+        title: One line about its content.
         columns: Headings of the columns.
-        rows: A cell a column.
+        rows: Rows with one cell per column.
     """
 
     title: str
@@ -25,12 +25,12 @@ class Sheet:
     rows: Sequence[Sequence[str]]
 
     def without_empty_columns(self) -> "Sheet":
-        """Return the table without the columns in which no row has anything."""
+        """Return the table without columns whose cells are all empty."""
         kept = [number for number in range(len(self.columns)) if any(row[number] for row in self.rows)]
         return Sheet(self.title, [self.columns[n] for n in kept], [[row[n] for n in kept] for row in self.rows])
 
     def terminal(self) -> Table:
-        """Return the table for a rich console; names and long texts wrap where there is no room, figures never."""
+        """Return the table for a rich console; names and long texts may wrap, numbers do not."""
         table = Table(title=self.title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
         table.add_column(self.columns[0], overflow="fold")
         for number, column in enumerate(self.columns[1:], 1):

@@ -1,4 +1,4 @@
-"""SVG figures that take their colours from the HTML page, for light and dark screens and for paper."""
+"""SVG plots that take their colours from the HTML page, for light and dark screens and for paper."""
 
 import io
 import re
@@ -11,15 +11,15 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-# Placeholders in matplotlib's output for the page's colours: of text, and the CSS variables --s0, --s1, ...
+# Placeholders in matplotlib's output, which become the page's text colour and its CSS variables --s0, --s1, ...
 TEXT = "#010203"
 SERIES = tuple(f"#a1b2{number:02x}" for number in range(10))
 DASHES = ("-", "--", ":")
-# Width of a figure in inches; a phone shows it at about that size.
+# Width of a plot in inches; a phone shows it at about this size.
 WIDTH = 4.6
 STYLE: Any = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "ladseg",  # the same page from the same run
+    "svg.hashsalt": "ladseg",  # makes equal runs give equal pages
     "font.size": 9,
     "text.color": TEXT,
     "axes.labelcolor": TEXT,
@@ -35,7 +35,7 @@ STYLE: Any = {
 }
 # The largest number of classes whose names fit along an axis.
 NAMED = 30
-# RGB colour of heat maps; its opacity shows the value over any background.
+# RGB colour of heat maps, whose opacity shows the value on any background.
 HEAT = (0x09, 0x69, 0xDA)
 
 
@@ -53,7 +53,7 @@ def curves(
         series: (step, value) pairs by name.
         label: Label of the vertical axis.
         log: Whether the vertical axis is logarithmic, if all values are positive.
-        colors: Number of each line's colour on the page; lines of equal colour differ in their dashes.
+        colors: Index of each line's colour on the page; lines of equal colour differ in their dashes.
     """
     with rc_context(STYLE):
         figure, axes = _empty(3.0)
@@ -78,7 +78,7 @@ def heat_map(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
     Args:
         name: Name of the figure, unique in the page.
         counts: ``(C, C)``, row = label.
-        class_names: Written along the axes, if there are few enough.
+        class_names: Class names, which are written along the axes if they fit.
     """
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     pixels = np.empty((*shares.shape, 4), dtype=np.uint8)

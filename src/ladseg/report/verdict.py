@@ -1,4 +1,4 @@
-"""What the figures of a run or a comparison allow to be said, decided in one place for terminal, page and JSON."""
+"""Decide which conclusion the results of a run or a comparison allow, for terminal, page and JSON alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ STILL_IMPROVING = "still improving"
 NO_DIFFERENCE = "no difference shown"
 AHEAD, BEHIND = "ahead in this run", "behind in this run"
 BETTER, WORSE = "better", "worse"
-# There is one network, and nothing to compare it with.
+# There is a single network, so there is nothing to compare.
 ALONE = "not compared"
 
-# At or near the constant prediction: less than this share of the way from its mIoU to 1.
+# A network has learned if its mIoU covers at least this share of the way from the constant prediction's mIoU to 1.
 LEARNED = 0.02
-# A curve is flat where the last quarter of the steps brought less than this share of all that was learned.
+# A curve is flat if the last quarter of the steps brought less than this share of the whole gain.
 FLAT = 0.05
 LAST_PART = 0.25
 
@@ -26,9 +26,9 @@ class Learner:
 
     Attributes:
         mean_iou: mIoU on the validation split.
-        constant: That of the best prediction of one class everywhere; None where it is not known.
-        steps: Training steps.
-        curve: Steps and mIoU of each evaluation while it was trained.
+        constant: mIoU of the best prediction of one class everywhere; None if unknown.
+        steps: Number of training steps.
+        curve: Step and mIoU of each evaluation during training.
     """
 
     mean_iou: float
@@ -38,20 +38,20 @@ class Learner:
 
     @classmethod
     def of(cls, row: NetworkRow, results: RunResults) -> "Learner":
-        """Return the learner of a row of a run's results."""
+        """Make a learner from a row of a run's results."""
         return cls(row.mean_iou, results.constant_mean_iou, row.steps, row.validation_curve or [])
 
     @property
     def has_learned(self) -> bool:
-        """Whether it is well above the best constant prediction; True where that is not known."""
+        """Whether it is well above the best constant prediction; True if that is unknown."""
         return self.constant is None or self.mean_iou >= self.constant + LEARNED * (1 - self.constant)
 
     @property
     def is_still_improving(self) -> bool:
-        """Whether its validation curve still rises at the end; False where it has too few evaluations to tell.
+        """Whether its validation curve still rises at the end; False if it has too few evaluations.
 
-        The rise is that of the best score since the last evaluation before the final quarter, brought to a quarter of
-        the steps. It is compared with all that was learned, the mIoU above the constant prediction.
+        The rise of the best score since the last evaluation before the final quarter, scaled to a quarter of the steps,
+        is compared with the whole gain in mIoU over the constant prediction.
         """
         start = (1 - LAST_PART) * self.steps
         before = [(step, score) for step, score in self.curve if step <= start]
@@ -71,14 +71,14 @@ def word_of(
     interval: tuple[float, float] | None,
     seeds: int,
 ) -> str:
-    """Return the word that the evidence allows.
+    """Return the conclusion, in a few words, that the evidence allows.
 
     Args:
-        students: The networks to be judged, one a seed.
-        others: The networks that they are compared with; empty for none.
-        gain: Their mean mIoU minus that of the others, or of what the others stand for; None where it is not known.
+        students: The networks to judge, one per seed.
+        others: The networks to compare them with; empty for none.
+        gain: The students' mean mIoU minus the reference's; None if unknown.
         interval: The 95 % interval of ``gain``: over the seeds, or over the images of a single run.
-        seeds: Number of seeds that ``gain`` is a mean over.
+        seeds: Number of seeds over which ``gain`` is a mean.
     """
     learners = [*students, *others]
     if learners and not any(learner.has_learned for learner in learners):
@@ -95,7 +95,7 @@ def word_of(
 
 
 def _are_still_improving(group: Sequence[Learner]) -> bool:
-    """Return whether at least half of the networks are, so that one seed of many does not decide."""
+    """Return whether at least half of the networks still improve, so that one seed of many does not decide."""
     return bool(group) and 2 * sum(learner.is_still_improving for learner in group) >= len(group)
 
 
@@ -123,13 +123,13 @@ def run_verdict(results: RunResults) -> Verdict:
 def method_verdict(row: MethodRow, runs: Sequence[RunResults], alone: Sequence[RunResults]) -> Verdict | None:
     """Return the verdict on a method of a comparison; None for ``none`` itself and before a seed has finished.
 
-    A method is judged against the plain student of equal total compute where the plain curve reaches so far, else
-    against ``none``.
+    A method is judged against the plain student of equal total compute if the plain curve reaches so far, else against
+    ``none``.
 
     Args:
-        row: Its figures.
+        row: The method's row.
         runs: Its finished runs.
-        alone: Those of the student alone, ``none``.
+        alone: The finished runs of the student alone, ``none``.
     """
     at_equal = row.gain_at_equal_total is not None
     if at_equal:

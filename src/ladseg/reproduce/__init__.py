@@ -1,1 +1,1 @@
-"""The paper's tables and its Figure 4, trained anew: each by one command."""
+"""Reproduce each of the paper's tables and its Figure 4 by one command."""

@@ -1,4 +1,4 @@
-"""What an experiment costs: from multiply-accumulates that were counted once, at a stated rate."""
+"""Estimate the cost of an experiment from multiply-accumulates counted once, at a stated rate."""
 
 import csv
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ from ladseg.recipe import Recipe
 from ladseg.reproduce.experiments import Experiment
 from ladseg.reproduce.methods import paper_method
 
-# Multiply-accumulates a second that a V100 did in LAD's distillation step: Table 1's 270 ms for DeepLabV3-R18, of two
-# images of 512x1024 (a GPU's share of CIRKD's batch), each 387.9 G for the student and 128.2 G for the teacher.
+# Multiply-accumulates per second of a V100 in LAD's distillation step: Table 1 has 270 ms for DeepLabV3-R18 with two
+# images of 512x1024 (a GPU's share of CIRKD's batch), each of which takes 387.9 G for the student and 128.2 G for the
+# teacher.
 RATE = 2 * (387.9e9 + 128.2e9) / 0.270
 
 Counted = dict[tuple[str, int, int, int], tuple[int, int]]
@@ -21,8 +22,8 @@ def counted_macs() -> Counted:
     """Return the multiply-accumulates of one image, as ``benchmarks/paper_macs.py`` counted them.
 
     Returns:
-        By network, number of classes, height and width: those of a training step, training-only heads included, and
-        those of a prediction.
+        The counts of a training step, training-only heads included, and of a prediction, by network, number of
+        classes, height and width.
     """
     text = (resources.files("ladseg.reproduce") / "macs.csv").read_text(encoding="utf-8")
     return {
@@ -35,7 +36,7 @@ def counted_macs() -> Counted:
 
 
 def needed_macs(experiments: Sequence[Experiment]) -> list[tuple[str, int, int, int]]:
-    """Return what :func:`counted_macs` has to know for these experiments, sorted."""
+    """Return the sorted keys of :func:`counted_macs` that these experiments need."""
     return sorted(
         {
             key
@@ -50,8 +51,8 @@ def needed_macs(experiments: Sequence[Experiment]) -> list[tuple[str, int, int, 
 def experiment_macs(experiment: Experiment) -> int:
     """Return the multiply-accumulates of all trainings of an experiment with one seed.
 
-    A teacher that several methods learn from is counted once. Left out are the evaluations, the arithmetic of the
-    distillers, and the label's channel (less than 0.1 % of a network).
+    A teacher of several methods is counted once. Evaluations, the arithmetic of the distillers, and the label's channel
+    (less than 0.1 % of a network) are left out.
     """
     counted = counted_macs()
     total = 0
@@ -63,7 +64,7 @@ def experiment_macs(experiment: Experiment) -> int:
         images = steps * batch
         if not experiment.is_figure:
             taught = [_key(method.recipe, student=False) for method in methods if method.teacher]
-            # The student alone is trained for every comparison, whether the table has a row for it or not.
+            # Every comparison trains the student alone, even if the table has no row for it.
             total += (1 + len(taught)) * images * counted[_key(recipe, student=True)][0]
             total += sum(images * counted[teacher][1] for teacher in taught)
         for method in teachers.values():
@@ -73,7 +74,7 @@ def experiment_macs(experiment: Experiment) -> int:
 
 
 def gpu_hours(macs: int) -> float:
-    """Return the hours that this takes at :data:`RATE`; an estimate, without data loading and evaluations."""
+    """Return the estimated hours at :data:`RATE`, without data loading and evaluations."""
     return macs / RATE / 3600
 
 

@@ -1,4 +1,4 @@
-"""The paper's experiments by name: what each holds, as rows of paper.csv and as recipes. Nothing here loads torch."""
+"""The paper's experiments by name, as rows of paper.csv and as recipes; this module does not import torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from ladseg.report.paper_match import recipe_remarks
 from ladseg.report.paper_tables import TITLES, paper_rows
 
 FIGURE = "figure-4"
-# The network of Figure 4 is not named; that of Table 9 asks the same question.
+# The paper does not name Figure 4's network, so Table 9's is taken, which varies the noise too.
 FIGURE_RECIPE = "table-4-stdc2"
-# Figure 4's two teachers: the paper's own, and the one that sees the clean label.
+# Figure 4's two teachers: the paper's own, and one that sees the clean label.
 NOISED, CLEAN = "lad", "lad@class_weights=none,alpha=0"
-FIGURE_TITLE = "Figure 4: what a class is predicted from, by a teacher of the noised and one of the clean label"
+FIGURE_TITLE = "Figure 4: contributions of image and label to a class, for teachers of the noised and the clean label"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A student with its data and schedule: one ready recipe, and the methods that an experiment trains on it.
+    """A student with its data and schedule, which is one ready recipe, and the methods trained on it.
 
     Attributes:
         recipe: Name of the ready recipe.
@@ -31,16 +31,16 @@ class Setting:
 
     @property
     def methods(self) -> list[str]:
-        """The methods, as paper.csv names them."""
+        """The names of the methods in paper.csv."""
         return [row["method"] for row in self.rows]
 
     def load(self, overrides: list[str] | None = None) -> Recipe:
-        """Return the recipe, with recipe keys of the command line over it."""
+        """Return the recipe, overridden by recipe keys of the command line."""
         return load_recipe(self.recipe, overrides)
 
     @property
     def needs(self) -> list[str]:
-        """Files of weights that the recipe starts from and that timm does not fetch."""
+        """The files of initial weights that timm does not fetch."""
         return recipe_remarks(self.recipe, "needs")
 
 
@@ -50,7 +50,7 @@ class Experiment:
 
     Attributes:
         name: ``table-1`` to ``table-9``, ``dinov2`` or ``figure-4``.
-        title: What it holds, in one line.
+        title: Its content, in one line.
         settings: Its students.
     """
 
@@ -60,14 +60,14 @@ class Experiment:
 
     @property
     def is_figure(self) -> bool:
-        """Whether it trains teachers alone, for Figure 4."""
+        """Whether it is Figure 4, which trains teachers only."""
         return self.name == FIGURE
 
     def only(self, words: Sequence[str]) -> list[Setting]:
-        """Return the settings whose recipe's name has one of the words in it; all without words.
+        """Return the settings whose recipe's name contains one of the words; without words, return all.
 
         Raises:
-            RecipeError: A word is in no name.
+            RecipeError: No name contains a word.
         """
         for word in words:
             if not any(word in setting.recipe for setting in self.settings):
@@ -92,10 +92,10 @@ def experiments() -> dict[str, Experiment]:
 
 
 def find_experiment(name: str) -> Experiment:
-    """Return the experiment of a name.
+    """Return the experiment with a name.
 
     Raises:
-        RecipeError: There is none.
+        RecipeError: There is no such experiment.
     """
     known = experiments()
     if name not in known:

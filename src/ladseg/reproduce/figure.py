@@ -1,4 +1,4 @@
-"""Figure 4: train a teacher on the noised and one on the clean label, and measure what they predict a class from."""
+"""Reproduce Figure 4: train one teacher on the noised and one on the clean label, and attribute their predictions."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,25 +30,25 @@ from ladseg.runs.run import Run
 from ladseg.runs.trainings import teacher_training
 
 NAMES = {NOISED: "noised label", CLEAN: "clean label"}
-# The paper's class, and one of the built-in scenes.
+# The paper's class, and one in the built-in scenes.
 CLASSES = ("car", "box")
-# Images that the shares are measured on, those with the most pixels of the class; and how many of them are drawn.
+# Number of images for the measurement, those with the most pixels of the class, and number of them to draw.
 MEASURED, DRAWN = 20, 3
 
 
 def reproduce_figure(experiment: Experiment, request: Request, log: Log = print) -> list[Path] | None:
-    """Train the two teachers where they are not trained, in the folder that Table 9 shares, and write the figure.
+    """Train the two teachers unless they are trained, in the folder that Table 9 shares, and write the figure.
 
     Args:
         experiment: Figure 4.
-        request: Where to, and which data; of the seeds the first one is used.
-        log: Takes the lines about the progress.
+        request: The output folder and the data; only the first seed is used.
+        log: Receives lines about the progress.
 
     Returns:
-        The files; None in the processes of torchrun that only help.
+        The files; None in all processes of torchrun but the main one.
 
     Raises:
-        UserError: Anything a user can put right.
+        UserError: There is a fault that a user can correct.
     """
     (setting,) = experiment.settings
     refuse_one_folder_for_many([setting], request)
@@ -94,7 +94,7 @@ def _chosen_class(workspace: Workspace) -> tuple[int, str]:
 
 
 def _images_with(workspace: Workspace, class_id: int) -> list[int]:
-    """Return the validation images with the most pixels of the class, most first."""
+    """Return the indices of the validation images with the most pixels of the class, in descending order."""
     val = workspace.val_set
     pixels = [int((val.read(index)[1] == class_id).sum()) for index in range(len(val))]
     order = sorted(range(len(val)), key=lambda index: -pixels[index])

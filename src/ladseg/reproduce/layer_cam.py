@@ -1,12 +1,12 @@
-"""What a class is predicted from: LayerCAM at the layers that image and label enter, taken apart into the two inputs.
+"""Attribute the prediction of a class to image and label, by LayerCAM at the input layers and integrated gradients.
 
-Those layers are linear, so their output A is exactly what the image gives (A_image) plus what the label's channel gives
-(A_label) plus the bias. LayerCAM (Jiang et al., TIP 2021, Eq. 5 and 6) of the class's score y is
-``relu(sum_k relu(dy / dA_k) * A_k)``; in A's place stands the part of one input.
+The input layers are linear, so their output A is the sum of the image's part (A_image), the label's part (A_label) and
+the bias. LayerCAM (Jiang et al., TIP 2021, Eq. 5 and 6) of the class's score y is
+``relu(sum_k relu(dy / dA_k) * A_k)``; here A is replaced by the part of one input.
 
-LayerCAM drops the contributions that lower the score. Integrated gradients (Sundararajan et al., ICML 2017, Eq. 1) keep
-them: from the mean colour and a label channel of zeros to the input, what each input contributes adds up to the
-difference of the scores.
+LayerCAM drops contributions that lower the score. Integrated gradients (Sundararajan et al., ICML 2017, Eq. 1) keep
+them: along the way from the mean colour and a label channel of zeros to the input, the contributions of all inputs sum
+to the difference of the scores.
 """
 
 from collections.abc import Sequence
@@ -22,19 +22,19 @@ from ladseg.objectives import LabelAssisted
 from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
 
-# Points of the integral.
+# Number of points at which the integral is evaluated.
 STEPS = 32
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a class was predicted from in one image.
+    """The contributions of image and label to a class in one image.
 
     Attributes:
         image: LayerCAM map ``(h, w)`` of the image's part, at the layer's resolution.
-        label: The same of the label's part.
+        label: LayerCAM map of the label's part.
         integrated_image: Integrated gradients of the image, summed over channels and pixels.
-        integrated_label: The same of the label's channel.
+        integrated_label: Integrated gradients of the label's channel, summed over pixels.
     """
 
     image: Tensor
@@ -44,25 +44,25 @@ class Contribution:
 
     @property
     def share_of_label(self) -> float:
-        """The label's part of the sum of both maps; NaN where both are zero everywhere."""
+        """The label's share of the sum of both maps; NaN if both are zero everywhere."""
         return _share(float(self.label.sum()), float(self.image.sum()))
 
     @property
     def integrated_share_of_label(self) -> float:
-        """The label's part of the integrated gradients, by their absolute values."""
+        """The label's share of the absolute integrated gradients."""
         return _share(abs(self.integrated_label), abs(self.integrated_image))
 
 
 def contribution(
     teacher: LabelAssisted, image: Tensor, label: Tensor, class_id: int, generator: Generators = None
 ) -> Contribution:
-    """Measure what a class is predicted from where the label has it.
+    """Compute the contributions of image and label to a class, over the pixels with this label.
 
     Args:
         teacher: A label-assisted network in eval mode.
         image: One normalised image ``(1, 3, H, W)``.
         label: Its label ``(1, H, W)`` int64.
-        class_id: The class; its score is the mean of its logit over the pixels that the label gives it.
+        class_id: The class, whose score is the mean of its logit over the pixels with this label.
         generator: Source of the label's noise.
 
     Raises:
@@ -98,17 +98,18 @@ def layer_cam(gradient: Tensor, activation: Tensor) -> Tensor:
 def integrated_gradients(
     network: nn.Module, joined: Tensor, class_id: int, pixels: Tensor, steps: int = STEPS
 ) -> Tensor:
-    """Return what each value of the input adds to the class's score over an input of zeros, by the midpoint rule.
+    """Return each input value's contribution to the class's score relative to zeros, by the midpoint rule.
 
     Args:
-        network: Takes image and label's channel, joined.
+        network: A network that takes the image with the label's channel.
         joined: The input ``(1, 4, H, W)``.
         class_id: The class.
-        pixels: ``(1, H, W)``, where its score is taken.
+        pixels: ``(1, H, W)``, the pixels over which the score is averaged.
         steps: Number of points on the way from zeros to the input.
 
     Returns:
-        As ``joined``; the sum is the score of ``joined`` less that of zeros, but for the rule's error.
+        The contributions, in the shape of ``joined``; up to the rule's error they sum to the score of ``joined`` minus
+        that of zeros.
     """
     total = torch.zeros_like(joined)
     for step in range(steps):
@@ -130,14 +131,14 @@ def _share(part: float, rest: float) -> float:
 
 
 def entrances(network: nn.Module) -> list[nn.Module]:
-    """Return the layers that the label enters: those that were widened, or the one that a label stem is added to."""
+    """Return the layers that the label enters: the widened ones, or the one to which a label stem is added."""
     owners = {id(child): module for module in network.modules() for child in module.children()}
     widened = [module for module in network.modules() if getattr(module, "added_channels", 0)]
     return [owners[id(module)] if isinstance(module, LabelStem) else module for module in widened]
 
 
 def _outputs(layers: Sequence[nn.Module], network: nn.Module, image: Tensor) -> tuple[list[Tensor], SegmentationOutput]:
-    """Return what the layers give in a forward pass, and what the network gives."""
+    """Return the outputs of the layers and of the network in a forward pass."""
     found: dict[nn.Module, Tensor] = {}
     hooks = [layer.register_forward_hook(lambda module, _, output: found.update({module: output})) for layer in layers]
     try:

@@ -1,15 +1,15 @@
-"""The list of the paper's experiments: what each holds, needs and costs."""
+"""List the paper's experiments with their content, requirements and costs."""
 
 from ladseg.data.layouts import LAYOUTS
 from ladseg.report.sheet import Sheet
 from ladseg.reproduce.estimate import RATE, experiment_macs, gpu_hours
 from ladseg.reproduce.experiments import Experiment, experiments
 
-COLUMNS = ("experiment", "what it holds", "needs", "students", "cells", "MACs", "V100 hours")
+COLUMNS = ("experiment", "content", "needs", "students", "cells", "MACs", "V100 hours")
 LEGEND = (
     "Cells: students to train, each by one method. MACs: counted multiply-accumulates of all trainings of one seed, "
-    f"teachers included. V100 hours: an estimate, {RATE / 1e12:.1f} T multiply-accumulates a second, as its V100 "
-    "did by Table 1; without evaluations, data loading and the distillers' own arithmetic (docs/reproduce.md)."
+    f"teachers included. V100 hours: an estimate at {RATE / 1e12:.1f} T multiply-accumulates per second, the rate that "
+    "Table 1 implies; without evaluations, data loading and the distillers' own arithmetic (docs/reproduce.md)."
 )
 
 

@@ -1,4 +1,4 @@
-"""The methods of the paper's tables, each as a method of a comparison."""
+"""Make the methods of the paper's tables, each as a method of a comparison."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,11 +7,11 @@ from ladseg.comparison.methods import LAD, Method, classic_teacher, default_teac
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import make_recipe
 
-# The teacher of a rival whose row names none.
+# The teacher of a rival method whose row names none.
 UNNAMED_TEACHER = "deeplabv3_r101"
-# What classic teachers start from, unless the command line names a file.
+# The initial weights of classic teachers, unless the command line names a file.
 TEACHER_WEIGHTS = "timm"
-# What the tables' rivals have beside the defaults: CIRKD pairs the two images of one of eight GPUs.
+# Options of rival methods that differ from the defaults: CIRKD pairs the two images of each of its eight GPUs.
 OPTIONS = {"cirkd": {"group": 2}}
 
 
@@ -22,7 +22,7 @@ def paper_method(base: Recipe, word: str, weights: Mapping[str, str | None]) -> 
         base: The recipe of the row.
         word: A method of ``ladseg compare``; ``lad+MODEL`` for a label-assisted teacher of another network;
             ``lad@KEY=VALUE,...`` for LAD with other values in the recipe's teacher section.
-        weights: By network, what a teacher of that network starts from.
+        weights: The initial weights of teachers, by network.
     """
     name, _, model = word.partition("+")
     if name.startswith(LAD):
@@ -37,7 +37,7 @@ def paper_method(base: Recipe, word: str, weights: Mapping[str, str | None]) -> 
 
 
 def with_teacher(word: str) -> str:
-    """Return the method of a row with its teacher, where the paper names none."""
+    """Return the method of a row, with the default teacher if the row names none."""
     return word if "+" in word or word == "none" or word.startswith(LAD) else f"{word}+{UNNAMED_TEACHER}"
 
 
@@ -54,7 +54,7 @@ def _lad(
     own = teacher.model or base.student.model
     method = make_method(base, LAD, default_teacher(base))
     if model not in (None, own):
-        # Teachers of another network have the same backbone in Table 6, and start from scratch in Table 7.
+        # Teachers of another network share the student's backbone in Table 6, and start from scratch in Table 7.
         start = weights.get(model, base.student.weights)
         changed = replace(teacher, model=model, weights=start, args=None, output_stride=None, features=None)
         recipe = replace(method.recipe, teacher=changed)

@@ -1,4 +1,4 @@
-"""One of the paper's tables: train its cells through the comparison's code, and set them beside the paper's figures."""
+"""Reproduce one of the paper's tables: train its cells as a comparison, and list them beside the paper's figures."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,17 +26,17 @@ from ladseg.runs.finished import Log
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for.
+    """The arguments of ``ladseg reproduce``.
 
     Attributes:
         out: Folder of the tables; each student has a folder in it, which the tables share.
-        seeds: Each cell is trained once with each.
-        only: Words of which one is in the name of each student's recipe; empty for all students.
+        seeds: Seeds; each cell is trained once with each.
+        only: Words that select students by the names of their recipes; empty for all students.
         cells: Methods and seeds to train in this process; None for all.
-        weights: By network, what a classic teacher starts from.
+        weights: The initial weights of classic teachers, by network.
         keys: Recipe keys of the command line, for all students.
         tiny: Whether to train small networks on the built-in scenes.
-        worker: Whether to end when no cell is left to take, instead of waiting for those that other processes train.
+        worker: Whether to return when no cell is left to take, instead of waiting for those that other processes train.
     """
 
     out: Path
@@ -50,17 +50,17 @@ class Request:
 
     @property
     def scenes(self) -> Path:
-        """Folder of the built-in scenes."""
+        """The folder of the built-in scenes."""
         return self.out / "scenes"
 
     def recipe(self, setting: Setting) -> Recipe:
-        """Return a student's recipe, as it is trained."""
+        """Return a student's recipe, with the request's changes."""
         full = not self.tiny
         recipe = setting.load(list(self.keys)) if full else tiny_recipe(setting.recipe, self.scenes, self.keys)
         return replace(recipe, out=str(self.out / setting.recipe))
 
     def method(self, recipe: Recipe, word: str) -> Method:
-        """Return the method of a row of paper.csv, as it is trained."""
+        """Return the method of a row of paper.csv, with the request's changes."""
         if self.tiny:
             return paper_method(recipe, tiny_method(with_teacher(word)), dict.fromkeys(NETWORKS.values()))
         return paper_method(recipe, word, self.weights or {})
@@ -71,14 +71,15 @@ def reproduce_table(experiment: Experiment, request: Request, log: Log = print) 
 
     Args:
         experiment: The table.
-        request: What of it, and where to.
-        log: Takes the lines about the progress.
+        request: Which cells to train, and where.
+        log: Receives lines about the progress.
 
     Returns:
-        The whole table with all that has finished in the folder; None in the processes of torchrun that only help.
+        The whole table with all cells that have finished in the folder; None in all processes of torchrun but the main
+        one.
 
     Raises:
-        UserError: Anything a user can put right.
+        UserError: There is a fault that a user can correct.
     """
     chosen = experiment.only(request.only)
     refuse_one_folder_for_many(chosen, request)
@@ -108,24 +109,24 @@ def refuse_one_folder_for_many(settings: Sequence[Setting], request: Request) ->
     """Refuse one ``--data.root`` for students on several data sets, and one file of weights for several students.
 
     Raises:
-        RecipeError: It is so.
+        RecipeError: One path is given for several data sets or networks.
     """
     if request.tiny:
         return
     layouts = dict.fromkeys(setting.load().data.layout for setting in settings)
     if "--data.root" in request.keys and len(layouts) > 1:
         titles = ", ".join(LAYOUTS[layout].title for layout in layouts)
-        raise RecipeError(f"--data.root is one data set, these students have several ({titles}); choose by --only")
+        raise RecipeError(f"--data.root is one data set, but these students use several ({titles}); select by --only")
     models = dict.fromkeys(setting.load().student.model for setting in settings)
     starts = {setting.load().student.weights for setting in settings}
     if "--student.weights" in request.keys and len(starts) > 1:
         raise RecipeError(
-            f"--student.weights is one file, these students ({', '.join(models)}) differ; choose by --only"
+            f"--student.weights is one file, but these students ({', '.join(models)}) differ; select by --only"
         )
 
 
 def _refuse_missing_weights(setting: Setting, methods: Iterable[Method]) -> None:
-    """Refuse files of weights that are not there, before all of the data is read."""
+    """Refuse missing files of weights, before all of the data is read."""
     for method in methods:
         for file in (method.recipe.student.weights, method.recipe.teacher.weights):
             if file not in (None, "timm") and not Path(str(file)).is_file():
@@ -141,12 +142,12 @@ def _refuse_unknown_cells(settings: Sequence[Setting], request: Request) -> None
 
 
 def _methods(request: Request, recipe: Recipe, setting: Setting) -> dict[str, Method]:
-    """Return the methods by their words in paper.csv, the student alone first."""
+    """Return the methods by their names in paper.csv, the student alone first."""
     return {word: request.method(recipe, word) for word in dict.fromkeys([NONE, *setting.methods])}
 
 
 def _rows(setting: Setting, request: Request, is_chosen: bool) -> list[ReproducedRow]:
-    """Return the rows of a student, with what has finished in its folder."""
+    """Return the rows of a student, with the results that have finished in its folder."""
     recipe = request.recipe(setting)
     stored = recipe.folder / "recipe.yaml"
     if not is_chosen and stored.is_file():

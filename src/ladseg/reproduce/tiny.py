@@ -1,4 +1,4 @@
-"""The same cells in miniature: small networks on the built-in scenes, for whoever has neither the data nor the days."""
+"""Make the same cells in miniature, with small networks on the built-in scenes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import load_recipe
 
-# Stand-ins, none of them like what it stands for; networks that meet in one table differ.
+# Small networks that replace the paper's; they don't resemble them, but networks of one table are different.
 NETWORKS = {
     "deeplabv3_r18": "deeplabv3@test_resnet",
     "pspnet_r18": "pspnet@test_resnet",
@@ -43,7 +43,7 @@ def tiny_recipe(name: str, scenes: Path, overrides: Sequence[str]) -> Recipe:
     Args:
         name: The recipe.
         scenes: Folder of the scenes.
-        overrides: Recipe keys of the command line, which win.
+        overrides: Recipe keys of the command line, which take precedence.
     """
     full = load_recipe(name)
     values = {
@@ -66,6 +66,6 @@ def tiny_recipe(name: str, scenes: Path, overrides: Sequence[str]) -> Recipe:
 
 
 def tiny_method(word: str) -> str:
-    """Return the method with a stand-in for the teacher that it names."""
+    """Return the method with a small network in place of its teacher."""
     name, plus, model = word.partition("+")
     return f"{name}{plus}{NETWORKS[model]}" if model else word

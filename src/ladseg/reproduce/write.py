@@ -1,4 +1,4 @@
-"""Write a table that was trained anew: JSON, Markdown, LaTeX, a page, and a plot of Table 9."""
+"""Write a reproduced table as JSON, Markdown, LaTeX and a page, with a plot of Table 9."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Fit the number of steps to a budget in minutes."""
+"""Fit the number of training steps to a budget in minutes."""
 
 import time
 from dataclasses import replace
@@ -19,9 +19,9 @@ from ladseg.training import build_optimizer, make_accelerator
 from ladseg.training.resume import prepared
 from ladseg.training.step import to_device, train_step
 
-# Steps before the clock starts, steps that are timed, images whose evaluation is timed.
+# Number of untimed steps, of timed steps, and of images whose evaluation is timed.
 WARM, TIMED, IMAGES = 2, 6, 4
-# Evaluations of a training where the recipe leaves it open, and the one after it.
+# Number of evaluations during a training if the recipe does not set it, and after its end.
 EVALUATIONS, LAST = 5, 1
 
 
@@ -31,8 +31,8 @@ def fit_to_minutes(recipe: Recipe, log: Log) -> Recipe:
     A few steps of each training are timed, with their loading, and the evaluation of a few images.
 
     Args:
-        recipe: What is to be run; its number of steps is replaced.
-        log: Takes a line about the outcome.
+        recipe: The recipe; its number of steps is replaced.
+        log: Receives a line about the result.
 
     Raises:
         RecipeError: There are several processes, or the minutes are too few for one step.
@@ -47,45 +47,45 @@ def fit_to_minutes(recipe: Recipe, log: Log) -> Recipe:
     train_set, val_set = sets["train"], sets["val"]
     trainings = _trainings(recipe, train_set.spec.num_classes)
     steps = {training.key: seconds_a_step(training, recipe, train_set, accelerator) for training in trainings}
-    look = _seconds_an_evaluation(trainings[0], recipe, val_set, accelerator)
-    iterations = fitting_steps(recipe, minutes * 60, steps, look)
+    evaluation = _seconds_an_evaluation(trainings[0], recipe, val_set, accelerator)
+    iterations = fitting_steps(recipe, minutes * 60, steps, evaluation)
     if iterations < 1:
         raise RecipeError(f"schedule.minutes {minutes:g} are too few for a single step of each training")
     rates = ", ".join(f"{key} {1000 * seconds:.0f} ms" for key, seconds in steps.items())
     log(
-        f"{minutes:g} minutes are enough for {iterations} steps a training "
-        f"(a step: {rates}; an evaluation: {look:.1f} s)"
+        f"{minutes:g} minutes are enough for {iterations} steps per training "
+        f"(a step: {rates}; an evaluation: {evaluation:.1f} s)"
     )
     return replace(recipe, schedule=replace(recipe.schedule, iterations=iterations))
 
 
-def fitting_steps(recipe: Recipe, seconds: float, steps: dict[str, float], look: float) -> int:
-    """Return the number of steps a training that fit into a budget.
+def fitting_steps(recipe: Recipe, seconds: float, steps: dict[str, float], evaluation: float) -> int:
+    """Return the number of steps per training that fit into a budget.
 
     Args:
-        recipe: What is to be run.
+        recipe: The recipe.
         seconds: The budget.
         steps: Seconds of a step, by training.
-        look: Seconds of one evaluation on val.
+        evaluation: Seconds of one evaluation on val.
     """
     every = recipe.schedule.eval_every
     fixed, growing = 0.0, 0.0
     for key, rate in steps.items():
         own = recipe.teacher.iterations if key == "teacher" else None
-        looks = LAST + (EVALUATIONS if every is None else 0)
-        fixed += looks * look
-        rate += 0.0 if every is None else look / every
+        evaluations = LAST + (EVALUATIONS if every is None else 0)
+        fixed += evaluations * evaluation
+        rate += 0.0 if every is None else evaluation / every
         if own is None:
             growing += rate
         else:
             fixed += own * rate
     if "student" in steps and recipe.distill.method == "maskd":
-        growing += steps["student"] / 4  # its first stage, of a quarter of the steps
+        growing += steps["student"] / 4  # its first stage has a quarter of the steps
     return int((seconds - fixed) / growing)
 
 
 def seconds_a_step(training: Training, recipe: Recipe, dataset: SegmentationDataset, accelerator: Accelerator) -> float:
-    """Return the mean seconds of a training step with its batch, over a few steps."""
+    """Return the mean seconds of a training step, loading included, over a few steps."""
     schedule = training.schedule
     batches = batches_of(training, recipe, dataset, accelerator, 0, WARM + TIMED)
     with prepared(training.objective, accelerator, dict) as (model, _):
@@ -114,7 +114,7 @@ def _seconds_an_evaluation(
 
 
 def _trainings(recipe: Recipe, num_classes: int) -> list[Training]:
-    """Return the trainings of the run, with fresh networks."""
+    """Return the trainings of the run, with new networks."""
     with torch.random.fork_rng(devices=[]):
         plain = baseline_training(recipe, num_classes)
         if recipe.distill.method == "none":

@@ -1,4 +1,4 @@
-"""Class weights that are counted on the training split."""
+"""Compute class weights from the class frequencies in the training split."""
 
 from dataclasses import replace
 
@@ -13,8 +13,8 @@ def with_class_weights(recipe: Recipe, dataset: SegmentationDataset) -> Recipe:
     """Return the recipe with numbers in place of ``loss.class_weights: balanced``.
 
     Args:
-        recipe: What is to be run.
-        dataset: The training split; its labels are read.
+        recipe: The recipe.
+        dataset: The training split, whose labels are read.
     """
     if recipe.loss.class_weights != "balanced":
         return recipe
@@ -22,9 +22,10 @@ def with_class_weights(recipe: Recipe, dataset: SegmentationDataset) -> Recipe:
 
 
 def balanced_weights(dataset: SegmentationDataset) -> list[float]:
-    """Return ``valid pixels / (classes that occur * pixels of the class)`` of each class; 0 for one that never occurs.
+    """Return the weight ``valid pixels / (classes that occur * pixels of the class)`` of each class.
 
-    Weighted so, each class counts as much as any other; the mean weight of a pixel is 1.
+    All classes thus have the same total weight, and the mean weight of a pixel is 1. A class that never occurs has
+    weight 0.
     """
     classes = dataset.spec.num_classes
     counts = torch.zeros(256, dtype=torch.int64)

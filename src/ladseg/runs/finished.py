@@ -1,6 +1,6 @@
-"""Whether a folder holds a finished run of a recipe on the same data.
+"""Find out whether a folder holds a finished run of a recipe on the same data.
 
-This is asked before anything that trains is loaded, so that a finished run gives its table at once.
+This happens before any training code is imported, so that a finished run prints its table at once.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from ladseg.recipe import VALUES, Data, Recipe
 from ladseg.recipe_files import load_recipe
 from ladseg.results import RESULTS, STUDENT, RunResults, read_if_complete
 
-# Takes a line about the progress.
+# A function that receives a line about the progress.
 Log = Callable[[str], None]
 
 SPLITS = ("train", "val")
-# In a run's folder: what the check has found out about the data.
+# The file in a run's folder that records the check of the data.
 CHECKED = "checked.json"
-# What may change between a run's start and its resumption, because no result depends on it.
+# Keys that may change between a run's start and its resumption, because no result depends on them.
 FREE_KEYS = {"name", "out", "preset", "data.workers", "data.cache", "data.root", "schedule.save_every", "trackers"}
 
 
@@ -40,10 +40,10 @@ def find_finished(recipe: Recipe) -> RunResults | None:
 
 
 def with_steps_of_an_earlier_start(recipe: Recipe) -> tuple[Recipe, bool]:
-    """Return the recipe with the steps that an earlier start in its folder has fitted to ``schedule.minutes``.
+    """Return the recipe with the number of steps that an earlier start in its folder fitted to ``schedule.minutes``.
 
     Returns:
-        The recipe, and whether its number of steps is known; it is not where it has yet to be fitted.
+        The recipe, and whether its number of steps is known; it is not if it has yet to be fitted.
     """
     minutes, path = recipe.schedule.minutes, recipe.folder / "recipe.yaml"
     if minutes is None:
@@ -55,7 +55,7 @@ def with_steps_of_an_earlier_start(recipe: Recipe) -> tuple[Recipe, bool]:
 
 
 def data_is_unchanged(recipe: Recipe) -> bool:
-    """Return whether the data is still what an earlier start in the recipe's folder has checked."""
+    """Return whether the data are unchanged since an earlier start in the recipe's folder checked them."""
     known = Checked.read(recipe.folder / CHECKED)
     return known is not None and known.files == fingerprints(open_splits(recipe.data))
 
@@ -64,7 +64,7 @@ def refuse_other_recipe(recipe: Recipe) -> None:
     """Refuse a folder that holds a run of another recipe.
 
     Raises:
-        RecipeError: It does; the message names the first difference.
+        RecipeError: The recipes differ; the message names the first difference.
     """
     path = recipe.folder / "recipe.yaml"
     differences = _differences(load_recipe(path), recipe) if path.exists() else []
@@ -81,12 +81,13 @@ def open_splits(data: Data) -> dict[str, SegmentationDataset]:
 
 
 def _way_out(recipe: Recipe, differences: list[str]) -> str:
-    """Return what else there is to do about a schedule that alone has changed, for a run that has finished."""
+    """Return how to train a finished run further, if only its schedule has changed; else an empty string."""
     delivered = recipe.folder / STUDENT
     if not delivered.is_file() or not all(difference.startswith("schedule.") for difference in differences):
         return ""
     return (
-        f"to train on, start a new run from its weights: --student.weights {delivered} --out {recipe.folder}-longer; "
+        f"to train longer, start a new run from its weights: --student.weights {delivered} "
+        f"--out {recipe.folder}-longer; "
         "or "
     )
 
@@ -97,7 +98,7 @@ def _differences(old: Recipe, new: Recipe) -> list[str]:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values under dotted keys, without those that may change."""
+    """Return nested values under dotted keys, without the keys that may change."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         path = prefix + key

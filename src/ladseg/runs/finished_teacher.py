@@ -1,4 +1,4 @@
-"""A teacher that is there already: what its file says becomes part of the recipe, its classes go by name."""
+"""Reuse a finished teacher: take its settings from its file into the recipe, and match its classes by name."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from ladseg.data.dataset import open_dataset
 from ladseg.errors import ModelError, RecipeError
 from ladseg.recipe import Recipe
 
-# In a run's folder.
+# The file of the teacher in a run's folder.
 TEACHER_FILE = "teacher.safetensors"
 
 
 def with_finished_teacher(recipe: Recipe) -> Recipe:
-    """Return the recipe with all that the file of a teacher that is not trained says of it; others as they are.
+    """Return the recipe with the settings from the teacher's file; a recipe that trains its teacher is unchanged.
 
     Raises:
-        ModelError: The file is missing, damaged or not one of ladseg's; or it lacks a class of the data.
+        ModelError: The file is missing, damaged or not written by ladseg, or it lacks a class of the data.
         RecipeError: The recipe names another model than the file.
     """
     teacher = recipe.teacher
@@ -38,7 +38,7 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
         classes = classes_by_name(path, there, wanted)
     if classes is not None and (len(classes) != len(wanted) or max(classes) >= len(there)):
         raise RecipeError(
-            f"teacher.classes are to be {len(wanted)} class ids of 0..{len(there) - 1}, one for each class of the data"
+            f"teacher.classes must be {len(wanted)} class ids of 0..{len(there) - 1}, one for each class of the data"
         )
     recorded = {} if noise is None else vars(noise)
     teacher = replace(
@@ -55,7 +55,7 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
 
 
 def classes_by_name(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Return a teacher's class id for each class of the data, by name; case and outer spaces don't count.
+    """Return a teacher's class id for each class of the data, by name, regardless of case and outer spaces.
 
     Args:
         path: The teacher's file, for messages.
@@ -63,7 +63,7 @@ def classes_by_name(path: Path, there: Sequence[str], wanted: Sequence[str]) -> 
         wanted: Names of the data's classes.
 
     Raises:
-        ModelError: A class is missing, or a name is there twice.
+        ModelError: A class is missing, or a name occurs twice.
     """
     known = [_plain(name) for name in there]
     missing = [name for name in wanted if known.count(_plain(name)) != 1]
@@ -76,17 +76,17 @@ def classes_by_name(path: Path, there: Sequence[str], wanted: Sequence[str]) -> 
 
 
 def teacher_digest(recipe: Recipe) -> dict[str, str]:
-    """Return a hash of the teacher's file, which a student's training depends on; nothing for one that is trained."""
+    """Return a hash of a finished teacher's file, on which a student's training depends; empty if it is trained."""
     if recipe.teacher.train or recipe.teacher.weights is None:
         return {}
     return {"teacher.file": hashlib.sha256(Path(recipe.teacher.weights).read_bytes()).hexdigest()}
 
 
 def teacher_file_of(run: Path) -> Path:
-    """Return the file of the teacher that a run has left.
+    """Return the teacher's file in a run's folder.
 
     Raises:
-        RecipeError: There is none.
+        RecipeError: There is no such file.
     """
     path = run / TEACHER_FILE if run.is_dir() else run
     if not path.is_file():

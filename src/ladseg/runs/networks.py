@@ -1,4 +1,4 @@
-"""The networks of a run, built from its recipe."""
+"""Build the networks of a run from its recipe."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,17 +18,17 @@ from ladseg.seeds import derive_seed, generator_for
 
 
 def build_student(recipe: Recipe, num_classes: int) -> Segmenter:
-    """Return the untrained student; its weights depend on the seed alone, so that all methods start equal."""
+    """Return the untrained student, whose weights depend on the seed alone, so that all methods start equally."""
     return _build(recipe.student, num_classes, recipe)
 
 
 def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | None) -> Network:
-    """Return the teacher: untrained, or as its file has it if the recipe does not train it.
+    """Return the teacher: untrained, or from its file if the recipe does not train it.
 
     Args:
-        recipe: The run; a teacher without a model of its own takes the student's.
+        recipe: The recipe; a teacher without its own model takes the student's.
         num_classes: Number of classes.
-        start: Weights of the trained student alone to start from, for ``teacher.warm_start``; None for none.
+        start: Weights of the trained plain student to start from, for ``teacher.warm_start``; None for none.
     """
     teacher = recipe.teacher
     if not teacher.train:
@@ -63,11 +63,11 @@ def _finished_teacher(recipe: Recipe) -> Network:
 
 
 def check_networks(recipe: Recipe, num_classes: int) -> None:
-    """Build all networks of the recipe, so that a fault shows before the first training.
+    """Build all networks of the recipe, to find faults before the first training.
 
     Raises:
-        ModelError: A network cannot be built, or its input layer or features are not found.
-        RecipeError: The methods of distillation cannot be combined, or the class loss or the augmentation does not fit.
+        ModelError: A network can't be built, or its input layer or features are not found.
+        RecipeError: The distillation methods can't be combined, or the class loss or the augmentation does not fit.
     """
     make_class_loss(recipe.loss, num_classes)
     if recipe.augment.function is not None:
@@ -78,7 +78,7 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
 
 
 def make_distiller(recipe: Recipe, student: Segmenter, teacher: Network) -> Distiller:
-    """Return the untrained distiller for the widths of the two networks; its weights depend on the seed alone."""
+    """Return the untrained distiller for the widths of the two networks, whose weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "distiller"))
         try:
@@ -93,7 +93,7 @@ def make_distiller(recipe: Recipe, student: Segmenter, teacher: Network) -> Dist
 
 
 def teacher_network(recipe: Recipe) -> StudentSettings:
-    """Return the settings of the teacher's network; if its model is the student's, so are the settings left open."""
+    """Return the settings of the teacher's network; those left open are the student's if the model is the same."""
     teacher, student = recipe.teacher, recipe.student
     own = StudentSettings(
         model=teacher.model or student.model,

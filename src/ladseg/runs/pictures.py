@@ -1,4 +1,4 @@
-"""The pictures of a run, from its own validation images: one for all networks, and samples for the report."""
+"""Draw pictures from a run's validation images: one of all networks, and samples for the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from ladseg.report.run_tables import role
 from ladseg.results import RunResults, Sample, write_json
 from ladseg.runs.validation import predictor_of
 
-# Rows of the run's picture; images of each group of samples; pixels of a sample's longer side; the list of samples.
+# Rows of the run's picture; images per group of samples; pixels of a sample's longer side; the list of samples.
 ROWS, EACH, SIDE, INDEX = 4, 3, 480, "samples.json"
-# Where one of two predictions is right: the second; the first; neither, and they differ.
+# Colours of pixels where only the second prediction is right, only the first, or neither and they differ.
 BETTER, WORSE, OTHER = (0, 114, 178), (213, 94, 0), (240, 228, 66)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A network's predictions, one entry an image.
+    """A network's predictions, one entry per image.
 
     Attributes:
         labels: Class ids ``(H, W)``.
@@ -67,7 +67,7 @@ def save_run_picture(
 ) -> None:
     """Draw image, label, noised label and the predictions of all networks for a few images.
 
-    The images are spread evenly over the validation split, not chosen by result.
+    The images are spread evenly over the validation split, and not chosen by their result.
     """
     count = min(ROWS, len(dataset))
     indices = [round(i * (len(dataset) - 1) / max(count - 1, 1)) for i in range(count)]
@@ -98,7 +98,7 @@ def save_samples(
     """Write pictures of the validation images where distillation changed the student most, and the list of them.
 
     Args:
-        folder: Where the pictures go.
+        folder: Where to write the pictures.
         networks: The run's networks by training.
         evaluations: Evaluations of the networks on all of ``dataset``.
         dataset: The validation split.
@@ -151,7 +151,7 @@ def _choose(scores: Mapping[str, Tensor], images: int) -> dict[str, list[int]]:
 def _pictures(
     place: int, index: int, predicted: Mapping[str, Predictions], dataset: SegmentationDataset
 ) -> dict[str, np.ndarray]:
-    """Return the pictures of one image by what they show; its predictions stand at ``place``."""
+    """Return the pictures of one image by what they show; ``place`` is the index of its predictions."""
     image, label = dataset.read(index)
     pictures = {"image": image.permute(1, 2, 0).numpy(), "label": _colored(label, dataset)}
     for key, one in predicted.items():
@@ -179,7 +179,7 @@ def _grey(values: Tensor) -> np.ndarray:
 
 
 def _difference(image: np.ndarray, label: Tensor, before: Tensor, after: Tensor) -> np.ndarray:
-    """Return the image in pale, coloured where the two predictions differ on pixels that are not ignored."""
+    """Return the image in pale grey, coloured where the two predictions differ on labelled pixels."""
     pixels = (255 - (255 - image.astype(np.uint16)) // 3).astype(np.uint8)
     differ = (before != after) & (label != 255)
     for color, where in ((OTHER, differ), (BETTER, differ & (after == label)), (WORSE, differ & (before == label))):
@@ -195,7 +195,7 @@ def _suffix(kind: str) -> str:
 def _save(path: Path, pixels: np.ndarray) -> None:
     flat = path.suffix == ".png" and pixels.ndim == 3
     small = _shrunk(pixels, SIDE, Image.Resampling.NEAREST if flat else Image.Resampling.LANCZOS)
-    if flat:  # a palette makes it small
+    if flat:  # a palette makes the file small
         small = small.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
     options: dict[str, Any] = {} if flat else {"quality": 85}
     write_atomically(path, lambda temporary: small.save(temporary, **options))

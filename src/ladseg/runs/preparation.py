@@ -1,4 +1,4 @@
-"""Before the first training: check the data and the networks, claim the run's folder, open the data."""
+"""Check the data and the networks, claim the run's folder and open the data, before the first training."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ from ladseg.training import make_accelerator
 
 @dataclass(frozen=True)
 class Workspace:
-    """What the runs of one process share.
+    """The data and processes that all runs of one process share.
 
     Attributes:
         accelerator: Device, precision, processes and trackers.
         train_set: The training split.
         val_set: The validation split.
-        checked: What the check has found out about both splits.
+        checked: The record of the check of both splits.
     """
 
     accelerator: Accelerator
@@ -44,11 +44,11 @@ def open_workspace(recipe: Recipe, log: Log) -> Workspace:
     Under torchrun the main process checks while the others wait.
 
     Args:
-        recipe: What is to be run.
-        log: Takes the lines about the check, on the main process.
+        recipe: The recipe.
+        log: Receives lines about the check, on the main process.
 
     Raises:
-        UserError: Anything a user can put right: the data, the recipe, a folder that holds another run.
+        UserError: The data, the recipe or the folder has a fault that a user can correct.
     """
     accelerator = make_accelerator(recipe.schedule.precision, recipe.folder, recipe.trackers)
     record = recipe.folder / CHECKED
@@ -69,13 +69,14 @@ def open_workspace(recipe: Recipe, log: Log) -> Workspace:
 
 
 def claim_folder(recipe: Recipe, num_classes: int, checked: Checked) -> None:
-    """Check the recipe's networks; record recipe, environment and data in its folder, or accept a folder that already
-    holds the same recipe.
+    """Check the recipe's networks, and record recipe, environment and data in its folder.
+
+    A folder that already holds the same recipe is accepted.
 
     Args:
-        recipe: What is to be run.
+        recipe: The recipe.
         num_classes: Number of classes of the data.
-        checked: What the check has found out about the data.
+        checked: The record of the check of the data.
 
     Raises:
         ModelError: A network can't be built.

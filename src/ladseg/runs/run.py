@@ -1,4 +1,4 @@
-"""A run: student alone, teacher and distilled student, trained one after the other in one folder."""
+"""A run, which trains the student alone, the teacher and the distilled student, one after the other."""
 
 import dataclasses
 import os
@@ -58,15 +58,15 @@ def train_networks(
     shared: Mapping[str, Path] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> RunResults | None:
-    """Train the networks of a recipe, measure them, and write the results; see :func:`ladseg.runs.train.train`.
+    """Train the networks of a recipe, evaluate them, and write the results; see :func:`ladseg.runs.train.train`.
 
     Args:
-        recipe: What to run.
-        log: Takes the few lines about the progress, on the main process.
-        workspace: From :func:`ladseg.runs.preparation.open_workspace`, if other runs use it too.
+        recipe: The recipe.
+        log: Receives lines about the progress, on the main process.
+        workspace: The result of :func:`ladseg.runs.preparation.open_workspace`, if other runs use it too.
         shared: Folders of trainings that other runs use too, by ``"baseline"`` or ``"teacher"``; other trainings are
             below the run's own folder. The first process that needs a shared training trains it; others wait.
-        callbacks: As for :func:`ladseg.training.fit`, of every training of the run.
+        callbacks: As for :func:`ladseg.training.fit`, for every training of the run.
     """
     run = Run(recipe, log, workspace, shared, callbacks)
     networks: dict[str, Network] = {}
@@ -94,7 +94,7 @@ def train_networks(
         rows["student"] = dataclasses.replace(rows["student"], first_stage_seconds=before)
     results = run.deliver(networks, rows) if run.accelerator.is_main_process else None
     run.accelerator.wait_for_everyone()
-    if workspace is None:  # otherwise there are other runs to come, which need the group of processes
+    if workspace is None:  # otherwise later runs need the process group
         run.accelerator.end_training()
     return results
 
@@ -103,9 +103,9 @@ class Run:
     """One recipe's data, processes and folder.
 
     Args:
-        recipe: What to run.
-        log: Takes the lines about the progress, on the main process.
-        workspace: Data and processes that are open already; None opens them.
+        recipe: The recipe.
+        log: Receives lines about the progress, on the main process.
+        workspace: Data and processes that are already open; None opens them.
         shared: As for :func:`train_networks`.
         callbacks: As for :func:`train_networks`.
     """
@@ -142,11 +142,11 @@ class Run:
             )
 
     def fit(self, training: Training) -> tuple[Network, NetworkRow]:
-        """Train a network, load its best weights into it, and measure them; what is done already is not repeated."""
+        """Train a network, load the delivered weights into it, and evaluate them; skip what is done already."""
         network = training.network
         assert isinstance(network, Network)
         folder = self.folder_of(training.key)
-        with self._alone(folder):
+        with self._exclusively(folder):
             finished = load_result(folder) is not None
             peak = PeakMemory(self.accelerator.device)
             fitted = self._fit(training, folder, network)
@@ -157,28 +157,28 @@ class Run:
         return network, row
 
     def measure_teacher(self, teacher: Network) -> tuple[Network, NetworkRow]:
-        """Measure a teacher that is there already."""
+        """Evaluate a finished teacher."""
         folder = self.folder_of("teacher")
         teacher.to(self.accelerator.device)
         untrained = FitResult(
             best_score=None, best_step=0, last_score=None, iterations=0, seconds=0.0, precision="fp32"
         )
-        with self._alone(folder):
+        with self._exclusively(folder):
             row, self.evaluations["teacher"] = self.validation.measure(
                 teacher.eval(), untrained, self.recipe.schedule.crop, None, folder
             )
         return teacher, row
 
     def folder_of(self, key: str) -> Path:
-        """Return the folder of a training: below the run's own, unless other runs share it."""
+        """Return the folder of a training, which is below the run's own unless other runs share it."""
         return self.shared.get(key, self.folder / key)
 
     def fit_first_stage(self, training: Training | None) -> float:
-        """Train what a distiller learns before the student's training, if anything; return its seconds."""
+        """Train the first stage of the distiller if it has one; return the seconds."""
         if training is None:
             return 0.0
         folder = self.folder_of(training.key)
-        with self._alone(folder):
+        with self._exclusively(folder):
             fitted = self._fit(training, folder, None)
         training.network.requires_grad_(False)
         return fitted.seconds
@@ -224,7 +224,7 @@ class Run:
         return results
 
     def _save_teacher(self, teacher: Network, data: dict[str, Any]) -> None:
-        """Leave the teacher for the next student: in the run's folder, or in its own where several runs share it."""
+        """Save the teacher for further students, in the run's folder, or in its own if several runs share it."""
         path = self.shared.get("teacher", self.folder) / TEACHER_FILE
         settings = self.recipe.teacher
         if settings.train:
@@ -234,20 +234,20 @@ class Run:
             write_atomically(path, lambda temporary: shutil.copyfile(file, temporary))
 
     def _difference(self, rows: dict[str, NetworkRow]) -> Difference | None:
-        """Return what distillation changed, and its interval over the validation images; None without both students."""
+        """Return the gain by distillation with its interval over the validation images; None without both students."""
         if not {"baseline", "student"} <= set(rows):
             return None
         before, after = (self.evaluations[key].images for key in ("baseline", "student"))
         gain = rows["student"].mean_iou - rows["baseline"].mean_iou
         if len(before) < 2:
             return Difference(
-                gain, None, "there is one validation image, and an interval over images needs two or more"
+                gain, None, "there is one validation image, but an interval over images needs two or more"
             )
         return Difference(gain, paired_interval(before, after))
 
     @contextmanager
-    def _alone(self, folder: Path) -> Iterator[None]:
-        """Let one process train what several runs share; the others wait until it has finished."""
+    def _exclusively(self, folder: Path) -> Iterator[None]:
+        """Within the context, be the only process that trains a shared training; the others wait."""
         lease = Lease(folder) if self.accelerator.is_main_process else None
         if lease is not None and not lease.acquire():
             self.log(f"waiting for {folder.name}, which {lease.holder()} trains")
@@ -260,7 +260,7 @@ class Run:
                 lease.release()
 
     def _fit(self, training: Training, folder: Path, measured: Network | None) -> FitResult:
-        """Train, and keep the weights with which ``measured`` does best on val; without it keep the last weights."""
+        """Train, and keep the weights with the best mIoU of ``measured`` on val; without it keep the last weights."""
         schedule = training.schedule
 
         def batches(start_step: int) -> Iterable[dict[str, Tensor]]:

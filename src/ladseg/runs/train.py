@@ -1,4 +1,4 @@
-"""Run a recipe, or return what it has given before."""
+"""Run a recipe, or return the results of an earlier run of it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def train(recipe: Recipe, log: Log = print, callbacks: Sequence["Callback"] = ()) -> RunResults | None:
-    """Run a recipe from the check of its data to its pictures; on a folder that holds a part of it, go on from there.
+    """Run a recipe, from the check of its data to its pictures; resume if its folder holds a part of the run.
 
     Args:
-        recipe: What to run.
-        log: Takes the few lines about the progress, on the main process.
-        callbacks: As for :func:`ladseg.training.fit`, of every training of the run.
+        recipe: The recipe.
+        log: Receives lines about the progress, on the main process.
+        callbacks: As for :func:`ladseg.training.fit`, for every training of the run.
 
     Returns:
-        What ``results.json`` holds; None in the processes of torchrun that only help.
+        The content of ``results.json``; None in all processes of torchrun but the main one.
 
     Raises:
-        UserError: Anything a user can put right: the data, the recipe, a folder that holds another run.
+        UserError: The data, the recipe or the folder has a fault that a user can correct.
     """
     recipe, known = with_steps_of_an_earlier_start(with_finished_teacher(recipe))
     finished = find_finished(recipe) if known else None
     if finished is None:
-        from ladseg.runs.run import train_networks  # loads everything that trains
+        from ladseg.runs.run import train_networks  # imports all training code
 
         if not known:
             from ladseg.runs.budget import fit_to_minutes

@@ -1,4 +1,4 @@
-"""The trainings of a run: the objective, the network and the schedule of each."""
+"""The trainings of a run, with the objective, the network and the schedule of each."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -32,11 +32,11 @@ class Training:
 
     Attributes:
         key: ``"baseline"``, ``"teacher"``, ``"first-stage"`` or ``"student"``.
-        objective: The objective that is minimised.
+        objective: The objective to minimise.
         network: The part of the objective that is delivered.
         reads: The network whose image normalisation the batches have.
-        schedule: How it is trained.
-        depends_on: The sections of the recipe that the trained weights depend on, beside the schedule.
+        schedule: The training schedule.
+        depends_on: The sections of the recipe, besides the schedule, on which the trained weights depend.
     """
 
     key: str
@@ -55,12 +55,12 @@ def baseline_training(recipe: Recipe, num_classes: int) -> Training:
 
 
 def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None) -> Training:
-    """Return the training of the teacher: by Eq. 7 if it is label-assisted, else by cross-entropy alone.
+    """Return the training of the teacher: by Eq. 7 if it is label-assisted, else by the class loss alone.
 
     Args:
-        recipe: The run.
+        recipe: The recipe.
         num_classes: Number of classes.
-        baseline: The trained student alone, which the teacher starts from if the recipe says so.
+        baseline: The trained plain student, from which the teacher starts if the recipe says so.
     """
     settings = recipe.teacher
     start = baseline.state_dict() if recipe.teacher_starts_warm and baseline is not None else None
@@ -87,9 +87,9 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
     """Return the training of the distilled student (Eq. 8).
 
     Args:
-        recipe: The run.
+        recipe: The recipe.
         num_classes: Number of classes.
-        baseline: The trained student alone, which the distilled student starts from if the recipe says so.
+        baseline: The trained plain student, from which the distilled student starts if the recipe says so.
         teacher: The trained teacher.
     """
     distill = recipe.distill
@@ -104,7 +104,7 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         teacher_input=_teacher_input(student, segmenter(teacher)),
         class_loss=make_class_loss(recipe.loss, num_classes),
     )
-    if isinstance(objective.teacher, LabelAssisted):  # a view: the trained teacher keeps its own noise
+    if isinstance(objective.teacher, LabelAssisted):  # this is a view, so the trained teacher keeps its own noise
         noise = objective.teacher.noise
         noise.alpha = noise.alpha if distill.alpha is None else distill.alpha
         noise.class_weights = distill.class_weights or noise.class_weights
@@ -118,11 +118,11 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
 
 
 def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
-    """Return what the distiller trains on the teacher first, by the schedule of MasKD; None for most methods.
+    """Return the training of the distiller's first stage, by MasKD's schedule; None for methods without one.
 
     Args:
-        recipe: The run.
-        student: From :func:`student_training`; its distiller is trained.
+        recipe: The recipe.
+        student: The result of :func:`student_training`, whose distiller is trained.
     """
     objective = student.objective
     assert isinstance(objective, StudentObjective)
@@ -168,15 +168,15 @@ def batches_of(
 
 
 def first_stage_steps(recipe: Recipe) -> int:
-    """Return a quarter of the student's steps, as MasKD trains 10,000 before 40,000."""
+    """Return a quarter of the student's steps; MasKD trains its tokens for 10,000 steps before 40,000."""
     return max(1, recipe.schedule.iterations // 4)
 
 
 def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
-    """Return sections of the recipe, and those of loss and augmentation where they are not earlier versions' own."""
+    """Return sections of the recipe, and loss and augmentation unless they equal what earlier versions had fixed."""
     changed = [name for name, own in {"loss": Loss(), "augment": Augment()}.items() if getattr(recipe, name) != own]
     sections = {name: dataclasses.asdict(getattr(recipe, name)) for name in (*names, *changed)}
-    if "teacher" in sections and recipe.teacher.train:  # as earlier versions had it
+    if "teacher" in sections and recipe.teacher.train:  # as recorded by earlier versions
         for key in ("train", "classes"):
             del sections["teacher"][key]
     return sections

@@ -1,4 +1,4 @@
-"""Measures a run's networks on its validation split."""
+"""Evaluate a run's networks on its validation split."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,9 @@ from ladseg.outputs import SegmentationOutput
 from ladseg.results import MeasuredRow, NetworkRow, read_if_complete, write_json
 from ladseg.training import FitResult
 
-# In a training's folder: the figures of its network, and the counts that they are computed from.
+# Files in a training's folder: its network's results, and the counts from which they are computed.
 ROW, COUNTS = "row.json", "val.npz"
-# Draws of the noise as in Table 8 (m), and the most images that their divergence is measured on.
+# Number of noise draws as in Table 8 (m), and the most images on which their divergence is computed.
 DRAWS, STABILITY_IMAGES = 3, 50
 
 
@@ -32,7 +32,7 @@ class Validation:
         dataset: The validation split.
         workers: Number of loader processes.
         accelerator: Device, and the processes that share the work.
-        how: How images are predicted.
+        how: How to predict images.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Validation:
         """Evaluate on the whole split, each process on its share, in float32 unless the caller sets autocast.
 
         Args:
-            network: The network whose image normalisation the batches have.
+            network: The network, whose image normalisation the batches get.
             predictor: How it predicts; None for :func:`predictor_of`.
         """
         loader = eval_loader(
@@ -64,13 +64,13 @@ class Validation:
     def measure(
         self, network: Network, fitted: FitResult, crop: tuple[int, int], memory: int | None, folder: Path
     ) -> tuple[NetworkRow, Evaluation]:
-        """Return the figures of a trained network and its evaluation; measured once, then kept in ``folder``.
+        """Return the row of a trained network and its evaluation, computed once and then kept in ``folder``.
 
         Args:
-            network: Trained, in eval mode.
-            fitted: How its training went.
-            crop: Height and width that its multiply-accumulates are counted for.
-            memory: Bytes of memory at the peak of its training; None where it was not watched.
+            network: The trained network, in eval mode.
+            fitted: The result of its training.
+            crop: Height and width for which its multiply-accumulates are counted.
+            memory: Peak memory of its training in bytes; None if it was not measured.
             folder: The training's folder.
         """
         measured_on = self.dataset.contents or fingerprint(self.dataset)
@@ -92,12 +92,12 @@ class Validation:
         return row, evaluation
 
     def _without_label(self, network: LabelAssisted) -> float:
-        """Return the mIoU with zeros in place of the noised label (section 4.2)."""
+        """Return the mIoU with zeros as the noised label (section 4.2)."""
         predictor = by_argmax(lambda batch: network.without_label(batch["image"]), self.how)
         return self.evaluate(network, predictor).matrix.mean_iou()
 
     def _without_image(self, network: LabelAssisted) -> float:
-        """Return the mIoU with zeros, which are the mean colour, in place of the image (section 4.2)."""
+        """Return the mIoU with zeros, the mean colour, as the image (section 4.2)."""
 
         def output_of(batch: dict[str, Tensor]) -> SegmentationOutput:
             batch = with_label_of_its_size(batch)
@@ -107,7 +107,7 @@ class Validation:
 
     @torch.inference_mode()
     def _mean_kl(self, network: LabelAssisted) -> float:
-        """Return KL_mean of section 4.3 over images spread evenly, in nats a pixel."""
+        """Return KL_mean of section 4.3 in nats per pixel, over images spread evenly."""
         count = min(STABILITY_IMAGES, len(self.dataset))
         indices = [place * len(self.dataset) // count for place in range(count)]
         inner = segmenter(network)
@@ -122,7 +122,7 @@ class Validation:
 
 
 def predictor_of(network: Network, how: Inference = WHOLE) -> Predictor:
-    """Return how a network predicts: from image and noised label if it is label-assisted, else from the image."""
+    """Return a network's predictor, which reads image and noised label if it is label-assisted, else the image."""
 
     def assisted(batch: dict[str, Tensor]) -> SegmentationOutput:
         batch = with_label_of_its_size(batch)
@@ -132,7 +132,7 @@ def predictor_of(network: Network, how: Inference = WHOLE) -> Predictor:
 
 
 def with_label_of_its_size(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the batch with the label resized as its image was, for a network that is to see both."""
+    """Return the batch with the label resized to its image, for a network that sees both."""
     size = batch["image"].shape[-2:]
     if batch["label"].shape[-2:] == size:
         return batch
