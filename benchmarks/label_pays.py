@@ -2,7 +2,7 @@
 
     python benchmarks/label_pays.py run HOME NAME SETTING SEED
     python benchmarks/label_pays.py queue HOME QUEUE.txt
-    python benchmarks/label_pays.py table HOME SETTING
+    python benchmarks/label_pays.py table HOME SETTING [BASE]
 
 HOME holds the data of :data:`SETTINGS` as ``smaller_set.py`` makes it, and receives results.jsonl, the weights with the
 counts of each validation image (w/), and the augmented batches of each seed (stream/), which all candidates share.
@@ -12,13 +12,16 @@ what it needs is there. Names:
     plain                      the whole schedule; keeps its state at the trunk's end, from which the others branch
     plain3000                  the whole schedule, so many steps long
     teacher-KIND               self (no label), fixed, random, less, placebos shuffled and blank; @noc: no consistency
-    reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo
+    reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo. KIND may
+                               be plain, the finished plain student; @own: of the student's own seed, @11: of seed 11
     total-KIND-FORM-RATIO      the same, the teacher trained within the budget from the seed's own trunk
     free-KIND-FORM-RATIO       the same as reuse, as if the teacher's answers cost nothing
     emaself[-FORM]-RATIO       the student's own moving average teaches
     pilot-RATIO[-PLACEBO]      regions of the label pool the student's own features: placebo shuffled or noise
     classmix, cutmix           regions of the label, or rectangles, pasted from image to image
     weighted-POWER             cross-entropy weighted by class frequency to the power
+    ocrpilot-FORM-RATIO[-PLACEBO]  OCRNet's context part by the label's regions: shared, or own weights and detached
+    shown-K[-shuffled]         one network that sees the label in every K-th step, batch norm's statistics kept apart
     soft-RATIO                 the label's shares as a target at the logits' size
     gradnorm                   the norm of CWD's gradient beside the cross-entropy's, by classes, map size and tau
 
@@ -32,9 +35,12 @@ import os
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,8 +58,11 @@ from ladseg.evaluation.paired_tests import sign_flip_p, smallest_effect, t_inter
 from ladseg.label_noise import LabelNoise
 from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.models import build_model, widen_input
+from ladseg.models.heads.base import init_as_mmsegmentation
+from ladseg.models.heads.ocr import OCRHead, PointHead
+from ladseg.models.segmenter import Segmenter
 from ladseg.outputs import SegmentationOutput
-from ladseg.recipe import Data
+from ladseg.recipe import Augment, Data
 from ladseg.seeds import derive_seed, generator_for
 from ladseg.training.schedule import poly_lr
 
@@ -61,13 +70,38 @@ CLASSES, IGNORE = 11, 255
 CROP, BATCH = (80, 112), 8
 LR, WEIGHT_DECAY, WARMUP = 0.004, 0.01, 20
 MEAN = torch.tensor([0.5, 0.5, 0.5])
-# Folder, plain steps, share of them that all candidates of a seed have in common.
-SETTINGS = {"s40": ("camvid-40", 1500, 0.7), "s367": ("camvid-quarter", 4000, 0.7)}
-TEACHER_SEED, TEACHER_UNITS = 10, 600
+TEACHER_SEED = 10
 FORWARD = 1 / 3
+OCR_PASS = 1.08  # with OCRNet's context part once more; by multiply-accumulates, 25 of 300 million an image
+BLIND = ("self", "plain")  # teachers that see no label
 CALIBRATION = 10  # steps over which a term's weight is measured
 RARE = torch.tensor([2, 6, 7, 9, 10])
 HOME = Path()
+
+
+class Setting(NamedTuple):
+    """A data set and its budget.
+
+    Attributes:
+        folder: Below HOME.
+        steps: Of the plain student.
+        teacher: Compute of a teacher, in plain steps.
+        ocr: Whether the network is OCRNet, else PSPNet.
+    """
+
+    folder: str
+    steps: int
+    teacher: int = 600
+    ocr: bool = False
+
+
+SETTINGS = {
+    "s40": Setting("camvid-40", 1500),
+    "s40-ocr": Setting("camvid-40", 1500, ocr=True),
+    "s40-3000": Setting("camvid-40", 3000, 6000),
+    "s367": Setting("camvid-quarter", 4000),
+}
+SHARED = 0.7  # the part of the plain steps that all candidates of a seed have in common
 
 Batch = dict[str, Tensor]
 Terms = dict[str, tuple[Tensor, float | None]]
@@ -78,7 +112,7 @@ Terms = dict[str, tuple[Tensor, float | None]]
 
 @cache
 def data(setting: str, split: str) -> SegmentationDataset:
-    root = HOME / SETTINGS[setting][0]
+    root = HOME / SETTINGS[setting].folder
     spec = Data(root=str(root), classes=str(root / "classes.txt"), ignore_index=11)
     return keep_decoded(open_dataset(spec, split), "ram")
 
@@ -89,8 +123,8 @@ class Stream:
     block = 50
 
     def __init__(self, setting: str, seed: int) -> None:
-        self.samples = TrainSamples(data(setting, "train"), CROP, BATCH, seed, MEAN, MEAN)
-        self.folder = HOME / "stream" / f"{setting}-{seed}"
+        self.samples = TrainSamples(data(setting, "train"), CROP, BATCH, seed, MEAN, MEAN, Augment())
+        self.folder = HOME / "stream" / f"{SETTINGS[setting].folder}-{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.held: tuple[int, tuple[Tensor, Tensor, Tensor]] | None = None
 
@@ -118,10 +152,36 @@ def last(image: Tensor) -> Tensor:
 # ---------------------------------------------------------------- networks
 
 
-def network(seed: int, channels: int = 3) -> nn.Module:
+class OCRNet(Segmenter):
+    """OCRNet's first guess and head, 128 wide, on the backbone of another network."""
+
+    def __init__(self, net: Segmenter) -> None:
+        super().__init__(CLASSES, net.input_mean, net.input_std)
+        self.backbone = net.backbone
+        self.guess, self.head = PointHead(96, CLASSES), OCRHead(96, CLASSES, 128, 64)
+        init_as_mmsegmentation(self.guess)
+        init_as_mmsegmentation(self.head)
+
+    def segment(self, image: Tensor) -> SegmentationOutput:
+        deepest = self.backbone(image)[-1]
+        guess = self.guess(deepest)[1]
+        pixels = self.head.features(deepest)
+        return SegmentationOutput(in_context(self.head, pixels, guess), {"pixels": pixels}, (guess,))
+
+
+def in_context(head: OCRHead, pixels: Tensor, regions: Tensor) -> Tensor:
+    """The context part of OCRNet: logits from features and scores ``(N, C, h, w)`` of the objects' regions."""
+    where = regions.flatten(2).softmax(dim=-1)
+    objects = (where @ pixels.flatten(2).transpose(1, 2)).transpose(1, 2).unsqueeze(-1)
+    return head.classifier(head.mix(torch.cat([head.attention(pixels, objects), pixels], dim=1)))
+
+
+def network(setting: str, seed: int, channels: int = 3) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         net = build_model("pspnet@test_resnet", CLASSES)
+        if SETTINGS[setting].ocr:
+            net = OCRNet(net)
     net.aux_head = None
     if channels == 4:
         widen_input(net, 1, slice_std=0.1, generator=generator_for(seed, "slice"))
@@ -144,7 +204,13 @@ def set_lr(opt: torch.optim.Optimizer, lr: float) -> None:
 
 def forward(net: nn.Module, image: Tensor) -> SegmentationOutput:
     with torch.autocast("cpu", torch.bfloat16):
-        return net(image)
+        out = net(image)
+    return replace(out, logits=out.logits.float())
+
+
+def supervision(out: SegmentationOutput, label: Tensor) -> Tensor:
+    """Cross-entropy of the logits, and of OCRNet's first guess by its customary 0.4."""
+    return cross_entropy(out.logits, label) + sum(0.4 * cross_entropy(aux.float(), label) for aux in out.aux)
 
 
 class MovingAverage:
@@ -183,7 +249,7 @@ def evaluate(net: nn.Module, setting: str, split: str = "val", channel: "Channel
         if channel is not None:
             draws = [generator_for("ev", start + k) for k in range(len(label))]
             image = torch.cat([image, channel(label, draws)], 1)
-        logits = forward(net, last(image)).logits.float()
+        logits = forward(net, last(image)).logits
         prediction = F.interpolate(logits, label.shape[-2:], mode="bilinear", align_corners=True).argmax(1)
         for one, true in zip(prediction, label, strict=True):
             matrix = ConfusionMatrix(CLASSES)
@@ -229,7 +295,7 @@ def weights_file(name: str, setting: str, seed: int) -> Path:
 
 def plain(name: str, setting: str, seed: int, total: int, trunk_end: int | None) -> None:
     began = time.process_time()
-    net = network(seed).train()
+    net = network(setting, seed).train()
     opt, average, stream = optimizer(net), MovingAverage(net), Stream(setting, seed)
     torch.manual_seed(derive_seed(seed, "dropout"))
     row = {"name": name, "setting": setting, "seed": seed, "units": total}
@@ -241,7 +307,7 @@ def plain(name: str, setting: str, seed: int, total: int, trunk_end: int | None)
         set_lr(opt, poly_lr(step, LR, total, WARMUP))
         opt.zero_grad()
         batch = stream[step]
-        cross_entropy(forward(net, batch["image"]).logits.float(), batch["label"]).backward()
+        supervision(forward(net, batch["image"]), batch["label"]).backward()
         opt.step()
         average.update(net, step)
     finish(row | {"cpu_s": time.process_time() - began}, net, average)
@@ -249,19 +315,23 @@ def plain(name: str, setting: str, seed: int, total: int, trunk_end: int | None)
 
 def trunk(setting: str, seed: int) -> tuple[nn.Module, dict, MovingAverage]:
     saved = torch.load(weights_file("trunk", setting, seed))
-    net = network(seed)
+    net = network(setting, seed)
     net.load_state_dict(saved["net"])
     average = MovingAverage(net)
     average.state, average.count = saved["ema"], saved["ema_count"]
     return net.train(), saved["opt"], average
 
 
+@dataclass(frozen=True)
 class Step:
     """What a candidate sees of a student's step."""
 
-    def __init__(self, number: int, steps: int, batch: Batch, out: SegmentationOutput, average: MovingAverage) -> None:
-        self.number, self.steps, self.batch, self.out, self.average = number, steps, batch, out, average
-        self.logits = out.logits.float()
+    number: int
+    steps: int
+    batch: Batch
+    net: nn.Module
+    out: SegmentationOutput
+    average: MovingAverage
 
 
 Listen = Callable[[Step], Terms]
@@ -269,6 +339,10 @@ Listen = Callable[[Step], Terms]
 
 def no_terms(step: Step) -> Terms:
     return {}
+
+
+def as_it_is(net: nn.Module, batch: Batch, number: int) -> SegmentationOutput:
+    return forward(net, batch["image"])
 
 
 class Balance:
@@ -301,7 +375,8 @@ def branch(
     spent: float = 0.0,
     helper: nn.Module | None = None,
     prepare: Callable[[Batch], Batch] = lambda batch: batch,
-    supervise: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+    see: Callable[[nn.Module, Batch, int], SegmentationOutput] = as_it_is,
+    supervise: Callable[[SegmentationOutput, Tensor], Tensor] = supervision,
 ) -> None:
     """Train the rest of the schedule from the trunk.
 
@@ -314,11 +389,12 @@ def branch(
         spent: Compute that was spent already, on a teacher.
         helper: What is trained along.
         prepare: What becomes of a batch.
-        supervise: The loss of logits and label.
+        see: The network's output of a batch in the branch's step of this number.
+        supervise: The loss of output and label.
     """
     began = time.process_time()
-    _, total, share = SETTINGS[setting]
-    begin = round(total * share)
+    total = SETTINGS[setting].steps
+    begin = round(total * SHARED)
     net, opt_state, average = trunk(setting, seed)
     opts = [optimizer(net)] + ([optimizer(helper)] if helper else [])
     opts[0].load_state_dict(opt_state)
@@ -327,13 +403,13 @@ def branch(
     steps = int((total - begin - spent) / cost)
     for number in range(steps):
         for opt in opts:
-            set_lr(opt, poly_lr(share + (1 - share) * number / steps, LR, 1))
+            set_lr(opt, poly_lr(SHARED + (1 - SHARED) * number / steps, LR, 1))
             opt.zero_grad()
         batch = prepare(stream[begin + number])
-        step = Step(number, steps, batch, forward(net, batch["image"]), average)
-        supervised = loss = supervise(step.logits, batch["label"])
+        step = Step(number, steps, batch, net, see(net, batch, number), average)
+        supervised = loss = supervise(step.out, batch["label"])
         for term, (value, ratio) in listen(step).items():
-            factor = 1.0 if ratio is None else balance.weight(term, supervised, value, ratio, step.logits)
+            factor = 1.0 if ratio is None else balance.weight(term, supervised, value, ratio, step.out.logits)
             loss = loss + factor * value
         loss.backward()
         for opt in opts:
@@ -388,7 +464,7 @@ def train_teacher(name: str, setting: str, seed: int, start: dict, units: int, p
     """A teacher from the weights of a plain student: two paths of half as many steps, or one path without a label."""
     kind, *tags = name.split("@")
     channel = None if kind == "self" else Channel(kind)
-    net = network(seed)
+    net = network(setting, seed)
     net.load_state_dict(start)
     if channel:
         widen_input(net, 1, slice_std=0.1, generator=generator_for(seed, "slice"))
@@ -407,29 +483,39 @@ def train_teacher(name: str, setting: str, seed: int, start: dict, units: int, p
 def teacher_loss(net: nn.Module, batch: Batch, channel: Channel | None, consistency: float) -> Tensor:
     image, label = batch["image"], batch["label"]
     if channel is None:
-        return cross_entropy(forward(net, image).logits.float(), label)
+        return supervision(forward(net, image), label)
     paths = torch.cat([torch.cat([image, channel(label, noise_draws(batch, path))], 1) for path in (1, 2)])
-    one, two = forward(net, last(paths)).logits.float().chunk(2)
+    one, two = forward(net, last(paths)).logits.chunk(2)
     loss = cross_entropy(one, label) + cross_entropy(two, label)
     return loss + consistency * cwd_loss(one, two) if consistency else loss
 
 
 def teacher(name: str, setting: str, seed: int) -> None:
     began = time.process_time()
-    start = torch.load(weights_file(f"plain{SETTINGS[setting][1]}", setting, seed))["last"]
-    net = train_teacher(name, setting, seed, start, TEACHER_UNITS, LR / 2)
+    total, units = SETTINGS[setting].steps, SETTINGS[setting].teacher
+    start = torch.load(weights_file(f"plain{total}", setting, seed))["last"]
+    net = train_teacher(name, setting, seed, start, units, LR / 2)
     kind = name.split("@")[0]
     channel = None if kind == "self" else Channel(kind)
     torch.save(net.state_dict(), weights_file(f"teacher-{name}", setting, seed))
-    row = {"name": f"teacher-{name}", "setting": setting, "seed": seed, "units": TEACHER_UNITS}
+    row = {"name": f"teacher-{name}", "setting": setting, "seed": seed, "units": units}
     row |= {split: miou(evaluate(net, setting, split, channel)) for split in ("val", "train")}
     row["zero"] = miou(evaluate(net, setting, "val", channel and Zero()))
     record(row | {"cpu_s": time.process_time() - began})
 
 
-def finished_teacher(name: str, setting: str) -> nn.Module:
-    net = network(TEACHER_SEED, 3 if name.startswith("self") else 4)
-    net.load_state_dict(torch.load(weights_file(f"teacher-{name}", setting, TEACHER_SEED)))
+def teacher_file(kind: str, setting: str, seed: int) -> Path:
+    """Of a teacher's kind, ``plain`` or with its tags, for the student of this seed."""
+    name, *tags = kind.split("@")
+    whose = seed if "own" in tags else next((int(tag) for tag in tags if tag.isdigit()), TEACHER_SEED)
+    name = f"plain{SETTINGS[setting].steps}" if name == "plain" else f"teacher-{name}" + "@noc" * ("noc" in tags)
+    return weights_file(name, setting, whose)
+
+
+def finished_teacher(kind: str, setting: str, seed: int) -> nn.Module:
+    net = network(setting, seed, 3 if kind.startswith(BLIND) else 4)
+    saved = torch.load(teacher_file(kind, setting, seed))
+    net.load_state_dict(saved.get("last", saved))
     return net
 
 
@@ -438,21 +524,21 @@ def taught(name: str, setting: str, seed: int) -> None:
     how, kind, form, ratio = name.split("-")
     spent = 0.0
     if how == "total":
-        share, spent = SETTINGS[setting][2], SETTINGS[setting][1] / 10
+        spent = SETTINGS[setting].steps / 10
         start = torch.load(weights_file("trunk", setting, seed))["net"]
-        tutor = train_teacher(kind, setting, seed, start, round(spent), poly_lr(0, LR, 1) * (1 - share) ** 0.9)
+        tutor = train_teacher(kind, setting, seed, start, round(spent), poly_lr(0, LR, 1) * (1 - SHARED) ** 0.9)
     else:
-        tutor = finished_teacher(kind, setting)
+        tutor = finished_teacher(kind, setting, seed)
     tutor = tutor.eval().requires_grad_(False)
-    channel = None if kind.startswith("self") else Channel(kind.split("@")[0])
+    channel = None if kind.startswith(BLIND) else Channel(kind.split("@")[0])
 
     def listen(step: Step) -> Terms:
         image = step.batch["image"]
         with torch.no_grad():
             if channel:
                 image = last(torch.cat([image, channel(step.batch["label"], noise_draws(step.batch, 1))], 1))
-            answer = forward(tutor, image).logits.float()
-        return {form: (distance(form, step.logits, answer, step.batch["label"]), float(ratio))}
+            answer = forward(tutor, image).logits
+        return {form: (distance(form, step.out.logits, answer, step.batch["label"]), float(ratio))}
 
     branch(name, setting, seed, 1.0 if how == "free" else 1 + FORWARD, listen, spent)
 
@@ -494,14 +580,14 @@ def corrected(answer: Tensor, truth: Tensor) -> Tensor:
 
 def self_average(name: str, setting: str, seed: int) -> None:
     _, *form, ratio = name.split("-")
-    tutor = network(seed).eval().requires_grad_(False)
+    tutor = network(setting, seed).eval().requires_grad_(False)
 
     def listen(step: Step) -> Terms:
         if step.number % 5 == 0:
             tutor.load_state_dict(step.average.state)
         with torch.no_grad():
-            answer = forward(tutor, step.batch["image"]).logits.float()
-        return {"cwd": (distance((form or ["cwd"])[0], step.logits, answer, step.batch["label"]), float(ratio))}
+            answer = forward(tutor, step.batch["image"]).logits
+        return {"cwd": (distance((form or ["cwd"])[0], step.out.logits, answer, step.batch["label"]), float(ratio))}
 
     branch(name, setting, seed, 1 + FORWARD, listen)
 
@@ -535,30 +621,94 @@ def region_shares(label: Tensor, size: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(one_hot, size)[:, :CLASSES]
 
 
+def pilot_regions(batch: Batch, size: tuple[int, int], placebo: list[str]) -> Tensor:
+    """The shares of the label's regions; with a placebo of another image's, or of random ones."""
+    if placebo == ["noise"]:
+        draw = generator_for(int(batch["seed"][0]), "regions")
+        coarse = torch.randint(0, CLASSES, (len(batch["label"]), 1, 3, 4), generator=draw)
+        return region_shares(F.interpolate(coarse.float(), size, mode="nearest")[:, 0].long(), size)
+    return region_shares(batch["label"].roll(1, 0) if placebo else batch["label"], size)
+
+
 def region_pilot(name: str, setting: str, seed: int) -> None:
     _, ratio, *placebo = name.split("-")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "pilot"))
         pilot = Pilot(128).to(memory_format=torch.channels_last)
 
-    def regions(batch: Batch, size: tuple[int, int]) -> Tensor:
-        if placebo == ["noise"]:
-            draw = generator_for(int(batch["seed"][0]), "regions")
-            coarse = torch.randint(0, CLASSES, (len(batch["label"]), 1, 3, 4), generator=draw)
-            return region_shares(F.interpolate(coarse.float(), size, mode="nearest")[:, 0].long(), size)
-        return region_shares(batch["label"].roll(1, 0) if placebo else batch["label"], size)
-
     def listen(step: Step) -> Terms:
         features = step.out.features["head"].detach().float()
-        shares = regions(step.batch, tuple(features.shape[-2:]))
+        shares = pilot_regions(step.batch, tuple(features.shape[-2:]), placebo)
         with torch.autocast("cpu", torch.bfloat16):
             answer = pilot(features, shares).float()
         terms: Terms = {"pilot": (cross_entropy(answer, step.batch["label"]), None)}
         if step.number >= step.steps / 10:
-            terms["cwd"] = (cwd_loss(step.logits, answer.detach()), float(ratio))
+            terms["cwd"] = (cwd_loss(step.out.logits, answer.detach()), float(ratio))
         return terms
 
     branch(name, setting, seed, 1.1, listen, helper=pilot)
+
+
+def ocr_pilot(name: str, setting: str, seed: int) -> None:
+    """OCRNet's context part once more, by the noised label's regions; its answer teaches the student's logits."""
+    _, form, ratio, *placebo = name.split("-")
+    own = copy.deepcopy(trunk(setting, seed)[0].head) if form == "own" else None
+
+    def listen(step: Step) -> Terms:
+        pixels = step.out.features["pixels"]
+        shares = pilot_regions(step.batch, tuple(pixels.shape[-2:]), placebo)
+        noise = torch.randn(shares.shape, generator=generator_for(int(step.batch["seed"][0]), "ocr"))
+        with torch.autocast("cpu", torch.bfloat16), statistics_kept(step.net):
+            regions = 10 * (shares + 0.01 * noise)
+            answer = in_context(own or step.net.head, pixels.detach() if own else pixels, regions).float()
+        return {
+            "pilot": (cross_entropy(answer, step.batch["label"]), None),
+            "cwd": (cwd_loss(step.out.logits, answer.detach()), float(ratio)),
+        }
+
+    branch(name, setting, seed, OCR_PASS, listen, helper=own)
+
+
+@contextmanager
+def statistics_kept(net: nn.Module) -> Iterator[None]:
+    """Normalise by the batch, and leave the statistics that batch norm predicts with as they are."""
+    norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+def label_shown(name: str, setting: str, seed: int) -> None:
+    """Four channels, the label in one of so many steps; without the label it is the three-channel network."""
+    _, every, *placebo = name.split("-")
+    channel = Channel("shuffled" if placebo else "fixed")
+    stem = first_convolution(network(setting, seed))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "slice"))
+        added = nn.Conv2d(1, stem.out_channels, stem.kernel_size, stem.stride, stem.padding, bias=False)
+        nn.init.normal_(added.weight, std=0.1)
+
+    def see(net: nn.Module, batch: Batch, number: int) -> SegmentationOutput:
+        if number % int(every):
+            return forward(net, batch["image"])
+        shown = channel(batch["label"], noise_draws(batch, 1))
+        hook = first_convolution(net).register_forward_hook(lambda _, __, maps: maps + added(shown))
+        try:
+            with statistics_kept(net):
+                return forward(net, batch["image"])
+        finally:
+            hook.remove()
+
+    branch(name, setting, seed, 1.0, helper=added, see=see)
+
+
+def first_convolution(net: nn.Module) -> nn.Conv2d:
+    return next(part for part in net.modules() if isinstance(part, nn.Conv2d))
 
 
 def pasted(batch: Batch, by_label: bool) -> Batch:
@@ -591,15 +741,15 @@ def rectangle(label: Tensor, draw: Generator) -> Tensor:
     return mask
 
 
-def weighted_cross_entropy(setting: str, power: float) -> Callable[[Tensor, Tensor], Tensor]:
+def weighted_cross_entropy(setting: str, power: float) -> Callable[[SegmentationOutput, Tensor], Tensor]:
     dataset = data(setting, "train")
     labels = [dataset.read(index)[1].flatten().long() for index in range(len(dataset))]
     counts = torch.stack([torch.bincount(label, minlength=256)[:CLASSES] for label in labels]).sum(0).double()
     weight = (counts.sum() / counts) ** power
     weight = (weight * counts.sum() / (weight * counts).sum()).float()
 
-    def loss(logits: Tensor, label: Tensor) -> Tensor:
-        wide = F.interpolate(logits, label.shape[-2:], mode="bilinear", align_corners=True)
+    def loss(out: SegmentationOutput, label: Tensor) -> Tensor:
+        wide = F.interpolate(out.logits, label.shape[-2:], mode="bilinear", align_corners=True)
         return F.cross_entropy(wide, label, weight, ignore_index=IGNORE)
 
     return loss
@@ -607,8 +757,8 @@ def weighted_cross_entropy(setting: str, power: float) -> Callable[[Tensor, Tens
 
 def soft_target(name: str, setting: str, seed: int) -> None:
     def listen(step: Step) -> Terms:
-        shares = region_shares(step.batch["label"], tuple(step.logits.shape[-2:]))
-        return {"soft": (-(shares * step.logits.log_softmax(1)).sum(1).mean(), float(name.split("-")[1]))}
+        shares = region_shares(step.batch["label"], tuple(step.out.logits.shape[-2:]))
+        return {"soft": (-(shares * step.out.logits.log_softmax(1)).sum(1).mean(), float(name.split("-")[1]))}
 
     branch(name, setting, seed, 1.0, listen)
 
@@ -618,7 +768,7 @@ def soft_target(name: str, setting: str, seed: int) -> None:
 
 def gradient_table(setting: str) -> None:
     for classes, factor in [(2, 1), (5, 1), (11, 1), (22, 1), (44, 1), (88, 1), (11, 0.5), (11, 2)]:
-        student, tutor = trunk(setting, TEACHER_SEED)[0], finished_teacher("fixed", setting).train()
+        student, tutor = trunk(setting, TEACHER_SEED)[0], finished_teacher("fixed", setting, TEACHER_SEED).train()
         channel = LabelNoise(classes, 0.01, IGNORE, 1.0, "fixed")
         stream = Stream(setting, TEACHER_SEED + 1000)
         for net in (student, tutor):
@@ -632,12 +782,12 @@ def gradient_table(setting: str) -> None:
                 for net, opt, image in zip((student, tutor), opts, (batch["image"], four), strict=True):
                     set_lr(opt, poly_lr(step, LR / 2, 40, 5))
                     opt.zero_grad()
-                    cross_entropy(forward(net, image).logits.float(), batch["label"]).backward()
+                    cross_entropy(forward(net, image).logits, batch["label"]).backward()
                     opt.step()
                 continue
             with torch.no_grad():
-                answer = forward(tutor.eval(), four).logits.float()
-            logits = forward(student, batch["image"]).logits.float()
+                answer = forward(tutor.eval(), four).logits
+            logits = forward(student, batch["image"]).logits
             supervised = cross_entropy(logits, batch["label"])
             for tau in (1.0, 4.0):
                 distilled = cwd_loss(logits, answer, tau)
@@ -688,11 +838,11 @@ def scaled(batch: Batch, factor: float) -> Batch:
 
 
 def run(name: str, setting: str, seed: int) -> None:
-    _, total, share = SETTINGS[setting]
+    total = SETTINGS[setting].steps
     kind, _, rest = name.partition("-")
     if kind.startswith("plain"):
         own = int(kind[5:] or total)
-        plain(f"plain{own}", setting, seed, own, round(total * share) if kind == "plain" else None)
+        plain(f"plain{own}", setting, seed, own, round(total * SHARED) if kind == "plain" else None)
     elif kind == "teacher":
         teacher(rest, setting, seed)
     elif kind in ("reuse", "free", "total"):
@@ -704,17 +854,23 @@ def run(name: str, setting: str, seed: int) -> None:
     elif kind == "gradnorm":
         gradient_table(setting)
     else:
-        {"emaself": self_average, "pilot": region_pilot, "soft": soft_target}[kind](name, setting, seed)
+        {
+            "emaself": self_average,
+            "pilot": region_pilot,
+            "ocrpilot": ocr_pilot,
+            "shown": label_shown,
+            "soft": soft_target,
+        }[kind](name, setting, seed)
 
 
 def needs(name: str, setting: str, seed: int) -> list[Path]:
     """The files without which a line of the queue can't be run."""
     kind, _, rest = name.partition("-")
-    own = weights_file(f"plain{SETTINGS[setting][1]}", setting, seed)
+    own = weights_file(f"plain{SETTINGS[setting].steps}", setting, seed)
     if kind.startswith("plain"):
         return []
     if kind in ("reuse", "free"):
-        return [own, weights_file(f"teacher-{rest.split('-')[0]}", setting, TEACHER_SEED)]
+        return [own, teacher_file(rest.split("-")[0], setting, seed)]
     return [own, weights_file("teacher-fixed", setting, TEACHER_SEED)] if kind == "gradnorm" else [own]
 
 
@@ -743,45 +899,47 @@ def work_off(queue: Path) -> None:
 # ---------------------------------------------------------------- the table
 
 
-def table(setting: str) -> None:
-    rows = [json.loads(line) for line in (HOME / "results.jsonl").read_text().splitlines()]
+def table(setting: str, base: str | None = None) -> None:
+    """Print each candidate against ``base``, the plain student of the setting's budget, best form against best form."""
+    base = base or f"plain{SETTINGS[setting].steps}"
     runs: dict[str, dict[int, dict]] = defaultdict(dict)
-    for row in rows:
-        if row["setting"] == setting and "last" in row and row["seed"] != TEACHER_SEED:
+    for row in map(json.loads, (HOME / "results.jsonl").read_text().splitlines()):
+        if of_setting(row, setting) and "last" in row and row["seed"] < TEACHER_SEED:
             runs[row["name"]][row["seed"]] = row
-    base = runs[f"plain{SETTINGS[setting][1]}"]
-    print("| candidate | seeds | compute | last | average | against plain (95 %) | p | each seed | smallest effect |")
+    print(f"| candidate | compute | seeds | last | average | against `{base}` | p | each seed | smallest effect |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for name, own in sorted(runs.items()):
-        seeds = sorted(set(own) & set(base))
-        if not seeds:
-            continue
-        means = {form: np.mean([own[seed][form] for seed in seeds]) for form in ("last", "ema")}
-        against = max(("last", "ema"), key=lambda form: np.mean([base[seed][form] for seed in seeds]))
-        form = max(means, key=means.__getitem__)
-        gaps = [own[seed][form] - base[seed][against] for seed in seeds]
-        interval, effect = t_interval(gaps), smallest_effect(gaps)
-        cells = [
-            f"`{name}`",
-            str(len(seeds)),
-            f"{own[seeds[0]]['units']:.0f}",
-            f"{means['last']:.2f}",
-            f"{means['ema']:.2f}",
-        ]
-        cells.append(f"{np.mean(gaps):+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*interval) if interval else ""))
-        cells += [
-            f"{sign_flip_p(gaps):.3f}",
-            ", ".join(f"{gap:+.2f}" for gap in gaps),
-            f"{effect:.2f}" if effect else "",
-        ]
-        print("| " + " | ".join(cells) + " |")
+    lines = [(name, row_of(name, rows, runs[base])) for name, rows in runs.items() if set(rows) & set(runs[base])]
+    for name, (_, cells) in sorted(lines, key=lambda line: -line[1][0]):
+        print(f"| `{name}` | " + " | ".join(cells) + " |")
+
+
+def of_setting(row: dict, setting: str) -> bool:
+    """Whether a run belongs to it; plain students of any length belong to all settings of their data and network."""
+    one, other = SETTINGS[row["setting"]], SETTINGS[setting]
+    alike = one.folder == other.folder and one.ocr == other.ocr
+    return row["setting"] == setting or (alike and row["name"].startswith("plain"))
+
+
+def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[float, list[str]]:
+    """The mean difference and the cells of a candidate's line."""
+    seeds = sorted(set(rows) & set(base))
+    means = {form: np.mean([rows[seed][form] for seed in seeds]) for form in ("last", "ema")}
+    against = max(("last", "ema"), key=lambda form: np.mean([base[seed][form] for seed in seeds]))
+    form = max(means, key=means.__getitem__)
+    gaps = [rows[seed][form] - base[seed][against] for seed in seeds]
+    interval, effect = t_interval(gaps), smallest_effect(gaps)
+    ledger = f"{rows[seeds[0]]['units']:.0f}" + " marginal" * name.startswith("reuse")
+    cells = [ledger, str(len(seeds)), f"{means['last']:.2f}", f"{means['ema']:.2f}"]
+    cells.append(f"{np.mean(gaps):+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*interval) if interval else ""))
+    cells += [f"{sign_flip_p(gaps):.3f}", ", ".join(f"{gap:+.2f}" for gap in gaps), f"{effect:.2f}" if effect else ""]
+    return float(np.mean(gaps)), cells
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "queue", "table"])
     parser.add_argument("home", type=Path)
-    parser.add_argument("rest", nargs="+", help="NAME SETTING SEED, the queue's file, or SETTING")
+    parser.add_argument("rest", nargs="+", help="NAME SETTING SEED, the queue's file, or SETTING and the base")
     arguments = parser.parse_args()
     global HOME
     HOME = arguments.home
@@ -794,7 +952,7 @@ def main() -> None:
     elif arguments.what == "queue":
         work_off(Path(arguments.rest[0]))
     else:
-        table(arguments.rest[0])
+        table(*arguments.rest)
 
 
 if __name__ == "__main__":
