@@ -11,7 +11,8 @@ what it needs is there. Names:
 
     plain                      the whole schedule; keeps its state at the trunk's end, from which the others branch
     plain3000                  the whole schedule, so many steps long
-    teacher-KIND               self (no label), fixed, random, less, placebos shuffled and blank; @noc: no consistency
+    teacher-KIND               self (no label), fixed, random, less, placebos shuffled and blank; @noc: no consistency,
+                               @long: ten times as long
     reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo. KIND may
                                be plain, the finished plain student; @own: of the student's own seed, @11: of seed 11
     total-KIND-FORM-RATIO      the same, the teacher trained within the budget from the seed's own trunk
@@ -70,7 +71,7 @@ CLASSES, IGNORE = 11, 255
 CROP, BATCH = (80, 112), 8
 LR, WEIGHT_DECAY, WARMUP = 0.004, 0.01, 20
 MEAN = torch.tensor([0.5, 0.5, 0.5])
-TEACHER_SEED = 10
+TEACHER_SEED, TEACHER_UNITS, LONG_UNITS = 10, 600, 6000
 FORWARD = 1 / 3
 OCR_PASS = 1.08  # with OCRNet's context part once more; by multiply-accumulates, 25 of 300 million an image
 BLIND = ("self", "plain")  # teachers that see no label
@@ -85,20 +86,17 @@ class Setting(NamedTuple):
     Attributes:
         folder: Below HOME.
         steps: Of the plain student.
-        teacher: Compute of a teacher, in plain steps.
         ocr: Whether the network is OCRNet, else PSPNet.
     """
 
     folder: str
     steps: int
-    teacher: int = 600
     ocr: bool = False
 
 
 SETTINGS = {
     "s40": Setting("camvid-40", 1500),
     "s40-ocr": Setting("camvid-40", 1500, ocr=True),
-    "s40-3000": Setting("camvid-40", 3000, 6000),
     "s367": Setting("camvid-quarter", 4000),
 }
 SHARED = 0.7  # the part of the plain steps that all candidates of a seed have in common
@@ -492,7 +490,7 @@ def teacher_loss(net: nn.Module, batch: Batch, channel: Channel | None, consiste
 
 def teacher(name: str, setting: str, seed: int) -> None:
     began = time.process_time()
-    total, units = SETTINGS[setting].steps, SETTINGS[setting].teacher
+    total, units = SETTINGS[setting].steps, LONG_UNITS if "@long" in name else TEACHER_UNITS
     start = torch.load(weights_file(f"plain{total}", setting, seed))["last"]
     net = train_teacher(name, setting, seed, start, units, LR / 2)
     kind = name.split("@")[0]
@@ -508,8 +506,8 @@ def teacher_file(kind: str, setting: str, seed: int) -> Path:
     """Of a teacher's kind, ``plain`` or with its tags, for the student of this seed."""
     name, *tags = kind.split("@")
     whose = seed if "own" in tags else next((int(tag) for tag in tags if tag.isdigit()), TEACHER_SEED)
-    name = f"plain{SETTINGS[setting].steps}" if name == "plain" else f"teacher-{name}" + "@noc" * ("noc" in tags)
-    return weights_file(name, setting, whose)
+    made = "@".join([name, *(tag for tag in tags if tag in ("noc", "long"))])
+    return weights_file(f"plain{SETTINGS[setting].steps}" if name == "plain" else f"teacher-{made}", setting, whose)
 
 
 def finished_teacher(kind: str, setting: str, seed: int) -> nn.Module:
@@ -904,20 +902,13 @@ def table(setting: str, base: str | None = None) -> None:
     base = base or f"plain{SETTINGS[setting].steps}"
     runs: dict[str, dict[int, dict]] = defaultdict(dict)
     for row in map(json.loads, (HOME / "results.jsonl").read_text().splitlines()):
-        if of_setting(row, setting) and "last" in row and row["seed"] < TEACHER_SEED:
+        if row["setting"] == setting and "last" in row and row["seed"] < TEACHER_SEED:
             runs[row["name"]][row["seed"]] = row
     print(f"| candidate | compute | seeds | last | average | against `{base}` | p | each seed | smallest effect |")
     print("|---|---|---|---|---|---|---|---|---|")
     lines = [(name, row_of(name, rows, runs[base])) for name, rows in runs.items() if set(rows) & set(runs[base])]
     for name, (_, cells) in sorted(lines, key=lambda line: -line[1][0]):
         print(f"| `{name}` | " + " | ".join(cells) + " |")
-
-
-def of_setting(row: dict, setting: str) -> bool:
-    """Whether a run belongs to it; plain students of any length belong to all settings of their data and network."""
-    one, other = SETTINGS[row["setting"]], SETTINGS[setting]
-    alike = one.folder == other.folder and one.ocr == other.ocr
-    return row["setting"] == setting or (alike and row["name"].startswith("plain"))
 
 
 def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[float, list[str]]:
