@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
@@ -17,14 +18,16 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from rich.console import Console
+from rich.text import Text
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from ladseg.errors import TrainingError, UserError
+from ladseg.progress import progress
 from ladseg.recipe import Schedule
 from ladseg.training import FitResult, fit, make_accelerator
-from ladseg.training.logs import RunLog
+from ladseg.training.logs import RunLog, Stage
 from tests.training import toy
 
 SHORT = replace(toy.SCHEDULE, iterations=6, eval_every=2, save_every=None, warmup=0)
@@ -405,12 +408,34 @@ def test_terminal_gets_a_bar_and_files_get_lines(tmp_path: Path) -> None:
     text = screen.file.getvalue()  # type: ignore[attr-defined]
     assert all(word in text for word in ("teacher", "4/10", "16.0 images/s", "loss 1.2500", "left", "0.5000"))
 
+    assert "stage" not in text
+
     file = Console(file=io.StringIO(), force_terminal=False)
     with RunLog(tmp_path / "b", "teacher", 0, 10, accelerator, file) as log:
         log.terms(4, 0.01, {"loss": 1.25}, 2.0, 16.0)
         log.say("all [is] well")
     assert file.file.getvalue() == "teacher  all [is] well\n"  # type: ignore[attr-defined]
     assert "step 4/10  lr 0.01  16.0 images/s  loss 1.2500" in (tmp_path / "b/log.txt").read_text()
+
+
+@pytest.mark.parametrize("iterations", [250, 160000])
+def test_at_80_columns_stage_step_and_both_times_come_first(tmp_path: Path, iterations: int) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80)
+    stage = Stage(2, 3, later=iterations / 2)
+    with RunLog(tmp_path, "teacher", 0, iterations, make_accelerator("fp32", tmp_path), screen, stage=stage) as log:
+        log.started -= 60  # of which a quarter of the steps has taken
+        done = iterations // 4
+        log.terms(done, 0.01, {"loss": 1.25, "seg_1": 1.0, "seg_2": 1.0, "consistency": 0.25}, 2.0, 16.0)
+        log.advance(done)
+        for _ in progress([1], 1, "evaluating", "images"):
+            log.bar.refresh()
+        assert len(log.bar.tasks) == 1  # the evaluation's bar has gone
+    written = [Text.from_ansi(line).plain for line in screen.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    line = next(line for line in reversed(written) if "stage" in line)
+    assert all(len(line) <= 80 for line in written)
+    assert re.match(rf"stage 2 of 3: teacher +{done}/{iterations} \S+ 0:0[23]:\d\d left, run 0:0[45]:\d\d 16", line)
+    assert line.endswith("…")
+    assert any(line.startswith("evaluating") for line in written)
 
 
 def test_terms_are_read_only_when_they_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

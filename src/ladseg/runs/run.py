@@ -44,11 +44,12 @@ from ladseg.runs.trainings import (
     baseline_training,
     batches_of,
     first_stage_training,
+    planned_work,
     student_training,
     teacher_training,
 )
 from ladseg.runs.validation import Validation
-from ladseg.training import Callback, FitResult, fit, load_result, validation_curve
+from ladseg.training import Callback, FitResult, Stage, fit, load_result, validation_curve
 
 
 def train_networks(
@@ -293,4 +294,16 @@ class Run:
             },
             pictures=pictures,
             callbacks=self.callbacks,
+            stage=self._stage(training.key),
         )
+
+    def _stage(self, key: str) -> Stage:
+        """Return the place of a training in the run; what has finished already is not counted as work to come."""
+        work = planned_work(self.recipe)
+        place = list(work).index(key)
+        to_come = (
+            steps * weight
+            for later, (steps, weight) in list(work.items())[place + 1 :]
+            if load_result(self.folder_of(later)) is None
+        )
+        return Stage(place + 1, len(work), sum(to_come) / work[key][1])

@@ -147,6 +147,25 @@ def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
     return Training("first-stage", first, part, student.reads, schedule, student.depends_on)
 
 
+def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:
+    """Return the trainings of a run in order: their steps, and what a step takes beside one of the student alone.
+
+    This is rough and serves to tell the time left. A label-assisted teacher predicts twice in a step (Eq. 7); in a
+    step of the distilled student the teacher only predicts. A teacher of another network counts as the student.
+    """
+    distilled, settings = recipe.distill.method != "none", recipe.teacher
+    work = {}
+    if recipe.baseline or not distilled:
+        work["baseline"] = (recipe.schedule.iterations, 1.0)
+    if distilled and settings.train:
+        work["teacher"] = (settings.iterations or recipe.schedule.iterations, 2.0 if settings.label_assisted else 1.0)
+    if recipe.distill.method == "maskd":
+        work["first-stage"] = (first_stage_steps(recipe), 2 / 3)
+    if distilled:
+        work["student"] = (recipe.schedule.iterations, 4 / 3)
+    return work
+
+
 def batches_of(
     training: Training, recipe: Recipe, dataset: SegmentationDataset, accelerator: Accelerator, start: int, steps: int
 ) -> Iterable[dict[str, Tensor]]:

@@ -16,6 +16,7 @@ from ladseg.files import write_atomically
 from ladseg.measure.step_costs import prediction_macs
 from ladseg.objectives import LabelAssisted, Network, noise_generators, segmenter
 from ladseg.outputs import SegmentationOutput
+from ladseg.progress import progress
 from ladseg.results import MeasuredRow, NetworkRow, read_if_complete, write_json
 from ladseg.training import FitResult
 
@@ -43,23 +44,27 @@ class Validation:
         self.workers = workers
         self.accelerator = accelerator
 
-    def evaluate(self, network: Network, predictor: Predictor | None = None) -> Evaluation:
+    def evaluate(self, network: Network, predictor: Predictor | None = None, title: str = "evaluating") -> Evaluation:
         """Evaluate on the whole split, each process on its share, in float32 unless the caller sets autocast.
 
         Args:
             network: The network, whose image normalisation the batches get.
             predictor: How it predicts; None for :func:`predictor_of`.
+            title: Names the work on the screen.
         """
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         loader = eval_loader(
             self.dataset,
             mean=segmenter(network).input_mean,
             std=segmenter(network).input_std,
             workers=self.workers,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
+            rank=rank,
+            world_size=processes,
         )
-        device = self.accelerator.device
-        return evaluate(predictor or predictor_of(network, self.how), loader, self.dataset.spec.num_classes, device)
+        share = len(range(rank, len(self.dataset), processes))
+        batches = progress(loader, share, title, "images") if self.accelerator.is_main_process else loader
+        predictor = predictor or predictor_of(network, self.how)
+        return evaluate(predictor, batches, self.dataset.spec.num_classes, self.accelerator.device)
 
     def measure(
         self, network: Network, fitted: FitResult, crop: tuple[int, int], memory: int | None, folder: Path
@@ -77,7 +82,7 @@ class Validation:
         known = read_if_complete(MeasuredRow, folder / ROW)
         if known is not None and known.measured_on == measured_on and (folder / COUNTS).is_file():
             return known.row, load_evaluation(folder)
-        evaluation = self.evaluate(network)
+        evaluation = self.evaluate(network, title=f"measuring {folder.name}")
         row = _row(network, fitted, evaluation, crop, memory)
         if isinstance(network, LabelAssisted):
             row = replace(
@@ -94,7 +99,7 @@ class Validation:
     def _without_label(self, network: LabelAssisted) -> float:
         """Return the mIoU with zeros as the noised label (section 4.2)."""
         predictor = by_argmax(lambda batch: network.without_label(batch["image"]), self.how)
-        return self.evaluate(network, predictor).matrix.mean_iou()
+        return self.evaluate(network, predictor, "measuring without label").matrix.mean_iou()
 
     def _without_image(self, network: LabelAssisted) -> float:
         """Return the mIoU with zeros, the mean colour, as the image (section 4.2)."""
@@ -103,7 +108,7 @@ class Validation:
             batch = with_label_of_its_size(batch)
             return network(torch.zeros_like(batch["image"]), batch["label"], noise_generators(batch, 1))
 
-        return self.evaluate(network, by_argmax(output_of, self.how)).matrix.mean_iou()
+        return self.evaluate(network, by_argmax(output_of, self.how), "measuring without image").matrix.mean_iou()
 
     @torch.inference_mode()
     def _mean_kl(self, network: LabelAssisted) -> float:
@@ -112,7 +117,9 @@ class Validation:
         indices = [place * len(self.dataset) // count for place in range(count)]
         inner = segmenter(network)
         total = 0.0
-        for batch in eval_loader(self.dataset, mean=inner.input_mean, std=inner.input_std, indices=indices):
+        loader = eval_loader(self.dataset, mean=inner.input_mean, std=inner.input_std, indices=indices)
+        shown = self.accelerator.is_main_process
+        for batch in progress(loader, count, "measuring stability", "images") if shown else loader:
             image, label = (batch[key].to(self.accelerator.device) for key in ("image", "label"))
             batch = {**batch, "label": label.long()}
             total += mean_pairwise_kl(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .accelerators import make_accelerator as make_accelerator
     from .logs import Callback as Callback
+    from .logs import Stage as Stage
     from .logs import validation_curve as validation_curve
     from .loop import fit as fit
     from .optimizers import build_optimizer as build_optimizer

@@ -4,7 +4,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -12,19 +13,35 @@ from typing import TextIO
 import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from ladseg.errors import UserError
 from ladseg.files import write_text
+from ladseg.progress import QUIET, clock, display
 from ladseg.results import to_json
 
-# The least number of seconds between two lines on a screen that is not a terminal.
-QUIET = 10.0
 # A function of the title of a training and the values of a line of metrics.jsonl.
 Callback = Callable[[str, dict[str, float]], object]
 # The name of the trackers' project or experiment.
 PROJECT = "ladseg"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The place of a training among those of a run.
+
+    Attributes:
+        number: Counted from 1.
+        count: Trainings of the run.
+        later: What the later ones take, in steps of this one.
+    """
+
+    number: int = 1
+    count: int = 1
+    later: float = 0.0
+
+
+THE_ONE = Stage()
 
 
 class RunLog:
@@ -38,6 +55,7 @@ class RunLog:
         accelerator: Accelerator of the run, which holds the trackers.
         console: The screen.
         callbacks: Each is called with the title and every line of metrics, on the main process.
+        stage: Its place in the run, for the screen.
     """
 
     def __init__(
@@ -49,6 +67,7 @@ class RunLog:
         accelerator: Accelerator,
         console: Console | None = None,
         callbacks: Sequence[Callback] = (),
+        stage: Stage = THE_ONE,
     ) -> None:
         self.callbacks = callbacks
         self.folder = folder
@@ -60,15 +79,9 @@ class RunLog:
         self.active = accelerator.is_main_process
         self.started = self.spoken = time.perf_counter()
         self.files: list[TextIO] = []
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=self.console,
-            disable=not (self.active and self.console.is_terminal),
-        )
-        self.task = self.bar.add_task(title, total=iterations, completed=start, state="")
+        self.stage = stage
+        self.heading = title if stage.count == 1 else f"stage {stage.number} of {stage.count}: {title}"
+        self.screen = ExitStack()
 
     def __enter__(self) -> "RunLog":
         if self.active:
@@ -78,13 +91,14 @@ class RunLog:
         if self.accelerator.log_with:
             self.accelerator.project_configuration.logging_dir = str(self.folder)
             self.accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(self.folder, self.start))
-        self.bar.start()
+        self.bar = self.screen.enter_context(display(self.console, hidden=not self.active))
+        self.task = self.bar.add_task(self.heading, total=self.iterations, completed=self.start, left="", state="")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        self.screen.close()
         with suppress(OSError, UserError):  # a full disk must not hide the error that stopped the training
             if error is not None:
                 self._write(1, f"stopped: {error or type(error).__name__}")
@@ -97,7 +111,7 @@ class RunLog:
 
     def advance(self, step: int) -> None:
         """Move the progress bar to ``step`` steps done."""
-        self.bar.update(self.task, completed=step)
+        self.bar.update(self.task, completed=step, left=self._time_left(step))
 
     def terms(self, step: int, lr: float, terms: dict[str, float], seconds: float, images_per_second: float) -> None:
         """Log the mean terms of the latest steps.
@@ -109,11 +123,7 @@ class RunLog:
             seconds: Training time so far.
             images_per_second: Recent training speed in images per second, over all processes.
         """
-        state = (
-            f"{images_per_second:.1f} images/s  "
-            + "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
-            + f"  {self._time_left(step)} left"
-        )
+        state = "  ".join([f"{images_per_second:.1f} images/s", *(f"{n} {value:.4f}" for n, value in terms.items())])
         line = {
             "step": step,
             "lr": lr,
@@ -126,7 +136,7 @@ class RunLog:
         self.bar.update(self.task, state=state)
         self._write(1, f"step {step}/{self.iterations}  lr {lr:.3g}  {state}")
         if not self.console.is_terminal and time.perf_counter() - self.spoken >= QUIET:
-            self._print(f"step {step}/{self.iterations}  {state}")
+            self._print(f"step {step}/{self.iterations}  {self._time_left(step)}  {state}")
 
     def evaluation(self, step: int, score: float, best_score: float, best_step: int, seconds: float) -> None:
         """Log the network's score after ``step`` steps, and how many seconds the evaluation took."""
@@ -180,16 +190,16 @@ class RunLog:
 
     def _print(self, text: str) -> None:
         if self.active:
-            # Text keeps brackets from being markup; soft_wrap keeps a line in a redirected log on one line.
-            self.bar.console.print(Text(f"{self.title}  {text}"), soft_wrap=True)
+            # As Text, so that brackets are not markup; unwrapped, so that a line in a log file stays one.
+            self.console.print(Text(f"{self.heading}  {text}"), soft_wrap=True)
             self.spoken = time.perf_counter()
 
     def _time_left(self, step: int) -> str:
-        """Estimate the time left from the pace since this start, evaluations included."""
-        seconds = (time.perf_counter() - self.started) / (step - self.start) * (self.iterations - step)
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02d}:{seconds:02d}"
+        """Return the time left for this training and for the run, by the pace since this start with its evaluations."""
+        pace = (time.perf_counter() - self.started) / (step - self.start)
+        left = pace * (self.iterations - step)
+        run = f", run {clock(left + pace * self.stage.later)}" if self.stage.later else ""
+        return f"{clock(left)} left{run}"
 
 
 def tracker_options(folder: Path, start: int) -> dict[str, dict[str, object]]:

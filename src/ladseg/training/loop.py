@@ -18,7 +18,7 @@ from ladseg.training.average import AveragedWeights, delivered_state
 from ladseg.training.checkpoints import load_weights, refuse_broken_weights, save_checkpoint, save_weights
 from ladseg.training.identity import refuse_other_identity, training_identity
 from ladseg.training.interruption import interruption
-from ladseg.training.logs import Callback, RunLog
+from ladseg.training.logs import THE_ONE, Callback, RunLog, Stage
 from ladseg.training.optimizers import build_optimizer
 from ladseg.training.result import FitResult, load_result, save_result
 from ladseg.training.resume import last_good_checkpoint, prepared, resume, share_buffers
@@ -43,6 +43,7 @@ def fit(
     depends_on: Mapping[str, object] | None = None,
     pictures: Callable[[], Sequence[np.ndarray]] = list,
     callbacks: Sequence[Callback] = (),
+    stage: Stage = THE_ONE,
 ) -> FitResult:
     """Train an objective, and leave the weights to deliver in its network and in ``weights.safetensors``.
 
@@ -68,6 +69,7 @@ def fit(
         pictures: Draws predictions of the network, ``(H, W, 3)`` uint8 each, for trackers that show pictures; called as
             ``evaluate`` is, on the main process.
         callbacks: Each is called on the main process with the title and the figures of every line of metrics.jsonl.
+        stage: The place of this training in a run, for the screen.
 
     Raises:
         TrainingError: A term is missing or not finite, or the folder holds another training.
@@ -86,7 +88,7 @@ def fit(
         loop = _Loop(
             objective, model, network, evaluate, schedule, folder, accelerator, seed, title, identity, pictures
         )
-        result = loop.run(batches, unused, callbacks)
+        result = loop.run(batches, unused, callbacks, stage)
     accelerator.wait_for_everyone()
     if not load_weights(folder / "weights.safetensors", network):
         raise TrainingError(f"{folder / 'weights.safetensors'}: can't be read; delete {folder} to train anew")
@@ -131,14 +133,21 @@ class _Loop:
         self.watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
 
     def run(
-        self, batches: Callable[[int], Iterable[Batch]], unused: Sequence[str], callbacks: Sequence[Callback]
+        self,
+        batches: Callable[[int], Iterable[Batch]],
+        unused: Sequence[str],
+        callbacks: Sequence[Callback],
+        stage: Stage,
     ) -> FitResult:
         """Train from the last checkpoint to the end of the schedule, and write the result."""
         schedule, progress = self.schedule, self.progress
         start = progress.step
         self.model.train()
+        log_of = RunLog(
+            self.folder, self.title, start, schedule.iterations, self.accelerator, callbacks=callbacks, stage=stage
+        )
         with (
-            RunLog(self.folder, self.title, start, schedule.iterations, self.accelerator, callbacks=callbacks) as log,
+            log_of as log,
             interruption(self.accelerator.num_processes > 1) as interrupt,
         ):
             log.say(self.notice)
