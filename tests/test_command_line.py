@@ -200,10 +200,18 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
+def launchers(nodes: int) -> list[list[str]]:
+    """torchrun for two processes: of one machine, or of two machines with one each, which are both this one."""
+    if nodes == 1:
+        return [["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]]
+    meeting = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", free_port()]
+    return [["-m", "torch.distributed.run", *meeting, "--node-rank", rank] for rank in "01"]
+
+
 @pytest.mark.slow
 # CIRKD's memories hold other draws in two processes; tests/test_cirkd.py compares its loss over processes.
-@pytest.mark.parametrize("method", ["cwd", "skd"])
-def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "nodes"), [("cwd", 2), ("skd", 1)])
+def test_two_processes_follow_one(method: str, nodes: int, scenes: Path, tmp_path: Path) -> None:
     """torchrun with two processes of 2 images each, against one process of 4.
 
     Without dropout, which is drawn for each process, and with the batch norms' first statistics, which on processors
@@ -226,14 +234,16 @@ def test_two_processes_follow_one(method: str, scenes: Path, tmp_path: Path) -> 
         "from ladseg.cli import main\nsys.exit(main())\n"
     )
     runs = {}
-    for name, launcher in {
-        "one": [],
-        "two": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()],
-    }.items():
-        command = [sys.executable, *launcher, str(driver), *words(scenes, tmp_path / name, **changes)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, starts in {"one": [[]], "two": launchers(nodes)}.items():
+        started = []
+        for number, launcher in enumerate(starts):
+            command = [sys.executable, *launcher, str(driver), *words(scenes, tmp_path / name, **changes)]
+            with (tmp_path / f"{name}{number}.txt").open("w") as printed:
+                started.append(subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT, env=environment))
+        for number, process in enumerate(started):
+            status = process.wait(300)
+            assert status == 0, (tmp_path / f"{name}{number}.txt").read_text()[-3000:]
         runs[name] = json.loads((tmp_path / name / "results.json").read_text())["networks"]
     for phase in ("baseline", "teacher", "student"):
         one, two = (load_file(tmp_path / run / phase / "weights.safetensors") for run in ("one", "two"))

@@ -4,6 +4,7 @@ Masks are 24 wide and 16 high, with the listed values in vertical bands of equal
 """
 
 import csv
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -381,6 +382,14 @@ def huggingface_parquet(root: Path) -> Miniature:
     return Miniature({**PLAIN, "layout": "huggingface"}, None, None, [0, 1, X, 2], 3)
 
 
+def shards(root: Path) -> Miniature:
+    for split, pairs in _pairs_of(root / "files").items():
+        with tarfile.open(root / f"{split}-000000.tar", "w") as archive:
+            for name in (name for pair in pairs for name in pair):
+                archive.add(root / "files" / name, Path(name).name)
+    return Miniature({**PLAIN, "layout": "shards"}, None, None, [0, 1, X, 2], 3)
+
+
 MINIATURES: dict[str, Callable[[Path], Miniature]] = {
     "cityscapes": cityscapes,
     "cityscapes labelTrainIds": cityscapes_train_ids,
@@ -403,4 +412,5 @@ MINIATURES: dict[str, Callable[[Path], Miniature]] = {
     "pair csv": pair_csv,
     "huggingface": huggingface,
     "huggingface parquet": huggingface_parquet,
+    "shards": shards,
 }

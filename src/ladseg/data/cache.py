@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ladseg.data.dataset import SegmentationDataset
-from ladseg.data.pairs import Blob, Source
+from ladseg.data.pairs import Blob, Member, Source
 from ladseg.errors import DataError
 from ladseg.files import remove_abandoned, write_atomically
 from ladseg.progress import progress
@@ -149,11 +149,13 @@ def fingerprint(dataset: SegmentationDataset) -> str:
 def _identity(source: Source) -> bytes:
     if isinstance(source, Blob):
         return hashlib.blake2b(source.content, digest_size=16).digest()
+    file = source.archive if isinstance(source, Member) else source
+    place = f"|{source.name}|{source.offset}" if isinstance(source, Member) else ""
     try:
-        state = source.stat()
+        state = file.stat()
     except OSError:  # a broken link, which the check reports
-        return os.fsencode(source.absolute())
-    return os.fsencode(source.absolute()) + f"|{state.st_size}|{state.st_mtime_ns}|".encode()
+        return os.fsencode(file.absolute())
+    return os.fsencode(file.absolute()) + f"{place}|{state.st_size}|{state.st_mtime_ns}|".encode()
 
 
 def _free_memory() -> int:

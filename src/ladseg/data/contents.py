@@ -76,7 +76,7 @@ def content_digest(source: Source) -> str:
     Raises:
         OSError: The file can't be read.
     """
-    return _digest(source.read_bytes() if isinstance(source, Path) else source.content)
+    return _digest(source.read_bytes())
 
 
 def _digest(content: bytes) -> str:

@@ -134,7 +134,7 @@ class _Inspections(Dataset):
 
 def _in_memory(source: Source) -> Source:
     """Read a file once for both digest and decoder; the decoder reports one that can't be read."""
-    if not isinstance(source, Path) or source.suffix.lower() == ".mat":
+    if isinstance(source, Blob) or (isinstance(source, Path) and source.suffix.lower() == ".mat"):
         return source
     try:
         return Blob(str(source), source.read_bytes())

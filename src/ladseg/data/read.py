@@ -208,7 +208,7 @@ def open_file(source: Source, kind: str) -> Iterator[ImageFile.ImageFile]:
         with warnings.catch_warnings():
             # A large image is not a fault; Pillow itself raises from twice this size on.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source if isinstance(source, Path) else io.BytesIO(source.content)) as image:
+            with Image.open(source if isinstance(source, Path) else io.BytesIO(source.read_bytes())) as image:
                 yield image
     except FileError:
         raise

@@ -1,9 +1,11 @@
 """COCO-Stuff: Caesar et al., "COCO-Stuff: Thing and Stuff Classes in Context", CVPR 2018."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ladseg.data.classes import palette
 from ladseg.data.layouts.layout import Layout, find_root, missing_image, no_such_split, packaged_rows, read_list
+from ladseg.data.layouts.shards import find_shards
 from ladseg.data.pairs import Files, Listing, list_files, match
 from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.recipe import Data
@@ -52,6 +54,9 @@ def _only(files: Files, stems: set[str]) -> Files:
 def _find_164k(data: Data, split: str) -> Listing:
     if split not in PUBLISHED_164K:
         raise no_such_split(split, tuple(PUBLISHED_164K), "coco_stuff_164k")
+    packed = find_shards(Path(data.root), split)
+    if packed is not None:
+        return replace(packed, spec=SPEC_164K, published=PUBLISHED_164K[split])
     root = find_root(data.root, ("images",), ("dataset",), "coco_stuff_164k")
     kind = "stuffthingmaps" if (root / "stuffthingmaps").is_dir() else "annotations"
     images = list_files(root / "images" / f"{split}2017", (".jpg",))
@@ -87,7 +92,8 @@ COCO_STUFF_164K = Layout(
     title="COCO-Stuff 164K",
     tree="""\
 images/{train,val}2017/000000000009.jpg
-annotations/{train,val}2017/000000000009.png                                 (the stuffthingmaps)""",
+annotations/{train,val}2017/000000000009.png                                 (the stuffthingmaps)
+or shards {train,val}-000000.tar of both, as in the layout shards""",
     ids="""\
 171 of the ids 0..181 are classes 0..170, 255 is ignored. (182-class figures of other tools are another protocol.)""",
     source="""\

@@ -8,6 +8,7 @@ from ladseg.data.layouts.folder import FOLDER
 from ladseg.data.layouts.huggingface import HUGGINGFACE
 from ladseg.data.layouts.layout import Layout
 from ladseg.data.layouts.pair_list import PAIR_LIST
+from ladseg.data.layouts.shards import SHARDS
 from ladseg.data.layouts.voc import VOC
 from ladseg.errors import DataError
 
@@ -23,6 +24,7 @@ LAYOUTS: dict[str, Layout] = {
         FOLDER,
         PAIR_LIST,
         HUGGINGFACE,
+        SHARDS,
     )
 }
 
