@@ -89,6 +89,28 @@ class MaxOfBins(nn.Module):
         return self.classify(F.adaptive_max_pool2d(image, 7))
 
 
+class ManyLevels(nn.Module):
+    """Rounds sizes in every way that our networks do: strides, pooling that rounds up, maps that meet, a map folded."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.halve = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.deeper = nn.ModuleList(nn.Conv2d(4, 4, 3, stride=2, padding=1) for _ in range(3))
+        self.average = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+        self.largest = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.classify = nn.Conv2d(8, num_classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        first = x = self.halve(image)
+        for layer in self.deeper:
+            x = layer(x) + self.average(x)
+        last = x + F.interpolate(x.mean(dim=(2, 3), keepdim=True), size=x.shape[2:])
+        folded = last.flatten(2).softmax(dim=2).reshape(last.shape)
+        x = F.interpolate(last + folded, size=first.shape[2:], mode="bilinear", align_corners=True)
+        largest = F.interpolate(self.largest(first), size=first.shape[2:])
+        return self.classify(torch.cat([first + x, largest], dim=1))
+
+
 def deliver(name: str, folder: Path) -> tuple[Path, Segmenter]:
     network = build_model(name, CLASSES, aux=False, merged=True).eval()
     # Fresh batch norms hand everything on; trained ones don't.
@@ -168,11 +190,36 @@ def test_every_family_is_here() -> None:
     assert {name.split("_")[0][:4] for name in list_models()} <= {name.split("_")[0][:4] for name in FAMILIES}
 
 
+def assert_prepared(path: Path, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assert that onnxruntime's own preparation for quantisation takes the file and keeps what it computes."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    monkeypatch.chdir(path.parent)  # it leaves a file where it fails
+    prepared = path.with_suffix(".prepared.onnx")
+    quant_pre_process(str(path), str(prepared))
+    image = torch.randn(shape[0], 3, *shape[1:])
+    torch.testing.assert_close(run_file(prepared, image), run_file(path, image), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [None, (70, 91)])
+def test_sizes_can_be_inferred(size: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{__name__}:ManyLevels"
+    weights, network = deliver(name, tmp_path)
+    exported = export_student(weights, "onnx", model=name, size=size)
+    shapes = (
+        [(1, *size)] if size else [(batch, 64 + n, 97 - n) for batch, n in ((1, 0), (2, 1), (1, 2), (3, 6), (1, 7))]
+    )
+    for shape in shapes:
+        assert_agrees(exported.path, network, shape)
+        assert_prepared(exported.path, shape, monkeypatch)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_onnx_gives_what_torch_gives(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [*FAMILIES, "pspnet@test_resnet"])
+def test_onnx_gives_what_torch_gives(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, network = deliver(name, tmp_path)
     exported = export_student(weights, "onnx")
+    assert_prepared(exported.path, (2, 75, 118), monkeypatch)
     assert exported.path == tmp_path / "student.onnx"
     assert exported.sizes.multiple == 1
     assert [m.shape[0] for m in exported.measured] == [1, 2, 1]

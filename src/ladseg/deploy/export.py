@@ -13,6 +13,7 @@ import ladseg
 from ladseg.deploy.export_check import Measured, compare, open_onnx, open_program
 from ladseg.deploy.export_graph import Deployed, FixedSize, LabelType, Sizes, trace, trace_fixed
 from ladseg.deploy.exported_file import METADATA_FILE, SUFFIX
+from ladseg.deploy.onnx_sizes import inferable_sizes
 from ladseg.deploy.student_file import delivered_file, load_student
 from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import ModelError, UserError, first_words
@@ -158,6 +159,7 @@ def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any], ops
             f"'{facts['model']}' can't be written as ONNX ({first_words(error)}); "
             f"--to torch takes heights and widths: {facts['sizes']}"
         ) from error
+    inferable_sizes(exported.model)
     written = exported.model.opset_imports.get("")
     if opset not in (None, written):
         raise ModelError(f"'{facts['model']}' can't have opset {opset}: torch writes {written}; leave it out")
