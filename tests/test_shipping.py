@@ -12,6 +12,7 @@ from torch import nn
 
 import ladseg
 from ladseg.cli import main
+from ladseg.commands.evaluate import measure
 from ladseg.data import write_demo_scenes
 from ladseg.deploy.export import export_student
 from ladseg.deploy.export_graph import ATTEMPTS, FixedSize, read_sizes
@@ -19,6 +20,7 @@ from ladseg.deploy.exported_file import open_exported
 from ladseg.deploy.quantize import search
 from ladseg.deploy.student_file import load_student, save_student
 from ladseg.errors import ModelError
+from ladseg.results import EvaluationResults
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -213,13 +215,24 @@ def test_int8_is_measured_small_and_within_its_loss(
     assert measured(file, scenes, capsys)["mean_iou"] > whole["mean_iou"] - 0.02
 
 
-def test_int8_leaves_out_the_layer_that_costs_it(
-    spoilt: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+def test_int8_leaves_out_the_layer_that_costs_it_and_measures_no_file_twice(
+    spoilt: Path, scenes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import ladseg.commands.reduce as reduce
+
+    contents: list[bytes] = []
+
+    def listen(file: str, *arguments: object) -> EvaluationResults:
+        contents.append(Path(file).read_bytes())
+        return measure(file, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reduce, "measure", listen)
     words = ["export", str(spoilt), "--to", "onnx", "--int8", "--model", TINY, "--data", str(scenes)]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "of 3 layers stay in floating point" in printed
+    assert len(contents) == len(set(contents)) > 2
+    assert (spoilt / "student.int8.onnx").read_bytes() in contents
     facts = {entry.key: entry.value for entry in onnx.load(spoilt / "student.int8.onnx").metadata_props}
     assert any("layers.3" in layer for layer in json.loads(facts["float_layers"]))
     assert len(json.loads(facts["float_layers"])) < 3
@@ -227,7 +240,7 @@ def test_int8_leaves_out_the_layer_that_costs_it(
     assert measured(spoilt / "student.int8.onnx", scenes, capsys)["mean_iou"] > whole["mean_iou"] - 0.01
 
 
-@pytest.mark.parametrize("needed", range(6))
+@pytest.mark.parametrize("needed", range(1, 7))
 def test_the_search_leaves_out_no_more_than_it_must(needed: int) -> None:
     layers = list("abcdefg")
     tried: list[int] = []
@@ -238,8 +251,11 @@ def test_the_search_leaves_out_no_more_than_it_must(needed: int) -> None:
 
     assert search(layers, is_good) == layers[:needed]
     assert len(tried) == len(set(tried))
-    with pytest.raises(ModelError, match="allow more with --max-loss"):
-        search(layers, lambda left_out: False)
+    assert 0 not in tried
+    assert [count for count in tried if count >= needed][-1] == needed
+    for no_way in (layers, layers[:1]):
+        with pytest.raises(ModelError, match=f"not even {len(no_way) - 1} of .*allow more with --max-loss"):
+            search(no_way, lambda left_out: False)
 
 
 def test_fp16_halves_the_file(run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

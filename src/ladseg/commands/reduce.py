@@ -1,5 +1,7 @@
 """Export a delivered network in int8 or float16, and measure the change in accuracy, size and speed."""
 
+import math
+import os
 import shutil
 import statistics
 import tempfile
@@ -98,52 +100,79 @@ def export_reduced(
         say(f"warning: {warning}")
     with tempfile.TemporaryDirectory(prefix="ladseg-") as name:
         folder = Path(name)
-        full, reduced = folder / "float.onnx", folder / "reduced.onnx"
+        full = folder / "float.onnx"
         export_student(source, "onnx", full, **options)
         opened = open_exported(full)
         best = _mean_iou(full, data)
         say(f"float32: {100 * best:.2f} % mIoU")
-
-        def lost() -> float:
-            now = _mean_iou(reduced, data)
-            say(f"{kind}: {100 * now:.2f} % mIoU")
-            return 100 * (best - now)
-
+        attempts = _Attempts(folder, kind, best, max_loss, data, say)
         left_out: dict[str, float] = {}
         layers = 0
         if kind == "fp16":
-            write_fp16(full, reduced)
-            if not (loss := lost()) <= max_loss:
-                raise ModelError(f"fp16 loses {loss:.2f} points of mIoU; allow more with --max-loss")
+            write_fp16(full, attempts.path)
+            if not attempts.take():
+                raise ModelError(f"fp16 loses {attempts.loss:.2f} points of mIoU; allow more with --max-loss")
         else:
             quantizer = Int8Quantizer(full, folder, partial(_images, opened, data, images))
             layers = len(quantizer.layers)
-            left_out = _search(quantizer, reduced, lambda: lost() <= max_loss, say)
-        seconds = _seconds({"before": full, "after": reduced}, next(_images(opened, data, 1, "val")))
+            left_out = _search(quantizer, attempts, say)
+        seconds = _seconds({"before": full, "after": attempts.kept}, next(_images(opened, data, 1, "val")))
         before = Figures(best, full.stat().st_size, seconds["before"])
-        after = Figures(_mean_iou(reduced, data), reduced.stat().st_size, seconds["after"])
-        write_atomically(path, lambda temporary: shutil.copyfile(reduced, temporary))
+        after = Figures(attempts.mean_iou, attempts.kept.stat().st_size, seconds["after"])
+        write_atomically(path, lambda temporary: shutil.copyfile(attempts.kept, temporary))
     return Reduced(path, before, after, layers, left_out)
 
 
-def _search(
-    quantizer: Int8Quantizer, path: Path, is_good: Callable[[], bool], say: Callable[[str], None]
-) -> dict[str, float]:
-    """Write the good file with the fewest layers left out, and return these layers with their sensitivities."""
-    quantizer.write(path, [])
-    if is_good():
+class _Attempts:
+    """Reduced files, written and measured one after the other; the last one within the allowed loss is kept.
+
+    Args:
+        folder: The folder of the files.
+        kind: ``int8`` or ``fp16``.
+        best: mIoU of the float32 file, in 0..1.
+        max_loss: The most points of mIoU that a kept file may lose.
+        data: The data set that they are measured on.
+        say: Receives a line about each file.
+
+    Attributes:
+        path: Where to write the next file.
+        kept: The last good file.
+        mean_iou: mIoU of the kept file, in 0..1.
+        loss: Points of mIoU that the latest file lost.
+    """
+
+    def __init__(
+        self, folder: Path, kind: Kind, best: float, max_loss: float, data: Data, say: Callable[[str], None]
+    ) -> None:
+        self.path, self.kept = folder / "attempt.onnx", folder / "kept.onnx"
+        self.mean_iou = self.loss = math.nan
+        self._kind, self._best, self._max_loss, self._data, self._say = kind, best, max_loss, data, say
+
+    def take(self) -> bool:
+        """Measure the file at ``path``, keep it if it is good, and return whether it is good."""
+        mean_iou = _mean_iou(self.path, self._data)
+        self._say(f"{self._kind}: {100 * mean_iou:.2f} % mIoU")
+        self.loss = 100 * (self._best - mean_iou)
+        # Negated, so that NaN is refused.
+        if not self.loss <= self._max_loss:
+            return False
+        os.replace(self.path, self.kept)
+        self.mean_iou = mean_iou
+        return True
+
+
+def _search(quantizer: Int8Quantizer, attempts: _Attempts, say: Callable[[str], None]) -> dict[str, float]:
+    """Keep the good file with the fewest layers left out, and return these layers with their sensitivities."""
+
+    def attempt(left_out: list[str]) -> bool:
+        quantizer.write(attempts.path, left_out)
+        return attempts.take()
+
+    if attempt([]):
         return {}
     say(f"measuring what each of {len(quantizer.layers)} layers costs")
     sensitivities = quantizer.sensitivities()
-
-    def attempt(left_out: list[str]) -> bool:
-        quantizer.write(path, left_out)
-        return is_good()
-
-    left_out = search(list(sensitivities), attempt, say)
-    # The last attempt need not be the best one.
-    quantizer.write(path, left_out)
-    return {layer: sensitivities[layer] for layer in left_out}
+    return {layer: sensitivities[layer] for layer in search(list(sensitivities), attempt, say)}
 
 
 def _mean_iou(file: Path, data: Data) -> float:

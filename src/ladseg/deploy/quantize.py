@@ -50,7 +50,7 @@ class Int8Quantizer:
         self._images, self._folder = images, folder
         self._prepared = folder / "prepared.onnx"
         try:
-            # Convolutions don't need symbolic shapes, and sympy fails to prove that two ways of rounding agree.
+            # Convolutions don't need symbolic shapes, and sympy may fail on the rounding in a user's network.
             with _quiet():
                 quant_pre_process(str(source), str(self._prepared), skip_symbolic_shape=True)
         except Exception as error:  # onnxruntime has its own exceptions
@@ -117,7 +117,7 @@ class Int8Quantizer:
 def search(
     layers: list[str], is_good: Callable[[list[str]], bool], say: Callable[[str], None] = lambda line: None
 ) -> list[str]:
-    """Find how many of the most sensitive layers must stay in floating point.
+    """Find how many of the most sensitive layers must stay in floating point, where quantising all is not good enough.
 
     Their number is doubled until the file is good enough, then bisected down to the least that is.
 
@@ -127,7 +127,7 @@ def search(
         say: Receives a line about each attempt.
 
     Returns:
-        The layers to leave out.
+        The layers to leave out: those of the last attempt that was good.
 
     Raises:
         ModelError: No file with a quantised layer is good enough.
@@ -137,14 +137,14 @@ def search(
         say(f"{count} of {len(layers)} layers in floating point")
         return is_good(layers[:count])
 
-    failed, count, most = -1, 0, len(layers) - 1
-    while not attempt(count):
+    failed, count, most = 0, 1, len(layers) - 1
+    while not (count <= most and attempt(count)):
         if count >= most:
             raise ModelError(
-                f"no choice of layers loses so little, not even {count} of {len(layers)} in floating point; "
+                f"no choice of layers loses so little, not even {most} of {len(layers)} in floating point; "
                 "allow more with --max-loss, or use --fp16"
             )
-        failed, count = count, min(max(1, 2 * count), most)
+        failed, count = count, min(2 * count, most)
     while count - failed > 1:
         middle = (failed + count) // 2
         failed, count = (failed, middle) if attempt(middle) else (middle, count)
