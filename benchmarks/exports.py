@@ -1,4 +1,4 @@
-"""Export every network of ``ladseg models`` to both formats; a table of the largest difference that was measured.
+"""Export every network of ``ladseg models`` to every format; a table of the largest difference that was measured.
 
     python benchmarks/exports.py [NAME ...]
 
@@ -20,6 +20,7 @@ from ladseg.deploy.student_file import save_student
 from ladseg.errors import ModelError
 
 DATA = {"class_names": [f"class {i}" for i in range(19)], "colors": [[i, i, i] for i in range(19)]}
+FORMATS = ("onnx", "openvino", "torch")
 
 
 def draw(name: str, path: Path) -> None:
@@ -37,13 +38,14 @@ def draw(name: str, path: Path) -> None:
 
 def main(names: list[str]) -> None:
     logging.disable(logging.WARNING)
-    print("| network | sizes | ONNX: difference | s | torch: difference | s |\n|---|---|---|---|---|---|")
+    print("| network | sizes | " + " | ".join(f"{to}: difference | s" for to in FORMATS) + " |")
+    print("|---" * (2 + 2 * len(FORMATS)) + "|")
     for name in names or list_models():
         with TemporaryDirectory() as folder:
             weights = Path(folder) / "student.safetensors"
             draw(name, weights)
             cells, sizes = [], set()
-            for to in ("onnx", "torch"):
+            for to in FORMATS:
                 start = time.perf_counter()
                 try:
                     exported = export_student(weights, to)

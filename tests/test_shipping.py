@@ -1,6 +1,9 @@
 """The files that ship: measured by the code that measures weights, against onnxruntime and Pillow by hand."""
 
+import importlib.util
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +19,10 @@ from ladseg.commands.evaluate import measure
 from ladseg.data import write_demo_scenes
 from ladseg.deploy.export import export_student
 from ladseg.deploy.export_graph import ATTEMPTS, FixedSize, read_sizes
-from ladseg.deploy.exported_file import open_exported
+from ladseg.deploy.exported_file import SUFFIX, open_exported
 from ladseg.deploy.quantize import search
 from ladseg.deploy.student_file import load_student, save_student
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, UserError
 from ladseg.results import EvaluationResults
 
 onnx = pytest.importorskip("onnx")
@@ -89,15 +92,39 @@ def measured(file: Path, scenes: Path, capsys: pytest.CaptureFixture[str], *word
     return json.loads(capsys.readouterr().out)
 
 
+def require(to: str) -> None:
+    """Skip the test where the runtime is not installed."""
+    if to == "openvino":
+        pytest.importorskip("openvino")
+
+
+def runner(file: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Open an exported file as its users do, without ladseg."""
+    if file.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(str(file))
+        return lambda image: session.run(None, {"image": image})[0]
+    import openvino
+
+    network = openvino.compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda image: network({"image": image})[0]
+
+
 @pytest.mark.parametrize(
     ("to", "normalize", "argmax"),
-    [("onnx", True, True), ("onnx", False, False), ("torch", True, False), ("torch", False, True)],
+    [
+        ("onnx", True, True),
+        ("onnx", False, False),
+        ("torch", True, False),
+        ("torch", False, True),
+        ("openvino", True, True),
+        ("openvino", False, False),
+    ],
 )
 def test_eval_of_the_file_that_ships_is_that_of_the_weights(
     to: str, normalize: bool, argmax: bool, run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    suffix = "onnx" if to == "onnx" else "pt2"
-    file = export_student(run, to, tmp_path / f"s.{suffix}", normalize, argmax, TINY).path
+    require(to)
+    file = export_student(run, to, tmp_path / f"s{SUFFIX[to]}", normalize, argmax, TINY).path
     ours, theirs = measured(file, scenes, capsys), measured(run, scenes, capsys, "--model", TINY)
     assert ours["images"] == theirs["images"] == 3
     assert ours["mean_iou"] > 0.1
@@ -105,11 +132,11 @@ def test_eval_of_the_file_that_ships_is_that_of_the_weights(
         assert ours[figure] == pytest.approx(theirs[figure], abs=2e-3)
     if to == "torch":
         return
-    session, right, counted = onnxruntime.InferenceSession(str(file)), 0, 0
+    run_file, right, counted = runner(file), 0, 0
     network = ladseg.build_model(TINY, 3)
     for image, mask in pixels(scenes, "val"):
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (network.input_mean, network.input_std))
-        (given,) = session.run(None, {"image": (image if normalize else (image - mean) / std)[None]})
+        given = run_file((image if normalize else (image - mean) / std)[None])
         ids = given[0] if argmax else given[0].argmax(0)
         right += int(((ids == mask) & (mask != IGNORED)).sum())
         counted += int((mask != IGNORED).sum())
@@ -129,11 +156,12 @@ def test_sizes_are_read_as_they_are_printed() -> None:
     ]
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("to", ["onnx", "torch", "openvino"])
 def test_a_file_of_one_size_takes_that_and_names_it(
     to: str, run: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / ("s.onnx" if to == "onnx" else "s.pt2")
+    require(to)
+    file = tmp_path / f"s{SUFFIX[to]}"
     words = ["export", str(run), "--to", to, "--model", TINY, "--out", str(file), "--size"]
     assert main([*words, "64x96"]) == 0
     assert "heights and widths: 64x96 only" in capsys.readouterr().out
@@ -153,10 +181,49 @@ def test_a_file_that_cant_be_measured_is_one_line(run: Path, scenes: Path, tmp_p
         open_exported(ids).class_ids(torch.zeros(1, 3, *SIZE), ladseg.Inference(flip=True))
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     (tmp_path / "bad.pt2").write_bytes(b"no network")
-    for name, words in (("bad.onnx", "can't be opened"), ("bad.pt2", "can't be opened"), ("none.onnx", "no such file")):
+    cases = [("bad.onnx", "can't be opened"), ("bad.pt2", "can't be opened"), ("none.onnx", "no such file")]
+    if importlib.util.find_spec("openvino"):
+        (tmp_path / "bad.xml").write_bytes(b"no network")
+        lone = export_student(run, "openvino", tmp_path / "lone.xml", model=TINY).path
+        lone.with_suffix(".bin").unlink()
+        cases += [("bad.xml", "can't be opened"), ("lone.xml", "keep its .bin file beside it")]
+    for name, words in cases:
         with pytest.raises(ModelError, match=words) as caught:
             open_exported(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_openvino_tells_of_itself_and_leaves_two_files(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    out = tmp_path / "deep" / "s.xml"
+    for argmax in (False, True):
+        export_student(run, "openvino", out, argmax=argmax, model=TINY)
+        assert sorted(path.name for path in out.parent.iterdir()) == ["s.bin", "s.xml"]
+        assert open_exported(out).bytes == sum(path.stat().st_size for path in out.parent.iterdir())
+        facts = json.loads(openvino.Core().read_model(out).get_rt_info(["ladseg"]).astype(str))
+        assert (facts["model"], facts["output"]) == (TINY, "label" if argmax else "logits")
+    (tmp_path / "any").write_text("")
+    assert len({path.stat().st_mode for path in (out, out.with_suffix(".bin"), tmp_path / "any")}) == 1
+    with pytest.raises(UserError, match=r"ends in \.xml"):
+        export_student(run, "openvino", tmp_path / "s.bin", model=TINY)
+    monkeypatch.setattr("ladseg.bench.delivered.ROUNDS", 3)
+    capsys.readouterr()
+    assert main(["bench", str(out), "--threads", "1", "--size", "64x96", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["latency"]
+    assert (row["images"], row["bytes"]) == (3, open_exported(out).bytes)
+
+
+def test_a_runtime_that_is_not_installed_is_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"pip install 'ladseg\[openvino\]'"):
+        export_student(run, "openvino", tmp_path / "s.xml", model=TINY)
+    (tmp_path / "s.xml").write_text("")
+    with pytest.raises(UserError, match=r"pip install 'ladseg\[openvino\]'"):
+        open_exported(tmp_path / "s.xml")
 
 
 def test_a_folder_names_its_student(

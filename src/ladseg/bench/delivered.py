@@ -24,9 +24,10 @@ ROUNDS, PATIENCE = 50, 60.0
 
 @dataclass(frozen=True)
 class Runnable:
-    """A network to time, with its name, the sizes that it takes, and the function that runs it."""
+    """A network to time, with its name, its size in bytes, the sizes that it takes, and the function that runs it."""
 
     name: str
+    bytes: int
     takes: Callable[[int, int], bool]
     run: Callable[[Tensor], object]
 
@@ -50,7 +51,7 @@ def bench_delivered(
     Args:
         files: Exported files, ``student.safetensors`` or folders of runs.
         sizes: Heights and widths; None for :data:`SIZES`, or for the size of files that take a single size.
-        threads: Number of threads of onnxruntime and torch; None leaves the choice to them.
+        threads: Number of threads of the runtimes; None leaves the choice to them.
         model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
 
     Returns:
@@ -79,14 +80,14 @@ def bench_delivered(
 
 
 def _exported(file: ExportedFile) -> Runnable:
-    return Runnable(str(file.path), file.sizes.take, file.run)
+    return Runnable(str(file.path), file.bytes, file.sizes.take, file.run)
 
 
 def _in_torch(path: Path, like: ExportedFile | None, model: str | None) -> Runnable:
     network, _ = load_student(path, model)
     deployed = Deployed(network, bool(like and like.normalizes), bool(like and like.gives_ids)).eval()
     deployed.to(memory_format=torch.channels_last)
-    return Runnable(str(path), lambda height, width: True, torch.inference_mode()(deployed))
+    return Runnable(str(path), path.stat().st_size, lambda height, width: True, torch.inference_mode()(deployed))
 
 
 def _rows(runnables: list[Runnable], size: tuple[int, int]) -> list[dict[str, Any]]:
@@ -98,7 +99,7 @@ def _rows(runnables: list[Runnable], size: tuple[int, int]) -> list[dict[str, An
         times = seconds.get(item.name, [])
         p50, p95 = (1e3 * np.percentile(times, [50, 95])).tolist() if times else (None, None)
         facts = {"file": item.name, "size": list(size), "p50": p50, "p95": p95, "images": len(times)}
-        rows.append({**facts, "bytes": Path(item.name).stat().st_size})
+        rows.append({**facts, "bytes": item.bytes})
     return rows
 
 

@@ -11,13 +11,16 @@ from ladseg.errors import RecipeError
 if TYPE_CHECKING:
     from ladseg.evaluation import Inference
 
+# The formats of an export, and what opens them.
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "OpenVINO", "torch": "torch"}
+
 
 def add_commands(command: Commands) -> None:
     """Add eval, predict, submit and export."""
     evaluate = command(
         "eval",
         _eval,
-        "evaluate a weights file, or an exported .onnx or .pt2 file, on a data set",
+        "evaluate a weights file, or an exported .onnx, .xml or .pt2 file, on a data set",
         takes_recipe_keys=True,
         epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11;\n"
         "the other keys are those of the network's training data.",
@@ -65,8 +68,9 @@ def add_commands(command: Commands) -> None:
         "VALUE for any key of a recipe's data section; the other keys are those of the network's training data.",
     )
     _add_weights_on_data(export)
-    export.add_argument("--to", choices=("onnx", "torch"), required=True, help="ONNX, or a program of torch.export")
-    export.add_argument("--out", type=path, metavar="FILE", help="(default: beside the weights, as .onnx or .pt2)")
+    formats = "ONNX, OpenVINO's .xml and .bin, or a program of torch.export"
+    export.add_argument("--to", choices=tuple(RUNTIMES), required=True, help=formats)
+    export.add_argument("--out", type=path, metavar="FILE", help="(default: beside the weights)")
     export.add_argument("--normalize", action="store_true", help="take RGB in 0..1 instead of normalised images")
     export.add_argument("--argmax", action="store_true", help="return class ids (N, H, W), not logits (N, C, H, W)")
     export.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: torch's choice)")
@@ -192,7 +196,7 @@ def _export(known: argparse.Namespace, keys: list[str]) -> None:
     if keys or known.max_loss is not None:
         raise RecipeError("--data and --max-loss are options of --int8 and --fp16; other exports read no data")
     exported = export_student(known.weights, known.to, known.out, **options)
-    print_line(f"opened in {'onnxruntime' if known.to == 'onnx' else 'torch'} and compared with the network in torch:")
+    print_line(f"opened in {RUNTIMES[known.to]} and compared with the network in torch:")
     print(*exported.measured, sep="\n")
     print_line(f"written: {exported.path}; it takes heights and widths: {exported.sizes}")
 

@@ -43,7 +43,7 @@ class Opened:
 
 
 def open_network(weights: str, model: str | None = None) -> Opened:
-    """Open a weights file, a run's folder, an ONNX file or a ``torch.export`` program.
+    """Open a weights file, a run's folder or an exported file.
 
     Raises:
         UserError: The file is missing, damaged or not written by ladseg, or its network's code is not found.
@@ -67,7 +67,7 @@ def evaluate_file(
     """Evaluate a delivered network on a data set.
 
     Args:
-        weights: The ``student.safetensors`` of a run, the run's folder, or an exported ``.onnx`` or ``.pt2`` file.
+        weights: The ``student.safetensors`` of a run, the run's folder, or an exported file.
         overrides: ``--data.KEY VALUE`` arguments; the other keys are those of the network's training data.
         split: The split to evaluate on.
         model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.

@@ -39,7 +39,7 @@ class Figures:
     Attributes:
         mean_iou: mIoU on the validation images.
         bytes: Size of the file.
-        seconds: Median time of one validation image in onnxruntime on this machine.
+        seconds: Median time of one validation image in onnxruntime on one thread of this machine.
     """
 
     mean_iou: float
@@ -195,6 +195,6 @@ def _images(opened: ExportedFile, data: Data, count: int, split: str = "train") 
 
 def _seconds(files: dict[str, Path], image: np.ndarray) -> dict[str, float]:
     batch = torch.from_numpy(image)
-    runs = {key: partial(open_exported(file).run, batch) for key, file in files.items()}
+    runs = {key: partial(open_exported(file, threads=1).run, batch) for key, file in files.items()}
     times = in_turns(runs, torch.device("cpu"), patience=PATIENCE)
     return {key: statistics.median(seconds) for key, seconds in times.items()}

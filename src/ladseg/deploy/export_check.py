@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,24 @@ def open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
 
+def open_openvino(path: Path) -> Callable[[Tensor], Tensor]:
+    """Open an OpenVINO graph as a function from image to output, run on the CPU."""
+    import openvino
+
+    core = openvino.Core()
+    return run_openvino(core, core.read_model(path))
+
+
+def run_openvino(core: Any, model: Any, threads: int | None = None) -> Callable[[Tensor], Tensor]:
+    """Compile an OpenVINO model for the CPU in float32; ``threads`` None leaves the choice to it."""
+    # By default it computes in bfloat16 where the processor supports it.
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = core.compile_model(model, "CPU", options)
+    return lambda image: torch.from_numpy(compiled({"image": image.numpy()})[0])
+
+
 def open_program(path: Path) -> Callable[[Tensor], Tensor]:
     """Open a ``torch.export`` file as a function from image to output."""
     program: Callable[[Tensor], Tensor] = torch.export.load(path).module()
@@ -82,7 +101,7 @@ def compare(
         expected = resize_logits(output.logits, (height, width), output.align_corners)
         try:
             given = opened(rgb if normalize else normalized)
-        except Exception as error:  # onnxruntime has its own exceptions
+        except Exception as error:  # the runtimes have their own exceptions
             raise ModelError(
                 f"the exported file of '{network.name}' fails on {batch} x 3 x {height} x {width} and was not kept: "
                 f"{first_words(error)}"

@@ -1,4 +1,4 @@
-"""Open an exported ONNX file or ``torch.export`` program, and predict with it by its metadata."""
+"""Open an exported file of ONNX, OpenVINO or ``torch.export``, and predict with it by its metadata."""
 
 import json
 from collections.abc import Callable
@@ -9,14 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ladseg.deploy.export_check import run_openvino
 from ladseg.deploy.export_graph import FixedSize, Sizes, read_sizes
 from ladseg.deploy.student_header import StudentHeader, Triple, make_header
 from ladseg.errors import ModelError, UserError, first_words
 from ladseg.evaluation import WHOLE, Inference, class_ids
 from ladseg.outputs import SegmentationOutput
 
-SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+# The metadata as JSON are an extra file in a .pt2, and an entry of the run-time information in OpenVINO's graph.
 METADATA_FILE = "ladseg.json"
+METADATA_KEY = "ladseg"
 # Entries of the metadata that are plain text; all others are JSON.
 TEXT = ("ladseg", "model", "normalization", "output", "sizes")
 
@@ -40,6 +43,12 @@ class ExportedFile:
     gives_ids: bool
     sizes: Sizes | FixedSize
     run: Callable[[Tensor], Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """Return the file's size, with that of the weights beside it."""
+        files = [self.path, self.path.with_suffix(".bin")] if self.path.suffix == SUFFIX["openvino"] else [self.path]
+        return sum(file.stat().st_size for file in files)
 
     @property
     def mean(self) -> Triple:
@@ -99,17 +108,20 @@ def open_exported(path: str | Path, threads: int | None = None) -> ExportedFile:
     """Open a file that :func:`ladseg.deploy.export.export_student` wrote.
 
     Args:
-        path: A ``.onnx`` or ``.pt2`` file.
-        threads: Number of threads of onnxruntime; None leaves the choice to it. A ``.pt2`` uses torch's threads.
+        path: A ``.onnx``, ``.xml`` or ``.pt2`` file.
+        threads: Number of threads of onnxruntime or OpenVINO; None leaves it to them. A ``.pt2`` uses torch's threads.
 
     Raises:
         ModelError: The file is missing or damaged, or lacks ladseg's metadata.
-        UserError: onnxruntime is not installed.
+        UserError: The runtime is not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
-    run, facts = _open_onnx(path, threads) if path.suffix == SUFFIX["onnx"] else _open_program(path)
+    if path.suffix == SUFFIX["torch"]:
+        run, facts = _open_program(path)
+    else:
+        run, facts = (_open_onnx if path.suffix == SUFFIX["onnx"] else _open_openvino)(path, threads)
     missing = [key for key in ("model", "normalization", "output", "sizes") if not isinstance(facts.get(key), str)]
     sizes = None if missing else read_sizes(facts["sizes"])
     if sizes is None:
@@ -137,6 +149,23 @@ def _open_onnx(path: Path, threads: int | None) -> tuple[Callable[[Tensor], Tens
     except Exception as error:  # onnxruntime has its own exceptions
         raise ModelError(f"{path}: can't be opened as ladseg's ONNX ({first_words(error)}); export it again") from None
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0]), facts
+
+
+def _open_openvino(path: Path, threads: int | None) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
+    try:
+        import openvino
+    except ImportError:
+        raise UserError("OpenVINO's files need openvino: pip install 'ladseg[openvino]'") from None
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+        facts = json.loads(model.get_rt_info([METADATA_KEY]).astype(str))
+        return run_openvino(core, model, threads), facts
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: can't be opened as ladseg's OpenVINO graph ({first_words(error)}); export it again, and keep its "
+            ".bin file beside it"
+        ) from None
 
 
 def _open_program(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:

@@ -21,7 +21,7 @@ def reduced_sheet(kind: str, before: Figures, after: Figures) -> Sheet:
         ["size MB", f"{before[1] / 1e6:.2f}", f"{after[1] / 1e6:.2f}", f"{after[1] / before[1]:.2f} times"],
         ["ms per image", f"{1e3 * before[2]:.1f}", f"{1e3 * after[2]:.1f}", f"{after[2] / before[2]:.2f} times"],
     ]
-    return Sheet("Validation images, onnxruntime on this machine's CPU", ["", "float32", kind, "change"], rows)
+    return Sheet("Validation images, onnxruntime on one thread of this machine", ["", "float32", kind, "change"], rows)
 
 
 def left_out_sheet(left_out: Mapping[str, float], layers: int) -> Sheet:
