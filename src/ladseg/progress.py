@@ -11,7 +11,7 @@ from rich.table import Column
 
 # Seconds between two lines on a screen that is not a terminal.
 QUIET = 10.0
-# A terminal has room for one display that moves: the one that is on the screen, if any.
+# The moving display on the screen, if any; a terminal has room for one.
 _shown: list[Progress] = []
 T = TypeVar("T")
 
@@ -44,13 +44,13 @@ def progress(items: Iterable[T], total: int, title: str, unit: str) -> Iterator[
 
 @contextmanager
 def display(console: Console, hidden: bool = False) -> Iterator[Progress]:
-    """Give the bars that are on the screen; where there are none, show new ones meanwhile.
+    """Within the context, show progress bars, which nested calls share.
 
-    A task has the fields ``left``, the time that is left, and ``state``, which is cut where the line is full.
+    A task has the fields ``left``, the time left, and ``state``, which is cut off if the line is full.
 
     Args:
         console: The screen.
-        hidden: Whether to show nothing; so it is where the screen is no terminal.
+        hidden: Whether to show nothing, as on a screen that is not a terminal.
     """
     if _shown:
         yield _shown[-1]

@@ -55,13 +55,13 @@ class Blob:
 
 @dataclass(frozen=True)
 class Member:
-    """A file in a tar archive, read from where it lies there.
+    """A file in a tar archive, which is read in place.
 
     Attributes:
-        archive: The archive, not compressed.
+        archive: The uncompressed archive.
         name: The file's name in it.
-        offset: The place of its first byte in the archive.
-        size: Its bytes.
+        offset: Offset of its first byte in the archive.
+        size: Its size in bytes.
     """
 
     archive: Path
@@ -85,7 +85,7 @@ class Member:
 
 
 class Archive:
-    """An open archive, closed when nobody refers to it any more; several threads may read from it."""
+    """An open archive, which is closed with its last reference; several threads may read from it."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -100,7 +100,7 @@ class Archive:
 
 @lru_cache(maxsize=256)
 def open_archive(path: Path) -> Archive:
-    """Open an archive once: on a network disk, opening a file takes as long as reading it."""
+    """Open an archive, and keep it open, since opening a file on a network disk takes as long as reading it."""
     return Archive(path)
 
 

@@ -148,10 +148,10 @@ def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
 
 
 def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:
-    """Return the trainings of a run in order: their steps, and what a step takes beside one of the student alone.
+    """Return the trainings of a run in order, with their steps and the work of a step relative to the student alone.
 
-    This is rough and serves to tell the time left. A label-assisted teacher predicts twice in a step (Eq. 7); in a
-    step of the distilled student the teacher only predicts. A teacher of another network counts as the student.
+    This rough estimate serves to show the time left. A label-assisted teacher predicts twice in a step (Eq. 7); in a
+    step of the distilled student the teacher only predicts. A teacher with another network counts like the student.
     """
     distilled, settings = recipe.distill.method != "none", recipe.teacher
     work = {}

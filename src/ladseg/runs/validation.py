@@ -50,7 +50,7 @@ class Validation:
         Args:
             network: The network, whose image normalisation the batches get.
             predictor: How it predicts; None for :func:`predictor_of`.
-            title: Names the work on the screen.
+            title: Name of the work on the screen.
         """
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         loader = eval_loader(

@@ -28,12 +28,12 @@ PROJECT = "ladseg"
 
 @dataclass(frozen=True)
 class Stage:
-    """The place of a training among those of a run.
+    """The position of a training in its run.
 
     Attributes:
-        number: Counted from 1.
-        count: Trainings of the run.
-        later: What the later ones take, in steps of this one.
+        number: Its number, counted from 1.
+        count: Number of trainings in the run.
+        later: The work of the later trainings, in steps of this one.
     """
 
     number: int = 1
@@ -55,7 +55,7 @@ class RunLog:
         accelerator: Accelerator of the run, which holds the trackers.
         console: The screen.
         callbacks: Each is called with the title and every line of metrics, on the main process.
-        stage: Its place in the run, for the screen.
+        stage: Its position in the run, for the screen.
     """
 
     def __init__(
@@ -190,12 +190,12 @@ class RunLog:
 
     def _print(self, text: str) -> None:
         if self.active:
-            # As Text, so that brackets are not markup; unwrapped, so that a line in a log file stays one.
+            # Text keeps brackets from being markup; soft_wrap keeps a line in a redirected log on one line.
             self.console.print(Text(f"{self.heading}  {text}"), soft_wrap=True)
             self.spoken = time.perf_counter()
 
     def _time_left(self, step: int) -> str:
-        """Return the time left for this training and for the run, by the pace since this start with its evaluations."""
+        """Estimate the time left for this training and for the run from the pace since this start."""
         pace = (time.perf_counter() - self.started) / (step - self.start)
         left = pace * (self.iterations - step)
         run = f", run {clock(left + pace * self.stage.later)}" if self.stage.later else ""

@@ -64,12 +64,15 @@ def fit(
         folder: Where this training writes metrics.jsonl, log.txt, checkpoints/, weights.safetensors and result.json.
         accelerator: The result of :func:`ladseg.training.make_accelerator`.
         seed: Seeds torch's global generator (dropout) in each step, together with the step and the process.
-        title: Names the training on the screen and in errors.
-        depends_on: What the trained weights depend on beside schedule, seed and title, as plain values by name.
-        pictures: Draws predictions of the network, ``(H, W, 3)`` uint8 each, for trackers that show pictures; called as
-            ``evaluate`` is, on the main process.
-        callbacks: Each is called on the main process with the title and the figures of every line of metrics.jsonl.
-        stage: The place of this training in a run, for the screen.
+        title: Name of the training on the screen and in error messages.
+        depends_on: Whatever else the trained weights depend on, as plain values by name.
+        pictures: Draws predictions of the network, ``(H, W, 3)`` uint8 each, for trackers that show pictures; called
+            like ``evaluate``, but on the main process only.
+        callbacks: Functions to call on the main process with the title and the values of every line of metrics.jsonl.
+        stage: The position of this training in its run, for the screen.
+
+    Returns:
+        The result of the finished training.
 
     Raises:
         TrainingError: A term is missing or not finite, or the folder holds another training.

@@ -1,7 +1,7 @@
-"""Shards: tar archives of images and masks, as webdataset has them, for large data sets on network disks.
+"""Shards: tar archives of images and masks, like webdataset's, for large data sets on network disks.
 
-A shard is read in place: opening a data set reads the headers in its archives once, a sample is two reads of an archive
-that is open already. So the order of samples stays a function of seed and step, as with single files.
+Shards are read in place. Opening a data set reads the headers in its archives once, and a sample takes two reads of an
+open archive. The order of samples thus stays a function of seed and step, as with single files.
 """
 
 import os
@@ -17,14 +17,14 @@ from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, Listing, Mem
 from ladseg.errors import DataError, first_words
 from ladseg.recipe import Data
 
-# What stands between a sample's key and the suffix of its mask, where its image is of the same format.
+# Words between a sample's key and the suffix of its mask, if its image has the same format.
 MASK_WORDS = ("mask", "label", "seg", "segmentation", "annotation")
-# Archives whose headers are read at a time: the time goes by in waiting for the disk.
+# Number of archives whose headers are read concurrently, since most of the time is waiting for the disk.
 AT_A_TIME = 16
 
 
 class ShardPairs(Sequence[tuple[Source, Source]]):
-    """Image and mask of each sample in archives, in a few arrays that loader processes share.
+    """The image and mask of each sample in archives, stored in a few arrays that loader processes share.
 
     Args:
         pairs: Image and mask of each sample.
@@ -56,15 +56,15 @@ class ShardPairs(Sequence[tuple[Source, Source]]):
 
 
 def find_shards(root: Path, split: str) -> Listing | None:
-    """Find the pairs in a split's archives; None where there are none.
+    """Find the pairs in a split's archives; return None if there are no archives.
 
     Raises:
-        DataError: An archive can't be read, or is compressed; or no pair is in any of them.
+        DataError: An archive is compressed or can't be read, or no archive holds a pair.
     """
     archives = _archives(root, split)
     if not archives:
         return None
-    open_archive.cache_clear()  # an archive may have been exchanged
+    open_archive.cache_clear()  # an archive may have been replaced
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         members = [member for found in pool.map(_members, archives) for member in found]
     pairs, faults = _match(members)
@@ -77,7 +77,7 @@ def find_shards(root: Path, split: str) -> Listing | None:
 
 
 def _match(members: Sequence[Member]) -> tuple[list[tuple[Member, Member]], list[Fault]]:
-    """Pair the images and masks of equal keys, in the order of the keys."""
+    """Pair the images and masks with equal keys, in the order of the keys."""
     samples: dict[str, dict[str, Member]] = {}
     pairs, faults = [], []
     for member in members:
@@ -96,16 +96,16 @@ def _match(members: Sequence[Member]) -> tuple[list[tuple[Member, Member]], list
         if image is not None and mask is not None:
             pairs.append((image, mask))
         elif alone is not None and "image" not in samples.get(key.rpartition(".")[0], {}):
-            # Otherwise it is a further picture of a sample, such as 000009.depth.png.
+            # The remaining case is a further picture of a sample, such as 000009.depth.png.
             kind = "mask without image" if mask is not None else "image without mask"
             faults.append(Fault(kind, str(alone), kind, f"both are to be called '{key}', with suffixes of their own"))
     return pairs, faults
 
 
 def _key_and_kind(name: str) -> tuple[str, str]:
-    """Return the key of the sample that a file is of, and what it is of it.
+    """Return the key of a file's sample, and the file's kind.
 
-    That is ``image``, ``mask``, ``picture`` where it may be either, or nothing.
+    The kind is ``image``, ``mask``, ``picture`` if it may be either, or empty for other files.
     """
     body, suffix = os.path.splitext(name)
     if os.path.basename(name).startswith(".") or suffix.lower() not in IMAGE_SUFFIXES:
