@@ -381,7 +381,8 @@ def test_bench_of_files_times_each_beside_torch(
         assert part in printed
     assert main(["bench", str(small), "--model", TINY, "--markdown"]) == 0  # its own size
     assert "64x96" in capsys.readouterr().out
-    for wrong, message in ((["stdc1", str(file)], "'stdc1' is not a file"), (["stdc1", "--threads", "2"], "options for files")):
+    cases = ((["stdc1", str(file)], "'stdc1' is not a file"), (["stdc1", "--threads", "2"], "options for files"))
+    for wrong, message in cases:
         assert main(["bench", *wrong]) == 2
         assert message in capsys.readouterr().err
 
