@@ -150,6 +150,7 @@ def test_names_of_a_package_load_on_first_use_and_none_is_a_modules(package: str
         ["--help"],
         ["--version"],
         ["recipes"],
+        ["models", "--help"],
         ["recipes", "camvid"],
         ["train", "--help"],
         ["demo", "--help"],

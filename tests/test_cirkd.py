@@ -162,6 +162,7 @@ def halves(folder: Path) -> None:
     part = slice(rank, rank + 1)
     torch.manual_seed(0)
     distiller = build_distiller(Distill(method="cirkd", options={"gather": True}), student, teacher)
+    distiller.parts[1].projector.eval()
     mine = distiller(student.map(lambda value: value[part]), teacher.map(lambda value: value[part]), LABEL[part])
     mine["cirkd_batch"].backward()
     distiller.parts[0].gather = False
@@ -174,6 +175,8 @@ def halves(folder: Path) -> None:
     )
     losses = {
         "loss": mine["cirkd_batch"].detach(),
+        "cirkd_pixel": mine["cirkd_pixel"].detach(),
+        "cirkd_region": mine["cirkd_region"].detach(),
         "gradient": leaf.grad,
         "counted": counted,
         "own": own["cirkd_batch"].detach(),
@@ -189,11 +192,15 @@ def test_two_processes_relate_and_remember_as_one(tmp_path: Path) -> None:
     leaf = student.features["head"].requires_grad_()
     torch.manual_seed(0)
     distiller = build_distiller(Distill(method="cirkd"), student, teacher)
+    distiller.parts[1].projector.eval()
     terms = distiller(student, teacher, LABEL)
     terms["cirkd_batch"].backward()
     # Losses and gradients are means over processes, as DDP takes them.
     torch.testing.assert_close((first["loss"] + second["loss"]) / 2, terms["cirkd_batch"].detach())
     torch.testing.assert_close((first["gradient"] + second["gradient"]) / 2, leaf.grad)
+    # Both processes sample the memories at the places that one process would draw.
+    for name in ("cirkd_pixel", "cirkd_region"):
+        torch.testing.assert_close((first[name] + second[name]) / 2, terms[name].detach())
     # Without gathering each process relates its own image to itself.
     for rank, found in enumerate((first, second)):
         maps = (output.features["head"][rank : rank + 1].detach() for output in (student, teacher))
@@ -203,7 +210,8 @@ def test_two_processes_relate_and_remember_as_one(tmp_path: Path) -> None:
         (first["counted"] + second["counted"]) / 2, similarity_kl_loss(*rows, *KEYS, counts=counts)
     )
     relations = distiller.parts[1]
-    for name in first.keys() - {"loss", "gradient", "counted", "own"}:
+    for name in (name for name in first if name.startswith(("pixels.", "regions."))):
         assert torch.equal(first[name], second[name]), name
     assert torch.equal(first["pixels.cursor"], relations.pixels.cursor)
+    assert torch.equal(first["pixels.vectors"], relations.pixels.vectors)
     assert torch.equal(first["regions.vectors"], relations.regions.vectors)

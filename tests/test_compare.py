@@ -531,12 +531,21 @@ def test_the_papers_figures_stand_beside_ours(
     write_text(tmp_path / "recipe.yaml", dump_recipe(load_recipe("table-3-pspnet_r18")))
     found = line_of("65.1 ± 0.3")
     assert found[:9] == ["lad", "75.4", "+2.1", "65.1", "±", "0.3", "+1.2", "1", "77"]
-    assert " ".join(found[9:]).startswith("input RGB over std (published: BGR minus mean, no std); LAD's own schedule")
+    assert " ".join(found[9:]).startswith("LAD's own schedule is not published")
     # Other class weights make it another method: no figure stands there, but what differs.
     other = load_recipe("table-3-pspnet_r18", ["--teacher.class_weights", "fixed"])
     write_text(tmp_path / "recipe.yaml", dump_recipe(other))
     different = "not the published teacher.class_weights (fixed, not random)"
     assert line_of("not the published")[3:] == different.split()
+    # A rival of other settings than the tables' is said to be one; its run's own recipe tells.
+    rival = method_row("cirkd+deeplabv3_r101", 0.6423, mean_iou={0: 0.6423})
+    write_json(tmp_path / "results.json", replace(ours, methods=[rival]))
+    published = load_recipe("table-3-pspnet_r18")
+    write_text(tmp_path / "recipe.yaml", dump_recipe(published))
+    for options, shown in ((None, "(None, not {'group': 2})"), ({"group": 2}, "64.2")):
+        trained = replace(published, distill=Distill(method="cirkd", options=options))
+        write_text(tmp_path / "seed-0/cirkd+deeplabv3_r101/recipe.yaml", dump_recipe(trained))
+        assert line_of(shown)[:2] == ["cirkd", "74.8"]
     # A label-assisted teacher of another network is another row.
     write_text(tmp_path / "recipe.yaml", dump_recipe(load_recipe("table-1-pspnet_r18")))
     write_json(tmp_path / "results.json", replace(ours, layout="cityscapes", methods=[lad("deeplabv3_r18")]))

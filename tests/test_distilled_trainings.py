@@ -126,7 +126,7 @@ def assert_equal(one: object, two: object) -> None:
 
 def test_learning_rate_decay_auxiliary_weight_and_dropout_are_those_of_the_recipe() -> None:
     """``distill`` is about the distilled student alone; dropout is every network's."""
-    distill = replace(BASE.distill, lr=0.5, weight_decay=0.0, aux_weight=0.25)
+    distill = replace(BASE.distill, lr=0.5, weight_decay=0.0, min_lr=0.1, aux_weight=0.25)
     recipe = replace(BASE, student=replace(BASE.student, dropout=0.01, aux_weight=0.75), distill=distill)
     recipe = replace(recipe, teacher=replace(recipe.teacher, weight_decay=0.25))
     plain = baseline_training(recipe, CLASSES)
@@ -136,6 +136,7 @@ def test_learning_rate_decay_auxiliary_weight_and_dropout_are_those_of_the_recip
     assert (student.schedule.lr, plain.schedule.lr) == (0.5, BASE.schedule.lr)
     decays = [training.schedule.weight_decay for training in (plain, teacher, student)]
     assert decays == [BASE.schedule.weight_decay, 0.25, 0.0]
+    assert [training.schedule.min_lr for training in (plain, teacher, student)] == [0.0, 0.0, 0.1]
     assert (student.objective.aux_weight, plain.objective.aux_weight) == (0.25, 0.75)
     for training in (plain, teacher, student):
         rates = [module.p for module in training.network.modules() if isinstance(module, torch.nn.Dropout)]

@@ -134,6 +134,13 @@ def test_the_teacher_sees_what_its_student_sees() -> None:
     teacher = build_teacher(replace(BASE, student=student), CLASSES, None)
     assert isinstance(teacher, LabelAssisted)
     assert teacher.network.input_mean == pytest.approx([value / 255 for value in reversed(BGR_MEAN)])
+    # The label is as large beside its image of 0..255 as beside a normalised one: the released code's 1.735 is 100.
+    released = TeacherSettings(scale=1.735)
+    scales = [
+        build_teacher(replace(BASE, student=replace(student, input=word), teacher=released), CLASSES, None).noise.scale
+        for word in (None, "bgr")
+    ]
+    assert scales == [1.735, pytest.approx(100, rel=1e-3)]
     other = TeacherSettings(label_assisted=False, model="fcn@test_efficientnet")
     classic = build_teacher(replace(BASE, student=student, teacher=other), CLASSES, None)
     assert classic.input_mean == build_model("fcn@test_efficientnet", CLASSES).input_mean

@@ -73,6 +73,24 @@ def test_a_teacher_that_is_blind_to_one_input_has_the_class_from_the_other(blind
     assert found.integrated_share_of_label == share
 
 
+@pytest.mark.parametrize("seen", ["image", "label"])
+@pytest.mark.parametrize("class_id", range(CLASSES))
+def test_the_map_of_the_only_input_is_that_of_the_grad_cam_library(seen: str, class_id: int) -> None:
+    """It knows no parts, so the first layer sees one input alone and has no bias; its maps run from 0 to 1."""
+    grad_cam = pytest.importorskip("pytorch_grad_cam")
+    teacher, (image, label) = small_teacher(class_weights="none"), sample()
+    first = teacher.network[0]
+    with torch.no_grad():
+        first.weight[:, slice(3, 4) if seen == "image" else slice(0, 3)] = 0
+        first.bias.zero_()
+    pixels = (label == class_id)[0]
+    with grad_cam.LayerCAM(teacher.network, [first]) as library:
+        expected = library(teacher.joined(image, label), [lambda scores: scores[class_id][pixels].mean()])[0]
+    found = getattr(contribution(teacher, image, label, class_id), seen)
+    scaled = (found - found.min()) / (found.max() - found.min())
+    torch.testing.assert_close(scaled, torch.from_numpy(expected).to(scaled), atol=1e-5, rtol=1e-5)
+
+
 def test_integrated_gradients_add_up_to_the_difference_of_the_scores() -> None:
     teacher, (image, label) = small_teacher(), sample()
     generator = torch.Generator().manual_seed(1)

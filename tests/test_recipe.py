@@ -59,7 +59,8 @@ def test_presets_hold_the_table_of_the_two_recipes() -> None:
     assert (code.teacher.class_weights, code.distill.class_weights) == ("random", "fixed")
     assert (code.teacher.consistency, code.teacher.consistency_form) == (5.0, "symmetric")
     assert (code.teacher.aux_weight, code.distill.aux_weight, code.student.dropout) == (0.4, 0.02, 0.01)
-    assert (code.teacher.slice_std, code.teacher.scale, code.distill.warm_start) == (0.1, 1.7, True)
+    assert (code.student.input, paper.student.input) == ("bgr", None)
+    assert (code.teacher.slice_std, code.teacher.scale, code.distill.warm_start) == (0.1, 1.735, True)
     assert (code.teacher.lr, code.distill.lr) == (0.001, 0.001)
     assert (code.schedule.iterations, code.schedule.batch_size, code.schedule.crop) == (40000, 16, (512, 512))
 
@@ -96,7 +97,7 @@ def test_keys_of_a_users_file_that_win_over_the_preset_are_said_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "r.yaml").write_text(
-        "{teacher: {alpha: 0.2, scale: 1.7}, distill: {tau: 2}, schedule: {batch_size: 4}}"
+        "{teacher: {alpha: 0.2, scale: 1.735}, distill: {tau: 2}, schedule: {batch_size: 4}}"
     )
     words = ["--preset", "released-code", "--schedule.batch_size", "2"]
     assert load_recipe(tmp_path / "r.yaml", words).teacher.alpha == 0.2

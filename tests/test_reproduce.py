@@ -26,6 +26,7 @@ from ladseg.reproduce.experiments import experiments, find_experiment
 from ladseg.reproduce.methods import paper_method, with_teacher
 from ladseg.reproduce.tiny import tiny_method, tiny_recipe
 from ladseg.results import MeanInterval, RunResults, read_json
+from ladseg.runs.networks import teacher_network
 from ladseg.runs.trainings import baseline_training
 from tests.made_results import environment
 
@@ -38,6 +39,7 @@ def test_every_table_of_the_paper_is_there() -> None:
     assert [len(find_experiment(name).settings) for name in TABLES] == [2, 2, 2, 6, 8, 2, 2, 2, 1]
     with pytest.raises(RecipeError, match="no experiment of the paper is called 'table-10'; did you mean 'table-1'"):
         find_experiment("table-10")
+    assert main(["reproduce", "--only", "stdc1"]) == 2
     with pytest.raises(RecipeError, match="--only segnet: table-4 has no such student; it has table-4-fcn_r18"):
         find_experiment("table-4").only(["segnet"])
     assert [one.recipe for one in find_experiment("table-4").only(["stdc", "fcn_r18"])] == [
@@ -82,7 +84,9 @@ def test_schedules_are_the_published_ones(
     augment = load_recipe(recipe).augment
     color, step, ratio = ("photometric", None, 0.75) if of_mmsegmentation else ("none", 0.1, None)
     assert (augment.color, augment.scale_step, augment.cat_max_ratio, augment.antialias) == (color, step, ratio, False)
-    assert augment.rescale == ([2048, 512] if recipe.startswith("table-5") else None)
+    box = {"table-5": [2048, 512], "table-4-fcn": [2049, 1025]}
+    assert augment.rescale == next((size for start, size in box.items() if recipe.startswith(start)), None)
+    assert (load_recipe(recipe).student.input, schedule.precision) == (None if of_mmsegmentation else "bgr", "fp32")
     assert (schedule.min_lr, load_recipe(recipe).loss.mean) == ((1e-4, "all") if of_mmsegmentation else (0.0, "valid"))
 
 
@@ -101,7 +105,31 @@ def test_methods_of_the_tables_as_recipes() -> None:
     rival = paper_method(psp, "skd+deeplabv3_r101", {"deeplabv3_r101": "mine.pth"})
     assert (rival.name, rival.recipe.teacher.weights) == ("skd+deeplabv3_r101", "mine.pth")
     assert paper_method(psp, "cirkd+deeplabv3_r101", {}).recipe.distill.options == {"group": 2}
-    # No two teachers of a student share a name, whose folder they would share.
+    maskd = paper_method(psp, "maskd+deeplabv3_r101", {}).recipe
+    assert (maskd.distill.weight_decay, maskd.distill.min_lr) == (5e-4, 1e-4)
+    assert maskd.schedule == psp.schedule
+
+
+def test_teachers_see_what_their_published_weights_want() -> None:
+    """CIRKD's BGR, mmsegmentation's and timm's RGB; a label-assisted teacher what its student sees."""
+    psp = load_recipe("table-1-pspnet_r18")
+    files = dict.fromkeys(("deeplabv3_r101", "pspnet_r101_mmseg", "ocrnet_w48"), "mine.pth")
+    cases = [
+        ("cwd-full+deeplabv3_r101", {}, None),
+        ("cwd-full+deeplabv3_r101", files, "bgr"),
+        ("cwd+pspnet_r101_mmseg", files, None),
+        ("cwd+ocrnet_w48", files, None),
+        ("lad+pspnet_r18", {}, "bgr"),
+        ("lad+deeplabv3_r18", {}, "bgr"),
+    ]
+    for word, weights, expected in cases:
+        assert teacher_network(paper_method(psp, word, weights).recipe).input == expected, word
+    stdc = paper_method(load_recipe("table-4-stdc1"), "cwd+deeplabv3_r101", files).recipe
+    assert teacher_network(stdc).input is None
+
+
+def test_no_two_teachers_of_a_student_share_a_name() -> None:
+    """They would share its folder."""
     for experiment in experiments().values():
         for setting in experiment.settings:
             made = [paper_method(setting.load(), word, {}) for word in setting.methods]
@@ -114,13 +142,12 @@ def test_what_differs_is_said_of_the_rows_that_it_concerns() -> None:
     def differs(method: str) -> list[str]:
         return known_differences("table-1-pspnet_r18", method)
 
-    common = differs("none")
-    assert [text.partition(" (")[0] for text in common] == ["input RGB over std"]
-    assert differs("lad") == [*common, "LAD's own schedule is not published: the control's"]
+    assert differs("none") == []
+    assert differs("lad") == ["LAD's own schedule is not published: the control's"]
     assert [text[:13] for text in differs("maskd+deeplabv3_r101")] == [
-        common[0][:13],
-        "schedule of t",
+        "best of val e",
         "their teacher",
+        "without --tea",
     ]
     assert len(differs("skd+deeplabv3_r101")) == 2
 
@@ -288,7 +315,7 @@ def made_table(methods: Sequence[str], name: str = "table-9") -> ReproducedTable
 def test_a_table_as_text() -> None:
     sheet = made_table(["none", "lad"], "table-1").sheets[0]
     assert list(sheet.columns)[:6] == ["method", "paper", "gain", "ours", "gain", "n"]
-    assert list(sheet.columns)[6:] == ["paper teacher", "our teacher", "our mKL", "our step", "differs"]
+    assert list(sheet.columns)[6:] == ["paper teacher", "our teacher", "our mKL", "our ms", "differs"]
     assert list(sheet.rows[0]) == ["none", "70.0", "", "", "", "0", "80.0", "", "", "", "a"]
     assert list(sheet.rows[1])[1:6] == ["71.0", "+1.0", "60.00 ± 14.00", "+1.00", "2"]
     assert list(sheet.rows[1])[6:] == ["80.0", "80.0", "2.1", "12.3", "a"]

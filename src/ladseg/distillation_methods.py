@@ -208,3 +208,10 @@ METHODS: Mapping[str, DistillationMethod] = MappingProxyType(
 def default_weights(*terms: str) -> dict[str, float]:
     """Return the default weights of these loss terms."""
     return {term: TERM_WEIGHTS[term] for term in terms}
+
+
+# What the paper's tables have beside a method's defaults, as keys of a recipe's distill section: CIRKD pairs the two
+# images of one of eight GPUs, and MasKD's student has a weight decay and a floor of the learning rate of its own.
+IN_THE_TABLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"cirkd": {"options": {"group": 2}}, "maskd": {"weight_decay": 5e-4, "min_lr": 1e-4}}
+)

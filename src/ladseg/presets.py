@@ -20,11 +20,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "distill": {"method": "cwd", "weight": 3.0, "tau": 4.0, "warm_start": False},
     },
     "released-code": {
-        "student": {"dropout": 0.01},
+        "student": {"dropout": 0.01, "input": "bgr"},
         "teacher": {
             "alpha": 0.03,
             "class_weights": "random",
-            "scale": 1.7,
+            "scale": 1.735,  # 100 on images of 0..255
             "ignore": "class",
             "slice_std": 0.1,
             "consistency": 5.0,

@@ -125,7 +125,7 @@ class TeacherSettings:
         alpha: Strength of the pixel noise (Eq. 5).
         class_weights: random, N(0,1) per image and class, as in the paper; fixed, one ramp over the classes, which the
             teacher learns to read within hundreds of steps; none, the label itself.
-        scale: Factor on the whole noised label.
+        scale: Factor on the whole noised label, relative to an image that is normalised by mean and deviation.
         ignore: What ignored pixels become, one more class with its own weight, or zero.
         slice_std: Standard deviation of the new input weights; match takes that of the layer's RGB weights.
         consistency: Weight lambda of the consistency loss (Eq. 7).
@@ -182,6 +182,7 @@ class Distill:
         aux_weight: Weight of the training-only heads' loss of the distilled student; null takes the student's.
         lr: Peak learning rate of the distilled student; null takes the schedule's.
         weight_decay: Weight decay of the distilled student; null takes the schedule's.
+        min_lr: Learning rate that the distilled student's decay ends at; null takes the schedule's.
 
     Raises:
         RecipeError: There is no such method, or it does not have a given key.
@@ -200,6 +201,7 @@ class Distill:
     aux_weight: NotNegative | None = None
     lr: Positive | None = None
     weight_decay: NotNegative | None = None
+    min_lr: NotNegative | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

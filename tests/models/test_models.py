@@ -10,7 +10,7 @@ from ladseg import SegmentationOutput, build_model, list_models
 from ladseg.errors import ModelError
 from ladseg.models.describe import describe_model
 from ladseg.models.heads.pspnet import PyramidPooling
-from ladseg.models.zoo import HEADS
+from ladseg.models.zoo import HEADS, MODELS
 
 # With and without what only trains, 19 classes. CIRKD's, STDC's and OCRNet's counts are published or were taken from
 # the public definitions; FCN, DINOv2 and SegFormer are worked out below.
@@ -117,6 +117,7 @@ def parameters(network: nn.Module) -> int:
 
 def test_every_named_network_has_a_count() -> None:
     assert set(COUNTS) == set(A_CLASS) == set(list_models())
+    assert list(MODELS) == list_models()
 
 
 @pytest.mark.parametrize("name", COUNTS)

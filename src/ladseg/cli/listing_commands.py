@@ -2,10 +2,12 @@
 
 import argparse
 from pathlib import Path
+from textwrap import fill
 
 from ladseg.cli.parser import Commands, number, path, size, sizes
 from ladseg.cli.terminal import print_note, print_tables
 from ladseg.errors import ModelError, RecipeError
+from ladseg.models.names import list_models
 
 
 def add_commands(command: Commands) -> None:
@@ -34,7 +36,12 @@ def add_commands(command: Commands) -> None:
     recipes.add_argument("name", nargs="?", metavar="NAME", help="the recipe to print")
 
     classes = number(int, least=2, most=65536)
-    models = command("models", _models, "list the networks with their parameters and cost")
+    models = command(
+        "models",
+        _models,
+        "list the networks with their parameters and cost",
+        epilog=fill(f"The names: {', '.join(list_models())}.", 80, break_on_hyphens=False),
+    )
     models.add_argument(
         "names", nargs="*", metavar="NAME", help="only these; HEAD@BACKBONE and package.module:Class too (default: all)"
     )
@@ -136,7 +143,6 @@ def _models(known: argparse.Namespace, keys: list[str]) -> None:
     from rich.progress import track
 
     from ladseg.measure.model_times import time_model
-    from ladseg.models import list_models
     from ladseg.models.describe import describe_model
     from ladseg.report.model_table import models_markdown, models_table
 

@@ -51,6 +51,8 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.reproduce.listing import LEGEND, experiments_sheet
 
     if known.name is None:
+        if keys or known.only or known.cell:
+            raise RecipeError("reproduce: name what to train, such as table-4; 'ladseg reproduce' lists what there is")
         print_tables([experiments_sheet().terminal()])
         print_line(LEGEND)
         return

@@ -186,9 +186,13 @@ def _report(known: argparse.Namespace, keys: list[str]) -> None:
 
 
 def _paper(known: argparse.Namespace, keys: list[str]) -> None:
+    from ladseg.comparison.cells import trained_recipes
     from ladseg.recipe_files import load_recipe
-    from ladseg.report.paper_tables import paper_tables
+    from ladseg.report.paper_tables import Compared, paper_tables
     from ladseg.results import read_comparison
 
-    folders = [Path(folder) for folder in known.comparisons]
-    print_tables(paper_tables([(read_comparison(f), load_recipe(f / "recipe.yaml")) for f in folders]))
+    compared = []
+    for folder in map(Path, known.comparisons):
+        results = read_comparison(folder)
+        compared.append(Compared(results, load_recipe(folder / "recipe.yaml"), trained_recipes(folder, results)))
+    print_tables(paper_tables(compared))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ladseg.comparison.methods import NONE, Method
 from ladseg.recipe import Recipe
-from ladseg.results import RESULTS, RunResults, read_if_complete
+from ladseg.recipe_files import load_recipe
+from ladseg.results import RESULTS, ComparisonResults, RunResults, read_if_complete
 
 
 @dataclass(frozen=True)
@@ -44,4 +45,24 @@ class Cell:
 
 def make_cells(recipe: Recipe, methods: Sequence[Method], seeds: Sequence[int]) -> list[Cell]:
     """Return the cells of all methods and seeds."""
-    return [Cell(method, seed, recipe.folder / f"seed-{seed}" / method.name) for seed in seeds for method in methods]
+    return [Cell(method, seed, cell_folder(recipe.folder, method.name, seed)) for seed in seeds for method in methods]
+
+
+def cell_folder(folder: Path, method: str, seed: int) -> Path:
+    """Return where a comparison keeps the run of a method with a seed."""
+    return folder / f"seed-{seed}" / method
+
+
+def trained_recipes(folder: Path, results: ComparisonResults) -> dict[str, Recipe]:
+    """Return by method the recipe of one of its runs, as far as they are still there.
+
+    Args:
+        folder: Of the comparison.
+        results: What it holds.
+    """
+    places = {
+        row.name: cell_folder(folder, row.name, seed) / "recipe.yaml"
+        for row in results.methods
+        for seed in row.mean_iou
+    }
+    return {name: load_recipe(place) for name, place in places.items() if place.is_file()}

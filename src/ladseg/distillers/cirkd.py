@@ -13,6 +13,7 @@ from ladseg.distillers.alignment import align_sizes, feature_map
 from ladseg.distillers.class_means import class_means, resize_label
 from ladseg.distillers.distiller import Combined, Distiller
 from ladseg.distillers.gather import gather as gather_processes
+from ladseg.distillers.gather import random_for_images
 from ladseg.distillers.kd import KD
 from ladseg.distillers.memory_bank import MemoryBank
 from ladseg.distillers.similarity_kl import similarity_kl_loss
@@ -65,6 +66,7 @@ class MemoryDistillation(Distiller):
     Ignored positions have no loss. The student's map passes a trained projector, which is dropped after training.
     In training mode the teacher's vectors are enqueued first: for each image and class up to 16 random pixels of the
     class and the mean of the class. The vectors of all processes are enqueued, so that all have the same memory banks.
+    One draw for all processes selects the pixels and the sampled vectors, so that two processes train like one.
 
     Args:
         student_width: Channels of the student's map.
@@ -153,7 +155,7 @@ def random_pixels(label: Tensor, classes: int, count: int) -> tuple[Tensor, Tens
         Positions ``(N, classes, count)`` int64, and a bool mask of that shape, False where the class has fewer.
     """
     images, places = label.shape
-    shuffled = torch.rand(label.shape, device=label.device).argsort(1)
+    shuffled = random_for_images(images, places, device=label.device).argsort(1)
     order = label.gather(1, shuffled).argsort(dim=1, stable=True)
     counts = F.one_hot(label, classes + 1).sum(1)  # (N, classes + 1)
     first = counts.cumsum(1) - counts

@@ -1,4 +1,4 @@
-"""Collect tensors from all processes of a distributed training."""
+"""What the processes of a distributed training share: gathered tensors, and random draws."""
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,26 @@ def gather(values: Tensor) -> Tensor:
         return values
     gathered: Tensor = _Gather.apply(values)
     return gathered
+
+
+def from_first_process(values: Tensor) -> Tensor:
+    """Return the first process's values, in every process."""
+    if process_count() > 1:
+        dist.broadcast(values, 0)
+    return values
+
+
+def random_for_images(*shape: int, device: torch.device) -> Tensor:
+    """Draw uniform numbers for this process's images: its part of what one process would draw for all of them.
+
+    Args:
+        shape: ``(N, ...)``, N images of this process; every process has as many.
+        device: Where to draw them.
+    """
+    if process_count() == 1:
+        return torch.rand(shape, device=device)
+    everyone = from_first_process(torch.rand(process_count() * shape[0], *shape[1:], device=device))
+    return everyone.chunk(process_count())[dist.get_rank()]
 
 
 class _Gather(torch.autograd.Function):

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ladseg.distillers.gather import from_first_process
+
 
 class MemoryBank(nn.Module):
     """A first-in, first-out queue of unit vectors for each class, filled with random vectors at the start.
@@ -44,6 +46,6 @@ class MemoryBank(nn.Module):
         self.cursor += counts
 
     def sample(self, count: int) -> Tensor:
-        """Return ``(classes * count, C)`` float32 vectors: the same random slots of every queue."""
-        slots = torch.randperm(self.vectors.shape[1], device=self.vectors.device)[:count]
+        """Return ``(classes * count, C)`` float32 vectors: the same random slots of every queue, in every process."""
+        slots = from_first_process(torch.randperm(self.vectors.shape[1], device=self.vectors.device)[:count])
         return self.vectors[:, slots].flatten(0, 1).float()

@@ -4,13 +4,13 @@ Source: Yang et al., "Masked Generative Distillation", ECCV 2022, Eq. 4 and 5, w
 for segmentation.
 """
 
-import torch
 from torch import Tensor, nn
 
 from ladseg.distillation_methods import default_weights
 from ladseg.distillers.alignment import Projector, align_sizes, feature_map
 from ladseg.distillers.cwd import CWD
 from ladseg.distillers.distiller import Combined, Distiller
+from ladseg.distillers.gather import random_for_images
 from ladseg.outputs import SegmentationOutput
 
 
@@ -41,7 +41,7 @@ class GeneratedFeatures(Distiller):
     def forward(self, student: SegmentationOutput, teacher: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
         aligned = self.projector(feature_map(student, self.layer))
         # The training loop seeds torch's global generator in every step, for dropout and for this draw.
-        kept = torch.rand(len(aligned), 1, *aligned.shape[-2:], device=aligned.device) >= self.masked
+        kept = random_for_images(len(aligned), 1, *aligned.shape[-2:], device=aligned.device) >= self.masked
         generated, target = align_sizes(self.generation(aligned * kept), feature_map(teacher, self.layer))
         return {"mgd": (generated - target).square().sum() / len(target)}
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ladseg.models.names import SOURCES
 from ladseg.models.segmenter import Segmenter
 from ladseg.models.zoo import MODELS, build_model
 
@@ -65,7 +66,7 @@ def describe_model(
         counter.get_total_flops() // 2,
         _stride(network, device),
         spec.training_only if spec else "auxiliary head" if "@" in name else "",
-        spec.source if spec else "timm's backbone" if "@" in name else "yours",
+        SOURCES.get(name) or ("timm's backbone" if "@" in name else "yours"),
     )
 
 

@@ -161,6 +161,11 @@ def see_bgr(network: Segmenter) -> Segmenter:
     return network
 
 
+def label_factor(network: Segmenter) -> float:
+    """Return the factor on a noised label that keeps its size beside the image's: 1, or 58 for images of 0..255."""
+    return sum(IMAGENET_DEFAULT_STD) / sum(network.input_std) if network.input_std == CIRKD_NORMALIZATION[1] else 1.0
+
+
 def _core(network: nn.Module) -> nn.Module:
     """Return the module whose paths a user names; in an adapted network this is the wrapped one."""
     return network.core if isinstance(network, Segmenter) else network

@@ -1,4 +1,4 @@
-"""Networks by name: a plain dict, each line what it is built from and where its definition stands.
+"""Networks by name: a plain dict, each line what a network is built from; names.py says whose definition it is.
 
 The ResNets of CIRKD's ``pspnet_*`` and ``deeplabv3_*`` ("v1s": a deep 64-64-128 stem, output stride 8) are timm's with
 ``stem_width=64, stem_type="deep"``. mmsegmentation's ``fcn_*`` have the plain 7x7 stem, its ``pspnet_*_mmseg`` and
@@ -24,6 +24,7 @@ from ladseg.models.dinov2 import LAST_BLOCKS, DINOv2, NormedMaps
 from ladseg.models.heads import ASPPHead, AuxHead, DeepLabV3Head, FCNHead, Head, PSPNetHead
 from ladseg.models.heads.base import init_as_mmsegmentation
 from ladseg.models.input_layer import input_normalization, widen_input
+from ladseg.models.names import list_models
 from ladseg.models.ocrnet import OCRNet
 from ladseg.models.segformer import SegFormer
 from ladseg.models.segmenter import EncoderDecoder, Segmenter
@@ -48,12 +49,10 @@ class ModelSpec:
 
     Args:
         build: Builds the network.
-        source: Whose definition of the network it is.
         training_only: The parts that only training uses, in words.
     """
 
     build: Callable[[BuildRequest], Segmenter]
-    source: str
     training_only: str = ""
 
 
@@ -179,34 +178,29 @@ MMSEG_PSP = partial(PSPNetHead, whole_channels=True)
 AUX = "auxiliary head"
 STDC_HEADS = "two context heads, boundary head"
 MODELS: dict[str, ModelSpec] = {
-    "fcn_r18": ModelSpec(OnMMSegmentationResNet(MMSEG_FCN, "resnet18", 128, True), "mmseg R-18b-D8", AUX),
-    "fcn_r50": ModelSpec(OnMMSegmentationResNet(MMSEG_FCN, "resnet50", 512, True), "mmseg R-50b-D8", AUX),
-    "pspnet_r18": ModelSpec(OnTimm("pspnet", "resnet18", V1S), "CIRKD", AUX),
-    "pspnet_r50": ModelSpec(OnTimm("pspnet", "resnet50s"), "CIRKD", AUX),
-    "pspnet_r101": ModelSpec(OnTimm("pspnet", "resnet101s"), "CIRKD", AUX),
-    "deeplabv3_r18": ModelSpec(OnTimm("deeplabv3", "resnet18", V1S), "CIRKD", AUX),
-    "deeplabv3_r50": ModelSpec(OnTimm("deeplabv3", "resnet50s"), "CIRKD", AUX),
-    "deeplabv3_r101": ModelSpec(OnTimm("deeplabv3", "resnet101s"), "CIRKD", AUX),
-    "pspnet_r50_mmseg": ModelSpec(OnMMSegmentationResNet(MMSEG_PSP, "resnet50c", 512, False), "mmseg R-50-D8", AUX),
-    "pspnet_r101_mmseg": ModelSpec(OnMMSegmentationResNet(MMSEG_PSP, "resnet101c", 512, False), "mmseg R-101-D8", AUX),
-    "deeplabv3_r50_mmseg": ModelSpec(OnMMSegmentationResNet(ASPPHead, "resnet50c", 512, False), "mmseg R-50-D8", AUX),
-    "stdc1": ModelSpec(_stdc("stdc1"), "STDC authors", STDC_HEADS),
-    "stdc2": ModelSpec(_stdc("stdc2"), "STDC authors", STDC_HEADS),
-    "stdc1_mmseg": ModelSpec(_stdc("stdc1", mmsegmentation=True), "mmseg STDC1", STDC_HEADS),
-    "stdc2_mmseg": ModelSpec(_stdc("stdc2", mmsegmentation=True), "mmseg STDC2", STDC_HEADS),
-    "ocrnet_w18s": ModelSpec(_ocrnet("hrnet_w18_small_v2"), "mmseg HR18s"),
-    "ocrnet_w18": ModelSpec(_ocrnet("hrnet_w18"), "mmseg HR18"),
-    "ocrnet_w48": ModelSpec(_ocrnet("hrnet_w48"), "mmseg HR48"),
-    "dinov2_s14": ModelSpec(_dinov2("vit_small_patch14_dinov2"), "DINOv2 linear", "LoRA adapters"),
-    "dinov2_b14": ModelSpec(_dinov2("vit_base_patch14_dinov2"), "DINOv2 linear", "LoRA adapters"),
-    "segformer_b0": ModelSpec(_segformer("segformer_b0"), "transformers"),
-    "segformer_b2": ModelSpec(_segformer("segformer_b2"), "transformers"),
+    "fcn_r18": ModelSpec(OnMMSegmentationResNet(MMSEG_FCN, "resnet18", 128, True), AUX),
+    "fcn_r50": ModelSpec(OnMMSegmentationResNet(MMSEG_FCN, "resnet50", 512, True), AUX),
+    "pspnet_r18": ModelSpec(OnTimm("pspnet", "resnet18", V1S), AUX),
+    "pspnet_r50": ModelSpec(OnTimm("pspnet", "resnet50s"), AUX),
+    "pspnet_r101": ModelSpec(OnTimm("pspnet", "resnet101s"), AUX),
+    "deeplabv3_r18": ModelSpec(OnTimm("deeplabv3", "resnet18", V1S), AUX),
+    "deeplabv3_r50": ModelSpec(OnTimm("deeplabv3", "resnet50s"), AUX),
+    "deeplabv3_r101": ModelSpec(OnTimm("deeplabv3", "resnet101s"), AUX),
+    "pspnet_r50_mmseg": ModelSpec(OnMMSegmentationResNet(MMSEG_PSP, "resnet50c", 512, False), AUX),
+    "pspnet_r101_mmseg": ModelSpec(OnMMSegmentationResNet(MMSEG_PSP, "resnet101c", 512, False), AUX),
+    "deeplabv3_r50_mmseg": ModelSpec(OnMMSegmentationResNet(ASPPHead, "resnet50c", 512, False), AUX),
+    "stdc1": ModelSpec(_stdc("stdc1"), STDC_HEADS),
+    "stdc2": ModelSpec(_stdc("stdc2"), STDC_HEADS),
+    "stdc1_mmseg": ModelSpec(_stdc("stdc1", mmsegmentation=True), STDC_HEADS),
+    "stdc2_mmseg": ModelSpec(_stdc("stdc2", mmsegmentation=True), STDC_HEADS),
+    "ocrnet_w18s": ModelSpec(_ocrnet("hrnet_w18_small_v2")),
+    "ocrnet_w18": ModelSpec(_ocrnet("hrnet_w18")),
+    "ocrnet_w48": ModelSpec(_ocrnet("hrnet_w48")),
+    "dinov2_s14": ModelSpec(_dinov2("vit_small_patch14_dinov2"), "LoRA adapters"),
+    "dinov2_b14": ModelSpec(_dinov2("vit_base_patch14_dinov2"), "LoRA adapters"),
+    "segformer_b0": ModelSpec(_segformer("segformer_b0")),
+    "segformer_b2": ModelSpec(_segformer("segformer_b2")),
 }
-
-
-def list_models() -> list[str]:
-    """Return the names of all networks; ``HEAD@BACKBONE`` with the heads pspnet, deeplabv3 and fcn makes many more."""
-    return list(MODELS)
 
 
 def build_model(
@@ -309,7 +303,7 @@ def _spec(name: str) -> ModelSpec:
         )
     if head not in HEADS:
         raise ModelError(f"'{name}': no head is called '{head}'; known: {', '.join(HEADS)}")
-    return ModelSpec(OnTimm(head, backbone), "ladseg", AUX)
+    return ModelSpec(OnTimm(head, backbone), AUX)
 
 
 def _refuse_stride(name: str, request: BuildRequest, only: int) -> None:

@@ -136,10 +136,12 @@ def save_contributions(path: Path, figure: FigureResults, strips: Sequence[Strip
     titles = ["image", f"label: {figure.class_name}"]
     for one in figure.teachers:
         label = 100 * one.share_of_label
-        titles += [f"{one.name}\nfrom the image: {100 - label:.0f} %", f"{one.name}\nfrom the label: {label:.0f} %"]
+        titles += [
+            f"teacher of the {one.name}:\n{part} %" for part in (f"image {100 - label:.0f}", f"label {label:.0f}")
+        ]
     height, width = strips[0].label.shape
-    cell = 2.4
-    size = (len(titles) * cell, len(strips) * cell * height / width + 1.0)
+    cell = 2.0
+    size = (len(titles) * cell, len(strips) * cell * height / width + 1.2)
     drawn = Figure(figsize=size, layout="constrained", dpi=130)
     FigureCanvasAgg(drawn)
     grid = drawn.subplots(len(strips), len(titles), squeeze=False)
@@ -159,6 +161,10 @@ def save_contributions(path: Path, figure: FigureResults, strips: Sequence[Strip
     for axis in grid.flat:
         axis.set_axis_off()
     for axis, title in zip(grid[0], titles, strict=True):
-        axis.set_title(title, fontsize=8)
-    drawn.suptitle(f"{figure.title}\n{figure.remark}".strip(), fontsize=9)
+        axis.set_title(title, fontsize=9)
+    measured = len(figure.teachers[0].shares_of_label)
+    share = (
+        f"Shares of the LayerCAM maps: means over {measured} images. Red is much; a teacher's two maps share a scale."
+    )
+    drawn.suptitle("\n".join(filter(None, [figure.title, figure.remark, share])), fontsize=10)
     write_atomically(path, drawn.savefig)

@@ -4,6 +4,7 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+from ladseg.distillation_methods import IN_THE_TABLES
 from ladseg.recipe import VALUES, Recipe
 from ladseg.recipe_files import load_recipe, recipe_text
 
@@ -42,6 +43,18 @@ def published_differences(row: dict[str, str], recipe: Recipe) -> list[str]:
     found = [] if start == row["start"] else [f"start ({start})"]
     found += [f"{key} ({ours.get(key)}, not {value})" for key, value in published.items() if ours.get(key) != value]
     return found if len(found) <= MOST else [*found[:MOST], f"{len(found) - MOST} more"]
+
+
+def own_differences(method: str, trained: Recipe | None) -> list[str]:
+    """Return the keys of its own by which a rival was trained otherwise than for the tables.
+
+    Args:
+        method: Of a row of paper.csv.
+        trained: The recipe of one of its runs; None if it is not there any more.
+    """
+    own = IN_THE_TABLES.get(method.partition("+")[0], {})
+    ours = {} if trained is None else asdict(trained.distill)
+    return [f"distill.{key} ({ours[key]}, not {value})" for key, value in own.items() if ours and ours[key] != value]
 
 
 def _compared(recipe: Recipe, method: str) -> dict[str, Any]:

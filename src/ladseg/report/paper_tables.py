@@ -1,7 +1,8 @@
 """The figures of the paper's tables, beside those of a user's comparisons."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
 
@@ -9,7 +10,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from ladseg.recipe import Recipe
-from ladseg.report.paper_match import known_differences, published_differences
+from ladseg.report.paper_match import known_differences, own_differences, published_differences
 from ladseg.results import ComparisonResults, MethodRow
 
 TITLES = {
@@ -29,6 +30,21 @@ TEACHERS_DIFFER = ("6", "7")
 HEADS = ("student, method", "paper", "gain", "test", "ms", "ours", "gain", "n", "ms", "differs")
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A comparison made here.
+
+    Attributes:
+        results: Its figures.
+        shared: The recipe that its methods share.
+        trained: By method, the recipe of one of its runs.
+    """
+
+    results: ComparisonResults
+    shared: Recipe
+    trained: Mapping[str, Recipe]
+
+
 def paper_rows() -> list[dict[str, str]]:
     """Return the rows of paper.csv, one for each result of the paper.
 
@@ -41,43 +57,53 @@ def paper_rows() -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def paper_tables(comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> Iterator[Table]:
+def paper_tables(comparisons: Sequence[Compared]) -> Iterator[Table]:
     """Yield each of the paper's tables, with the figures of comparisons beside the paper's.
 
     A figure is shown only if student, teacher, data, initial weights, schedule, preset and method are the published
     ones; otherwise the column ``differs`` names what is not. For a shown figure it names other known differences.
 
     Args:
-        comparisons: The comparisons, each with the recipe that its methods share.
+        comparisons: The comparisons made here.
     """
     for number, group in groupby(paper_rows(), key=lambda row: row["table"]):
-        table = Table(title=TITLES[number], title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
-        for index, head in enumerate(HEADS):
-            last = head == "differs"
-            table.add_column(head, justify="left" if index == 0 or last else "right", no_wrap=not last)
-        rows = list(group)
-        for student, same_student in groupby(rows, key=lambda row: (row["student"], row["layout"])):
-            table.add_row(", ".join(student))
+        lines: list[list[str]] = []
+        for student, same_student in groupby(group, key=lambda row: (row["student"], row["layout"])):
+            lines.append([", ".join(student), *[""] * (len(HEADS) - 1)])
             of_student = list(same_student)
             alone = next((float(row["val"]) for row in of_student if row["method"] == "none"), None)
             for row in of_student:
                 gain = "" if alone is None or row["method"] == "none" else f"{float(row['val']) - alone:+.1f}"
                 # The name includes the teacher, which is left out where all rivals of a student share it.
                 name = f"  {row['method'] if number in TEACHERS_DIFFER else row['method'].partition('+')[0]}"
-                table.add_row(name, row["val"], gain, row["test"], row["step_ms"], *_ours(row, comparisons))
-        yield table
+                lines.append([name, row["val"], gain, row["test"], row["step_ms"], *_ours(row, comparisons)])
+        yield _filled_columns(TITLES[number], lines)
 
 
-def _ours(row: dict[str, str], comparisons: Sequence[tuple[ComparisonResults, Recipe]]) -> list[str]:
+def _filled_columns(title: str, lines: Sequence[Sequence[str]]) -> Table:
+    """Return a table of the columns in which any line has a value."""
+    table = Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+    kept = [index for index in range(len(HEADS)) if any(line[index] for line in lines)]
+    for index in kept:
+        last = HEADS[index] == "differs"
+        table.add_column(HEADS[index], justify="left" if index == 0 or last else "right", no_wrap=not last)
+    for line in lines:
+        table.add_row(*[line[index] for index in kept])
+    return table
+
+
+def _ours(row: dict[str, str], comparisons: Sequence[Compared]) -> list[str]:
     """Return the cells of the first comparison with the published setting, or else what differs in the first one."""
     reasons = ""
-    for comparison, recipe in comparisons:
+    for compared in comparisons:
+        comparison = compared.results
         if (comparison.layout, comparison.student) != (row["layout"], row["student"]):
             continue
         for method in comparison.methods:
             if method.mean is None or not _is_same(row["method"], method, row["student"]):
                 continue
-            differences = published_differences(row, recipe)
+            differences = published_differences(row, compared.shared)
+            differences += own_differences(row["method"], compared.trained.get(method.name))
             if not differences:
                 spread = "" if method.std is None else f" ± {100 * method.std:.1f}"
                 gain = "" if method.difference is None else f"{100 * method.difference.mean:+.1f}"

@@ -14,7 +14,8 @@ TINY = "Tiny networks, built-in scenes, few steps: these figures say nothing abo
 LEGEND = (
     "Paper: the printed mIoU on val, %. Gain: points above the student alone. Ours: best evaluation on val, mean ± "
     "standard deviation over n seeds. Teacher: its mIoU with its own inputs. mKL: mean KL between three draws of the "
-    "teacher's noise, times 100. Step: milliseconds of the student's training step (theirs on a V100)."
+    "teacher's noise, times 100. ms: of the student's training step (theirs on a V100). lad@KEY=VALUE: LAD with that "
+    "in the recipe's teacher section; lad+MODEL: LAD with a teacher of that network."
 )
 
 
@@ -110,7 +111,7 @@ class ReproducedTable:
         letters = self._letters()
         alone = {row.recipe: row.paper.val for row in self.rows if row.method == "none"}
         columns = ["method", "paper", "gain", "ours", "gain", "n", "paper teacher", "our teacher"]
-        columns += ["paper mKL", "our mKL", "paper step", "our step", "differs"]
+        columns += ["paper mKL", "our mKL", "paper ms", "our ms", "differs"]
         lines = [
             Sheet(
                 f"{student} on {layout}{', in miniature' if self.remark else ''}",

@@ -1,5 +1,6 @@
 """The paper's experiments by name, as rows of paper.csv and as recipes; this module does not import torch."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +85,8 @@ def experiments() -> dict[str, Experiment]:
         rows = [row for row in paper_rows() if row["table"] == number]
         recipes = dict.fromkeys(row["recipe"] for row in rows)
         settings = [Setting(recipe, [row for row in rows if row["recipe"] == recipe]) for recipe in recipes]
-        found[name] = Experiment(name, title, settings)
+        # What ends a title in brackets explains names of methods; the legend does so here.
+        found[name] = Experiment(name, re.sub(r" \([^()]*\)$", "", title), settings)
     table_9 = found["table-9"].settings[0]
     teachers = [row for row in table_9.rows if row["method"] in (NOISED, CLEAN)]
     found[FIGURE] = Experiment(FIGURE, FIGURE_TITLE, [Setting(FIGURE_RECIPE, teachers)])

@@ -1,5 +1,6 @@
 """List the paper's experiments with their content, requirements and costs."""
 
+from ladseg.comparison.methods import LAD
 from ladseg.data.layouts import LAYOUTS
 from ladseg.report.sheet import Sheet
 from ladseg.reproduce.estimate import RATE, experiment_macs, gpu_hours
@@ -23,10 +24,13 @@ def _row(experiment: Experiment) -> list[str]:
     recipes = [setting.load() for setting in experiment.settings]
     sets = dict.fromkeys(LAYOUTS[recipe.data.layout].title.partition(",")[0] for recipe in recipes)
     files = dict.fromkeys(need.partition(",")[0] for setting in experiment.settings for need in setting.needs)
-    timm = ["timm's weights"] if any("timm" in (r.student.weights, r.teacher.weights) for r in recipes) else []
+    # Classic teachers start from them, unless the command line names files.
+    rivals = any(word != "none" and not word.startswith(LAD) for one in experiment.settings for word in one.methods)
+    fetched = rivals or any("timm" in (recipe.student.weights, recipe.teacher.weights) for recipe in recipes)
+    timm = ["timm's weights"] if fetched else []
     return [
         experiment.name,
-        experiment.title.partition(": ")[2],
+        experiment.title.partition(": ")[2].partition(";")[0],
         "; ".join([*sets, *files, *timm]),
         str(len(experiment.settings)),
         str(sum(len(setting.rows) for setting in experiment.settings)),

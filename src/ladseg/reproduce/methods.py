@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ladseg.comparison.methods import LAD, Method, classic_teacher, default_teacher, label_teacher, make_method
+from ladseg.distillation_methods import IN_THE_TABLES
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import make_recipe
 
@@ -11,8 +12,8 @@ from ladseg.recipe_files import make_recipe
 UNNAMED_TEACHER = "deeplabv3_r101"
 # The initial weights of classic teachers, unless the command line names a file.
 TEACHER_WEIGHTS = "timm"
-# Options of rival methods that differ from the defaults: CIRKD pairs the two images of each of its eight GPUs.
-OPTIONS = {"cirkd": {"group": 2}}
+# The networks whose published weights need BGR of 0..255; the other teachers are mmsegmentation's.
+OF_CIRKD = (UNNAMED_TEACHER,)
 
 
 def paper_method(base: Recipe, word: str, weights: Mapping[str, str | None]) -> Method:
@@ -31,9 +32,12 @@ def paper_method(base: Recipe, word: str, weights: Mapping[str, str | None]) -> 
         return make_method(base, word, default_teacher(base))
     teacher = with_teacher(word).partition("+")[2]
     start = weights.get(teacher, TEACHER_WEIGHTS)
-    method = make_method(base, f"{name}+{teacher}", classic_teacher(base, teacher, start))
-    options = OPTIONS.get(name, method.recipe.distill.options)
-    return replace(method, recipe=replace(method.recipe, distill=replace(method.recipe.distill, options=options)))
+    settings = classic_teacher(base, teacher, start)
+    if teacher in OF_CIRKD and start != TEACHER_WEIGHTS:
+        settings = replace(settings, input=base.student.input)
+    method = make_method(base, f"{name}+{teacher}", settings)
+    distill = replace(method.recipe.distill, **IN_THE_TABLES.get(name, {}))
+    return replace(method, recipe=replace(method.recipe, distill=distill))
 
 
 def with_teacher(word: str) -> str:
@@ -56,7 +60,10 @@ def _lad(
     if model not in (None, own):
         # Teachers of another network share the student's backbone in Table 6, and start from scratch in Table 7.
         start = weights.get(model, base.student.weights)
-        changed = replace(teacher, model=model, weights=start, args=None, output_stride=None, features=None)
+        own_input = teacher.input or base.student.input
+        changed = replace(
+            teacher, model=model, weights=start, args=None, output_stride=None, features=None, input=own_input
+        )
         recipe = replace(method.recipe, teacher=changed)
         return replace(method, name=f"{LAD}+{model}", recipe=recipe, teacher=f"label-{model}")
     if not keys:

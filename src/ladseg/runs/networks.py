@@ -11,7 +11,7 @@ from ladseg.deploy.teacher_file import load_teacher
 from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
 from ladseg.errors import ModelError
 from ladseg.losses.class_loss import make_class_loss
-from ladseg.models import Segmenter, build_model, see_bgr
+from ladseg.models import Segmenter, build_model, label_factor, see_bgr
 from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
 from ladseg.recipe import Recipe, StudentSettings
 from ladseg.seeds import derive_seed, generator_for
@@ -42,7 +42,7 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
         network,
         num_classes,
         alpha=teacher.alpha,
-        scale=teacher.scale,
+        scale=teacher.scale * label_factor(network),
         class_weights=teacher.class_weights,
         ignore=teacher.ignore,
         slice_std=teacher.slice_std,

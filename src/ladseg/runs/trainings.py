@@ -112,6 +112,7 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         recipe.schedule,
         lr=distill.lr or recipe.schedule.lr,
         weight_decay=recipe.schedule.weight_decay if distill.weight_decay is None else distill.weight_decay,
+        min_lr=recipe.schedule.min_lr if distill.min_lr is None else distill.min_lr,
     )
     depends_on = _sections(recipe, "student", "teacher", "distill") | teacher_digest(recipe)
     return Training("student", objective, student, student, schedule, depends_on)
