@@ -86,7 +86,7 @@ def test_rescaling_is_mmcvs(size: tuple[int, int], expected: float) -> None:
     """imrescale: min(long / larger side, short / smaller side); VOC's 500x375 becomes 683x512."""
     label = torch.zeros(size, dtype=torch.uint8)
     settings = with_keys(rescale=[2048, 512])
-    _, found = transforms._place(label, (4096, 4096), torch.Generator().manual_seed(0), settings)
+    _, found = transforms._choose_window(label, (4096, 4096), torch.Generator().manual_seed(0), settings)
     assert found == tuple(round(side * expected) for side in size)
 
 
@@ -173,13 +173,13 @@ def test_no_class_fills_a_crop_where_another_place_can_be_had() -> None:
     for ratio, found in shares.items():
         for seed in range(120):
             settings = with_keys(cat_max_ratio=ratio)
-            window, size = transforms._place(label, (40, 40), torch.Generator().manual_seed(seed), settings)
-            counts = torch.bincount(transforms._shown(label, window, size).flatten(), minlength=256)[:255]
+            window, size = transforms._choose_window(label, (40, 40), torch.Generator().manual_seed(seed), settings)
+            counts = torch.bincount(transforms._crop_label(label, window, size).flatten(), minlength=256)[:255]
             found.append(float(counts.max() / counts.sum().clamp(min=1)))
     assert sum(share < 0.75 for share in shares[None]) < 40
     assert sum(share < 0.75 for share in shares[0.75]) > 90
     everywhere = torch.ones(120, 120, dtype=torch.uint8)  # where none can be had, the eleventh place is taken
-    window, size = transforms._place(everywhere, (40, 40), torch.Generator(), with_keys(cat_max_ratio=0.75))
+    window, size = transforms._choose_window(everywhere, (40, 40), torch.Generator(), with_keys(cat_max_ratio=0.75))
     assert size == (40, 40)
     assert window[2:] == (40, 40)
 

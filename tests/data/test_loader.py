@@ -96,7 +96,7 @@ def drawn_window(
     source: tuple[int, int], crop: tuple[int, int], seed: int
 ) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
     label = torch.zeros(source, dtype=torch.uint8)
-    return transforms._place(label, crop, torch.Generator().manual_seed(seed), Augment())
+    return transforms._choose_window(label, crop, torch.Generator().manual_seed(seed), Augment())
 
 
 def test_crops_are_the_whole_image_resized_and_cut() -> None:
