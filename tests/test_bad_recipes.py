@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ladseg.cli import main
 from ladseg.errors import RecipeError
-from ladseg.recipe_files import load_recipe, make_recipe
+from ladseg.recipe_checks import unread_keys
+from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
 
 COUNT = "it must be a whole number of at least 1"
 POSITIVE = "it must be a number above 0"
@@ -17,6 +19,12 @@ SECTION = "needs keys below it"
 
 # YAML, and words of the message.
 RECIPES = [
+    ("data: {value_range: [4095, 0]}", "data.value_range is [4095, 0]; the lower value comes first"),
+    ("data: {value_range: [7, 7]}", "data.value_range is [7, 7]; the lower value comes first"),
+    ("data: {value_range: [0, 70000]}", "data.value_range"),
+    ("data: {value_range: [0, .inf]}", "data.value_range[1] is inf; " + FINITE),
+    ("schedule: {eval_window: [0, 0]}", "schedule.eval_window is [0, 0]"),
+    ("{schedule: {eval_window: [64, 64]}, augment: {rescale: [64, 32]}}", "leave one out"),
     ("schedule: {eval_every: 0}", "schedule.eval_every is 0; " + COUNT + " or null"),
     ("schedule: {eval_every: -3}", "schedule.eval_every is -3; " + COUNT),
     ("schedule: {save_every: 0}", "schedule.save_every is 0; " + COUNT),
@@ -306,3 +314,44 @@ def test_a_label_map_that_merges_classes_says_so(caplog: pytest.LogCaptureFixtur
     assert caplog.text == ""
     make_recipe({"data": {"label_map": {0: 0, 7: 1, 8: 1}}})
     assert "data.label_map merges mask values: [7, 8] become class 1" in caplog.text
+
+
+# A recipe, and the lines about keys that it sets and that the run does not read.
+UNREAD: list[tuple[str, list[str]]] = [
+    ("{}", []),
+    ("preset: released-code", []),
+    ("{preset: released-code, distill: {method: none}}", []),
+    ("{distill: {method: none, alpha: 0.3}}", ["no effect, because nothing is distilled: distill.alpha"]),
+    ("{distill: {method: none}, teacher: {lr: 0.3}}", ["no effect, because nothing is distilled: teacher.lr"]),
+    (
+        "{teacher: {label_assisted: false, consistency: 3, alpha: 0.3}, distill: {alpha: 0.1, class_weights: none}}",
+        [
+            "no effect, because the teacher sees no label: teacher.alpha, teacher.consistency, distill.alpha, "
+            "distill.class_weights"
+        ],
+    ),
+    ("{teacher: {label_assisted: false, lr: 0.1}, distill: {method: kd, tau: 2}}", []),
+    ("{teacher: {consistency: 3, alpha: 0.3}, distill: {alpha: 0.1}}", []),
+    (
+        "schedule: {optimizer: adamw, momentum: 0.8}",
+        ["no effect, because schedule.optimizer is adamw: schedule.momentum"],
+    ),
+    ("schedule: {decay: cosine, power: 2}", ["no effect, because schedule.decay is cosine: schedule.power"]),
+    ("schedule: {warmup_ratio: 0.1}", ["no effect, because schedule.warmup is 0: schedule.warmup_ratio"]),
+    ("loss: {focal_gamma: 1}", ["no effect, because loss.focal is 0: loss.focal_gamma"]),
+    ("loss: {ohem_min_kept: 7}", ["no effect, because loss.ohem is null: loss.ohem_min_kept"]),
+    ("augment: {color: none, jitter: 0.5}", ["no effect, because augment.color is none: augment.jitter"]),
+    (
+        "augment: {function: 'a.b:c', flip: 0, rescale: [64, 64]}",
+        ["no effect, because augment.function makes the changes: augment.flip"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "lines"), UNREAD)
+def test_keys_that_the_run_does_not_read_are_said(text: str, lines: list[str]) -> None:
+    assert unread_keys(make_recipe(yaml.safe_load(text))) == lines
+
+
+def test_no_ready_recipe_sets_a_key_that_it_does_not_read() -> None:
+    assert {name: lines for name in recipe_names() if (lines := unread_keys(load_recipe(name)))} == {}

@@ -176,11 +176,11 @@ def test_nan_is_null_in_json_and_nan_again_when_read() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda values: values.pop("prediction"), "KeyError: 'prediction'"),
-        (lambda values: values.update(seed="three"), "TypeError: 'three' is not a <class 'int'>"),
-        (lambda values: values.update(class_names="road"), "TypeError: 'road' is not a list"),
-        (lambda values: values["networks"]["student"].pop("macs"), "KeyError: 'macs'"),
-        (lambda values: values.update(crop=[1, 2, 3]), "ValueError: zip"),
+        (lambda values: values.pop("prediction"), "no key 'prediction'"),
+        (lambda values: values.update(seed="three"), "'three' is not of type int"),
+        (lambda values: values.update(class_names="road"), "'road' is not of type list"),
+        (lambda values: values["networks"]["student"].pop("macs"), "no key 'macs'"),
+        (lambda values: values.update(crop=[1, 2, 3]), "zip"),
     ],
 )
 def test_a_file_that_lacks_something_is_told_in_one_line(change: Any, told: str, tmp_path: Path) -> None:
@@ -203,5 +203,5 @@ def test_a_folder_without_results_is_told_apart(tmp_path: Path) -> None:
     write_json(tmp_path / RESULTS, a_comparison())
     assert read_comparison(tmp_path) == read_results(tmp_path) == a_comparison()
     (tmp_path / RESULTS).write_text("{")
-    with pytest.raises(RecipeError, match="JSONDecodeError"):
+    with pytest.raises(RecipeError, match="Expecting property name"):
         read_results(tmp_path)

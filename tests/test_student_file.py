@@ -223,10 +223,10 @@ def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path) -> None
 
 def test_a_file_in_the_folders_place_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("no folder")
-    with pytest.raises(UserError, match="its folder can't be made"):
+    with pytest.raises(UserError, match="this folder can't be made"):
         write_text(tmp_path / "a/b.txt", "text")
     (tmp_path / "c.txt").mkdir()
-    with pytest.raises(UserError, match=r"c\.txt: can't be written \(Is a directory\)"):
+    with pytest.raises(UserError, match=r"c\.txt: is a folder, but a file"):
         write_text(tmp_path / "c.txt", "text")
 
 

@@ -6,7 +6,11 @@ prints it without a traceback and exits with status 2. Any other exception is a 
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Sequence
+
+# Marks that set the direction of what follows: a name with them may look like another one.
+TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str) -> str:
@@ -16,6 +20,12 @@ def printable(text: str) -> str:
     """
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def control_character(name: str) -> str | None:
+    """Return the escape of the first character of a name that commands a terminal or turns text around, else None."""
+    found = (c for c in name if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs") or c in TURNS_TEXT)
+    return next((repr(character)[1:-1] for character in found), None)
 
 
 def first_words(error: Exception) -> str:

@@ -33,13 +33,12 @@ def write_atomically(path: Path | str, write: Callable[[Path], object], size: in
         size: Bytes that the file will need, for the message about a full disk; 0 if unknown.
 
     Raises:
-        UserError: The file's folder can't be made or written to, or the disk is full.
+        UserError: The file's folder can't be made or written to, a folder is in its place, or the disk is full.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: its folder can't be made ({error.strerror}); write to another place") from None
+    make_folder(path.parent)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, but a file of this name is to be written; move it away")
     temporary = path.with_name(f".{path.stem[:STEM]}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         permissions = _create(temporary)
@@ -63,6 +62,18 @@ def write_atomically(path: Path | str, write: Callable[[Path], object], size: in
         raise _cant_write(path, reason, size) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, unless it is there.
+
+    Raises:
+        UserError: It can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: this folder can't be made ({error.strerror}); write to another place") from None
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from ladseg.files import make_folder
+
 # Seconds between two touches, and seconds without a touch after which a lease is free.
 BEAT, PATIENCE = 10.0, 90.0
 NAME = ".lease"
@@ -37,7 +39,7 @@ class Lease:
 
     def acquire(self) -> bool:
         """Take the lease if it is free, without waiting; return whether this process holds it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         if self.is_held():
             return False
         if self.path.exists() and not self._remove_dead():
@@ -143,7 +145,7 @@ def _read(path: Path) -> str | None:
 def _parsed(text: str) -> dict[str, object]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

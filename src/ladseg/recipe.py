@@ -263,6 +263,8 @@ class Schedule:
         ema: Decay of an exponential moving average of the weights, such as 0.999, which is evaluated and delivered in
             their place; in the first steps the decay is smaller. Null for none.
         eval_every: Steps between evaluations on val; null for five evaluations in all.
+        eval_window: Height and width of the windows in which val's images are predicted, for images that are too large
+            for the memory; the logits of overlaps are averaged. Null predicts each image whole.
         early_stop: Number of evaluations in a row without improvement after which a training ends; null for none. The
             learning rate falls as in the full training.
         deliver: Whether to deliver the weights of the best evaluation or the last weights.
@@ -290,6 +292,7 @@ class Schedule:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     ema: Annotated[float, Range(above=0, below=1)] | None = None
     eval_every: Count | None = None
+    eval_window: Annotated[tuple[int, int], Range(least=8, most=16384)] | None = None
     early_stop: Count | None = None
     deliver: Literal["best", "last"] = "best"
     save_every: Count | None = 200

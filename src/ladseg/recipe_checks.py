@@ -2,12 +2,17 @@
 
 import logging
 from collections import Counter
+from dataclasses import fields
 from pathlib import PurePath
 
-from ladseg.errors import RecipeError
+from ladseg.errors import RecipeError, control_character
+from ladseg.presets import PRESETS
 from ladseg.recipe import Recipe
 
 LONGEST_NAME = 100
+DEFAULTS = Recipe()
+# Keys of the teacher's section that are about the label that it sees.
+OF_LABEL = ["input_layer", "alpha", "class_weights", "scale", "ignore", "slice_std", "consistency", "consistency_form"]
 logger = logging.getLogger(__name__)
 
 
@@ -24,13 +29,45 @@ def refuse_inconsistent(recipe: Recipe, source: str) -> None:
     _report_merged_classes(recipe, source)
 
 
+def unread_keys(recipe: Recipe) -> list[str]:
+    """Return a line for each reason for which the run does not read keys that the recipe sets, with these keys.
+
+    A key counts as set where it is neither at its default nor what the preset has.
+    """
+    teacher, schedule, loss, augment = recipe.teacher, recipe.schedule, recipe.loss, recipe.augment
+    distils, own_function = recipe.distill.method != "none", augment.function is not None
+    of_label = [*(f"teacher.{key}" for key in OF_LABEL), "distill.alpha", "distill.class_weights"]
+    of_teacher = [f"{section}.{f.name}" for section in ("teacher", "distill") for f in fields(getattr(recipe, section))]
+    of_augment = [f"augment.{f.name}" for f in fields(augment) if f.name not in ("function", "rescale")]
+    cases: list[tuple[bool, str, list[str]]] = [
+        (not distils, "nothing is distilled", [key for key in of_teacher if key != "distill.method"]),
+        (distils and teacher.train and not teacher.label_assisted, "the teacher sees no label", of_label),
+        (schedule.optimizer == "adamw", "schedule.optimizer is adamw", ["schedule.momentum"]),
+        (schedule.decay == "cosine", "schedule.decay is cosine", ["schedule.power"]),
+        (schedule.warmup == 0, "schedule.warmup is 0", ["schedule.warmup_ratio"]),
+        (loss.focal == 0, "loss.focal is 0", ["loss.focal_gamma"]),
+        (loss.ohem is None, "loss.ohem is null", ["loss.ohem_min_kept"]),
+        (own_function, "augment.function makes the changes", of_augment),
+        (augment.color != "jitter" and not own_function, f"augment.color is {augment.color}", ["augment.jitter"]),
+    ]
+    unread = ((reason, [key for key in keys if _is_set(recipe, key)]) for applies, reason, keys in cases if applies)
+    return [f"no effect, because {reason}: {', '.join(keys)}" for reason, keys in unread if keys]
+
+
+def _is_set(recipe: Recipe, path: str) -> bool:
+    section, _, key = path.partition(".")
+    value = getattr(getattr(recipe, section), key)
+    default = getattr(getattr(DEFAULTS, section), key)
+    return value not in (default, PRESETS[recipe.preset].get(section, {}).get(key, default))
+
+
 def _name_fault(name: str) -> str | None:
     """Return what is wrong with the name of a run, which becomes a folder's name."""
     if not 0 < len(name) <= LONGEST_NAME:
         return f"name has {len(name)} characters; it must have 1 to {LONGEST_NAME}"
     if name != PurePath(name).name or "\\" in name or name.startswith("."):
         return f"name is '{name}'; it names a folder below runs/, so it has no / or \\ and does not start with a dot"
-    return None if name.isprintable() else f"name is '{name}'; it has control characters"
+    return None if control_character(name) is None else f"name is '{name}'; it has control characters"
 
 
 def _data_fault(recipe: Recipe) -> str | None:
@@ -41,9 +78,11 @@ def _data_fault(recipe: Recipe) -> str | None:
             return f"data.classes has '{twice[0]}' twice; each class needs a name of its own"
         if any(not name.strip() for name in data.classes):
             return "data.classes has an empty name; each class needs a name of its own"
-        unprintable = [name for name in data.classes if not name.isprintable()]
+        unprintable = [name for name in data.classes if control_character(name) is not None]
         if unprintable:
             return f"data.classes has '{unprintable[0]}', a name with control characters; take them out"
+    if data.value_range is not None and data.value_range[0] >= data.value_range[1]:
+        return f"data.value_range is {list(data.value_range)}; the lower value comes first, such as [0, 4095]"
     if data.group is not None and data.val_fraction is None:
         return "data.group is read with data.val_fraction only; set that, or leave data.group out"
     if data.colors is not None and len({tuple(color) for color in data.colors}) < len(data.colors):
@@ -62,6 +101,8 @@ def _training_fault(recipe: Recipe) -> str | None:
             return f"schedule.min_lr {schedule.min_lr} is above {key}.lr {lr}, from which the rate falls; lower it"
     if schedule.batch_size % schedule.accumulate:
         return f"schedule.accumulate {schedule.accumulate} does not divide schedule.batch_size {schedule.batch_size}"
+    if schedule.eval_window is not None and recipe.augment.rescale is not None:
+        return "schedule.eval_window is for images at their own size, and augment.rescale changes it; leave one out"
     if not any((loss.cross_entropy, loss.dice, loss.focal, loss.lovasz)):
         return "loss has weight 0 for every part; give one of cross_entropy, dice, focal, lovasz a weight"
     if not teacher.train and teacher.weights is None:

@@ -153,7 +153,9 @@ def keys_help() -> str:
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with every value, defaults included; :func:`load_recipe` reads it back equal."""
     values = dataclasses.asdict(recipe)
-    values["schedule"]["crop"] = list(recipe.schedule.crop)
+    for section, key in (("schedule", "crop"), ("schedule", "eval_window"), ("data", "value_range")):
+        if values[section][key] is not None:
+            values[section][key] = list(values[section][key])  # YAML has no tuples
     further = values["distill"].pop("also")
     if further:
         values["distill"] = [values["distill"], *further]

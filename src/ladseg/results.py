@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ladseg.errors import RecipeError, first_words
 from ladseg.files import write_text
+from ladseg.recipe_values import shown
 
 T = TypeVar("T")
 
@@ -112,6 +113,10 @@ class NetworkRow:
     folder: str | None = None
     validation_curve: list[tuple[int, float]] | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.mean_iou <= 1:
+            raise ValueError(f"a mIoU of {self.mean_iou}")
+
 
 @dataclass(frozen=True)
 class MeasuredRow:
@@ -197,6 +202,13 @@ class RunResults:
     prediction: PredictionTime
     constant_mean_iou: float | None = None
     verdict: Verdict | None = None
+
+    def __post_init__(self) -> None:
+        if not {"baseline", "student"} & self.networks.keys():
+            raise ValueError("no student among the networks")
+        lengths = {len(self.class_names), len(self.colors), *(len(row.iou) for row in self.networks.values())}
+        if len(lengths) > 1:
+            raise ValueError("class names, colours and IoU of different numbers of classes")
 
     @property
     def delivered(self) -> NetworkRow:
@@ -442,20 +454,25 @@ def from_json(kind: Any, value: Any) -> Any:
     """Return the value of type ``kind`` that :func:`to_json` converted to ``value``.
 
     Raises:
-        KeyError: A key is missing. Keys that ``kind`` does not have are ignored.
+        ValueError: A key is missing. Keys that ``kind`` does not have are ignored.
         TypeError: A value is of another type.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return None if value is None else from_json(inner[0], value)
     if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{shown(value)} is not a mapping of keys")
         hints = get_type_hints(kind)
         named = [f.name for f in fields(kind) if f.default is MISSING or f.name in value]
+        missing = [name for name in named if name not in value]
+        if missing:
+            raise ValueError(f"no key '{missing[0]}'")
         return kind(**{name: from_json(hints[name], value[name]) for name in named})  # type: ignore[operator]
     if kind is float:
         return math.nan if value is None else float(value)
     if not (kind is Any or isinstance(value, list if origin is tuple else origin or kind)):
-        raise TypeError(f"{value!r} is not a {kind}")
+        raise TypeError(f"{shown(value)} is not of type {getattr(kind, '__name__', kind)}")
     if origin is dict:
         return {inner[0](key): from_json(inner[1], item) for key, item in value.items()}
     if origin is list:
@@ -470,6 +487,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
 
 
+def load_json(path: Path) -> Any:
+    """Return the plain values of a JSON file.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It is no JSON in UTF-8, or nested without end.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json(kind: type[T], path: Path) -> T:
     """Read what :func:`write_json` wrote.
 
@@ -479,10 +509,10 @@ def read_json(kind: type[T], path: Path) -> T:
     if not path.is_file():
         raise RecipeError(f"{path.parent}: no {path.name}, so nothing has finished here; give the folder of a run")
     try:
-        value: T = from_json(kind, json.loads(path.read_text(encoding="utf-8")))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        value: T = from_json(kind, load_json(path))
+    except (TypeError, ValueError, OverflowError, OSError) as error:
         raise RecipeError(
-            f"{path}: made by an older ladseg, or changed ({type(error).__name__}: {first_words(error)}); run the "
+            f"{path}: made by an older ladseg, or changed ({first_words(error)}); run the "
             "command that made it again, which does not repeat what has been trained"
         ) from None
     return value
@@ -503,7 +533,7 @@ def read_results(folder: Path) -> RunResults | ComparisonResults:
         RecipeError: The folder holds neither.
     """
     path = folder / RESULTS
-    is_comparison = path.is_file() and '"methods"' in path.read_text(encoding="utf-8")
+    is_comparison = path.is_file() and b'"methods"' in path.read_bytes()
     return read_json(ComparisonResults, path) if is_comparison else read_json(RunResults, path)
 
 

@@ -1,5 +1,6 @@
 """Files that go bad after the check: one line that names them, from any number of loader processes."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from scipy.io import savemat
 from ladseg.data import eval_loader, keep_decoded, open_dataset, train_loader
 from ladseg.data.cache import cache_folder
 from ladseg.data.read import read_mask
-from ladseg.errors import DataError, FileError
+from ladseg.errors import DataError, FileError, UserError
 from ladseg.recipe import Data
 
 PLAIN = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
@@ -108,6 +109,46 @@ def test_a_spoilt_cache_file_is_made_again(
     kept = keep_decoded(plain, "disk")
     assert kept.read(4)[1].tolist() == plain.read(4)[1].tolist()
     assert path.read_bytes() == good
+
+
+def test_what_stands_in_the_place_of_the_cache(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plain = open_dataset(data, "train")
+    keep_decoded(plain, "disk")
+    (path,) = cache_folder().iterdir()
+    good = path.read_bytes()
+    # A link that somebody has planted is replaced, not followed.
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for target in (victim, tmp_path / "nowhere", path):
+        path.unlink()
+        path.symlink_to(target)
+        keep_decoded(plain, "disk")
+        assert (path.read_bytes(), path.is_symlink(), victim.read_text()) == (good, False, "mine")
+        assert not (tmp_path / "nowhere").exists()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=r"decoded-\w+.bin: is a folder, but a file of this name is to be written"):
+        keep_decoded(plain, "disk")
+    path.rmdir()
+    cache_folder().rmdir()
+    cache_folder().write_text("x")
+    with pytest.raises(UserError, match=r"cache/ladseg: this folder can't be made \((File exists|Not a directory)\)"):
+        keep_decoded(plain, "disk")
+
+
+def test_what_a_killed_run_has_left_in_the_cache_is_removed(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cache_folder().mkdir(parents=True)
+    old, new, other = (cache_folder() / name for name in (f".d.7-{'a' * 8}.tmp.bin", f".d.8-{'b' * 8}.tmp.bin", "mine"))
+    for path in (old, new, other):
+        path.write_text("x")
+    os.utime(old, (1, 1))
+    os.utime(other, (1, 1))
+    keep_decoded(open_dataset(data, "train"), "disk")
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
 
 
 STRUCT = {"Boundaries": 1, "Other": 2}

@@ -2,16 +2,20 @@
 
 import os
 import socket
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from timm.layers import SyncBatchNormAct
 from torch import nn
 
 from ladseg import adapt
 from ladseg.objectives import Plain
+from ladseg.training import make_accelerator, one_process_first, wait_patiently
 from ladseg.training.resume import synchronised_batch_norm
 from ladseg.training.unused import parameters_without_gradient
 from tests.training import toy
@@ -107,3 +111,27 @@ def test_batch_norm_is_given_back_as_it_came() -> None:
         assert isinstance(objective.teacher.norm, nn.BatchNorm2d), "a frozen teacher has nothing to synchronise"
         assert {name: value.data_ptr() for name, value in objective.state_dict().items()} == state
     assert {name: (type(part), id(part)) for name, part in objective.named_modules()} == before
+
+
+def wait_for_a_slow_one(order: Path) -> None:
+    """Let the main process work for longer than the backend waits."""
+    accelerator = make_accelerator("fp32", order)
+    brief = dist.new_group(timeout=timedelta(seconds=0.5))
+    with one_process_first(accelerator):
+        if accelerator.is_main_process:
+            time.sleep(2)
+        with order.open("a") as file:
+            file.write(f"{accelerator.process_index}")
+    if accelerator.is_main_process:
+        time.sleep(2)
+    wait_patiently(accelerator)
+    # A wait of the other kind would have given up: that is what the patient ones are for.
+    if not accelerator.is_main_process:
+        with pytest.raises(RuntimeError, match=r"[Tt]imed out|timeout|Connection closed"):
+            dist.barrier(brief)
+    accelerator.end_training()
+
+
+def test_the_others_wait_for_as_long_as_one_works(tmp_path: Path) -> None:
+    start_two(wait_for_a_slow_one, tmp_path / "order")
+    assert (tmp_path / "order").read_text() == "01"

@@ -128,7 +128,9 @@ def _reason(error: Exception, known: Namespace) -> str | None:
         or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
     ):
         remedy = (
-            "--window HxW (predict in parts)" if hasattr(known, "window") else "schedule.batch_size and schedule.crop"
+            "--window HxW (predict in parts)"
+            if hasattr(known, "window")
+            else "schedule.batch_size or schedule.crop; if images of val are too large, schedule.eval_window"
         )
         return f"out of memory: {first_words(error)}; set a smaller {remedy}"
     return None

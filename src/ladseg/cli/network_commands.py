@@ -73,7 +73,9 @@ def add_commands(command: Commands) -> None:
     export.add_argument("--out", type=path, metavar="FILE", help="(default: beside the weights)")
     export.add_argument("--normalize", action="store_true", help="take RGB in 0..1 instead of normalised images")
     export.add_argument("--argmax", action="store_true", help="return class ids (N, H, W), not logits (N, C, H, W)")
-    export.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: torch's choice)")
+    export.add_argument(
+        "--opset", type=number(int, least=18), metavar="N", help="version of ONNX's operators (default: torch's choice)"
+    )
     export.add_argument(
         "--size", type=size, metavar="HxW", help="take one image of this size only, as some runtimes require"
     )

@@ -123,7 +123,7 @@ def _run(recipe: object) -> None:
 
     assert isinstance(recipe, Recipe)
     keep_freed_memory()
-    results = train(recipe)
+    results = train(recipe, log=print_line)
     if results is not None:
         Console(markup=False).print(results_table(results))
         for line in filter(None, (run_verdict(results).sentence, teacher_remark(results))):
@@ -153,6 +153,7 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
         replace(recipe, out=str(folder)),
         [word.strip() for word in known.methods.split(",")],
         known.seeds,
+        log=print_line,
         teacher=known.teacher,
         teacher_weights=known.teacher_weights,
         only=known.cell,

@@ -1,9 +1,9 @@
 """Write the tables, plot and report of a finished run or comparison."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ladseg.errors import RecipeError
 from ladseg.files import write_text
 from ladseg.report.comparison_tables import compare_latex, compare_markdown
 from ladseg.results import (
@@ -16,6 +16,17 @@ from ladseg.results import (
     read_json,
     read_results,
     write_json,
+)
+from ladseg.runs.parts import (
+    COUNTS,
+    ENVIRONMENT,
+    RECIPE,
+    SAMPLE_LIST,
+    SAMPLES,
+    fault_of,
+    first_fault,
+    read_counts,
+    shown_parts,
 )
 
 # Drawing and measuring code is imported only where needed, because a finished run reprints its table without it.
@@ -36,6 +47,7 @@ def write_report(folder: Path) -> Path:
     """
     results = read_results(folder)
     if isinstance(results, ComparisonResults):
+        write_comparison(folder, results)  # its tables and its plot, where they are missing or spoilt
         from ladseg.report.comparison_page import comparison_page
 
         page = comparison_page(results, folder / "results.png", _recipe(folder))
@@ -50,14 +62,14 @@ def write_report(folder: Path) -> Path:
 def update_report(folder: Path) -> Path:
     """Return the report of a folder, and write it first unless it is newer than the results."""
     report = folder / FILE
-    is_new = report.is_file() and report.stat().st_mtime_ns >= (folder / RESULTS).stat().st_mtime_ns
+    is_new = fault_of(report) is None and report.stat().st_mtime_ns >= (folder / RESULTS).stat().st_mtime_ns
     return report if is_new else write_report(folder)
 
 
 def write_comparison(folder: Path, results: ComparisonResults) -> None:
     """Write the results, tables and plot of a comparison into its folder, unless they exist."""
     files = [folder / f"results.{suffix}" for suffix in ("md", "tex", "png")]
-    if read_if_complete(ComparisonResults, folder / RESULTS) == results and all(file.is_file() for file in files):
+    if read_if_complete(ComparisonResults, folder / RESULTS) == results and not any(map(fault_of, files)):
         return
     from ladseg.report.comparison_plot import save_compare_plot
 
@@ -69,27 +81,26 @@ def write_comparison(folder: Path, results: ComparisonResults) -> None:
 
 def _record(folder: Path, results: RunResults) -> "RunRecord":
     from ladseg.report.run_page import RunRecord
-    from ladseg.runs.pictures import INDEX
-    from ladseg.runs.validation import load_evaluation
+    from ladseg.training import read_metrics
 
+    fault = first_fault(shown_parts(folder, results), results)
+    if fault is not None:
+        raise RecipeError(f"{fault}; start the command that made the run again, which makes the file again")
     folders = {key: folder / (row.folder or key) for key, row in results.networks.items()}
-    samples = folder / "samples"
+    samples = folder / SAMPLES
     return RunRecord(
         results,
-        {key: _read_lines(place / "metrics.jsonl") for key, place in folders.items()},
-        {key: load_evaluation(place).matrix.counts.numpy() for key, place in folders.items()},
-        read_json(list[Sample], samples / INDEX),
+        {key: read_metrics(place / "metrics.jsonl") for key, place in folders.items()},
+        {key: read_counts(place / COUNTS)[0] for key, place in folders.items()},
+        read_json(list[Sample], samples / SAMPLE_LIST),
         samples,
         _recipe(folder),
-        read_json(Environment, folder / "environment.json"),
+        read_json(Environment, folder / ENVIRONMENT),
     )
 
 
-def _read_lines(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():  # a finished teacher has no metrics here
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _recipe(folder: Path) -> str:
-    return (folder / "recipe.yaml").read_text(encoding="utf-8")
+    fault = fault_of(folder / RECIPE)
+    if fault is not None:
+        raise RecipeError(f"{folder / RECIPE}: {fault}; start the command that made the folder again, which repairs it")
+    return (folder / RECIPE).read_text(encoding="utf-8")

@@ -7,7 +7,8 @@ from pathlib import Path
 from ladseg.comparison.methods import NONE, Method
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import load_recipe
-from ladseg.results import RESULTS, ComparisonResults, RunResults, read_if_complete
+from ladseg.results import ComparisonResults, RunResults
+from ladseg.runs.finished import finished_results
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Cell:
 
     @property
     def results(self) -> RunResults | None:
-        """The results of the run; None if it has not finished."""
-        return read_if_complete(RunResults, self.folder / RESULTS)
+        """The results of the run; None if it has not finished, or a file of it is spoilt."""
+        return finished_results(self.folder, log=lambda line: None)
 
     @property
     def recipe(self) -> Recipe:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ladseg.errors import UserError, first_words
+from ladseg.files import make_folder
 from ladseg.runs.finished import Log
 
 # The folder of the workers' logs, below the comparison's folder.
@@ -48,7 +49,7 @@ def command_of(words: Sequence[str]) -> list[str]:
 
 def _run_here(words: Sequence[str], folder: Path, count: int, log: Log) -> None:
     logs = folder / FOLDER
-    logs.mkdir(parents=True, exist_ok=True)
+    make_folder(logs)
     processes = []
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if os.environ.get("CUDA_VISIBLE_DEVICES") else _gpus()
     for number in range(count):

@@ -9,7 +9,7 @@ from accelerate.utils import broadcast_object_list
 from ladseg.comparison.cells import Cell
 from ladseg.comparison.methods import LONG
 from ladseg.lease import Lease
-from ladseg.runs.finished import Log, refuse_other_recipe
+from ladseg.runs.finished import Log, finished_results, refuse_other_recipe
 from ladseg.runs.preparation import Workspace
 from ladseg.runs.run import train_networks
 from ladseg.training import load_result
@@ -47,7 +47,7 @@ def train_shared(cells: Sequence[Cell], workspace: Workspace, log: Log, wait: bo
     """
     left = []
     for number, cell in enumerate(cells):
-        if cell.results is None:
+        if finished_results(cell.folder, log) is None:
             left.append(number)
         else:
             if cell.method.name not in LONG:  # another version may have counted another number of steps for those

@@ -17,7 +17,7 @@ from torch import Tensor
 from ladseg.data.dataset import SegmentationDataset
 from ladseg.data.pairs import Blob, Member, Source
 from ladseg.errors import DataError
-from ladseg.files import remove_abandoned, write_atomically
+from ladseg.files import make_folder, remove_abandoned, write_atomically
 from ladseg.progress import progress
 
 # Part of the file's name, so that files in an older format are not read.
@@ -48,7 +48,7 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
         return replace(dataset, decoded=list(samples))
     path = cache_folder() / f"decoded-{fingerprint(dataset)}.bin"
     if not _is_sound(path, len(dataset)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         remove_abandoned(path.parent)
         _refuse_without_room(dataset, shutil.disk_usage(path.parent).free, f"disk at {path.parent}", "no cache")
         write_atomically(path, lambda temporary: _write(temporary, samples))

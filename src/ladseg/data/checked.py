@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ladseg.data.cache import fingerprint
 from ladseg.data.check import survey, warnings_of
@@ -12,6 +11,24 @@ from ladseg.data.contents import Contents
 from ladseg.data.dataset import SegmentationDataset
 from ladseg.errors import DataError, printable
 from ladseg.recipe import Data
+from ladseg.results import from_json, load_json, to_json
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The contents of a split as they are kept: each pair by name, with the digests of image and mask."""
+
+    meaning: str
+    pairs: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is kept, as JSON has it."""
+
+    files: dict[str, str]
+    value_range: tuple[int, int] | None
+    contents: dict[str, _Split]
 
 
 @dataclass(frozen=True)
@@ -38,25 +55,23 @@ class Checked:
     def to_json(self) -> str:
         """Return the record as JSON."""
         contents = {
-            split: {"meaning": of.meaning, "pairs": [[name, *pair] for name, pair in of.pairs.items()]}
+            split: _Split(of.meaning, [(name, *pair) for name, pair in of.pairs.items()])
             for split, of in self.contents.items()
         }
-        values = {"files": self.files, "value_range": self.value_range, "contents": contents}
-        return json.dumps(values, indent=0) + "\n"
+        return json.dumps(to_json(_Record(self.files, self.value_range, contents)), indent=0) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> "Checked | None":
         """Read what :meth:`to_json` wrote; return None if the file is missing or damaged."""
         try:
-            values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            contents = {
-                split: Contents(of["meaning"], {name: (image, mask) for name, image, mask in of["pairs"]})
-                for split, of in values["contents"].items()
-            }
-            value_range = values["value_range"] and tuple(map(int, values["value_range"]))
-            return cls(dict(values["files"]), contents, value_range)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            record = from_json(_Record, load_json(path))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
+        contents = {
+            split: Contents(of.meaning, {name: (image, mask) for name, image, mask in of.pairs})
+            for split, of in record.contents.items()
+        }
+        return cls(record.files, contents, record.value_range)
 
     def changes_to(self, now: "Checked") -> str:
         """Return in one line what differs in another state of the data; empty if a training would be the same."""

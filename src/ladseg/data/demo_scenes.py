@@ -13,7 +13,7 @@ from numpy.random import Generator
 from PIL import Image
 from rich.progress import track
 
-from ladseg.files import write_text
+from ladseg.files import make_folder, write_text
 
 CLASSES = ("sky", "ground", "water", "bricks", "planks", "disc", "box", "triangle", "pole")
 VOID = len(CLASSES)
@@ -45,7 +45,7 @@ def write_demo_scenes(
         pixels = draw_scene(size, (seed, ("train", "val").index(split), number))
         for kind, values in zip(("images", "masks"), pixels, strict=True):
             folder = root / kind / split
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             Image.fromarray(values).save(folder / f"{number:04d}.png")
     write_text(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ladseg.data.classes import Color, palette, read_classes
-from ladseg.errors import DataError
+from ladseg.errors import DataError, control_character
 from ladseg.recipe import Data
 
 # The label of ignored pixels everywhere inside the program.
@@ -34,6 +34,11 @@ class DatasetSpec:
     closed: bool = False
     mask_colors: tuple[Color, ...] | None = None
     value_range: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.class_names:
+            if (character := control_character(name)) is not None:
+                raise DataError(f"class '{name}' has the control character {character} in its name; take it out")
 
     @property
     def num_classes(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ladseg.data.classes import palette
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, control_character
 
 FORMAT = "ladseg-student-1"
 # The format of a teacher's file, which holds all of its weights and the settings of its label noise.
@@ -135,8 +135,9 @@ def make_header(path: Path, values: Any) -> StudentHeader:
 
 def _trained_on(entries: "_Entries", count: int) -> TrainedOn:
     colors = _list_of(_list_of(_whole(0, 255), 3), count)
+    names = f"{count} names without control characters, one for each class"
     return TrainedOn(
-        class_names=entries.take("class_names", _list_of(_text, count), f"{count} names, one for each class"),
+        class_names=entries.take("class_names", _list_of(_text, count), names),
         colors=entries.take("colors", colors, f"{count} RGB colours of 0..255", default=palette(count)),
         ignore_index=entries.take("ignore_index", _or_none(_whole(0, MOST_CLASSES)), "a mask value or null", 255),
         label_map=entries.take("label_map", _or_none(_label_map(count)), "mask values to class ids, or null", None),
@@ -181,7 +182,7 @@ class _Entries:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or control_character(value) is not None:
         raise ValueError
     return value
 

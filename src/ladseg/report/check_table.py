@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ladseg.data import Report
 from ladseg.data.check_report import Finding, SplitReport
+from ladseg.report.sheet import PlainTable
 
 COLORS = {"error": "bold red", "warning": "yellow"}
 BAR = 20
@@ -104,8 +104,8 @@ def values_line(split: SplitReport, kind: str) -> str:
     return "" if (low, high) == (0, 255) else f"{low}..{high}"
 
 
-def _splits_table(report: Report) -> Table:
-    table = Table()
+def _splits_table(report: Report) -> PlainTable:
+    table = PlainTable()
     for heading in ("split", "pairs", "images", "masks", "sizes", "ignored"):
         table.add_column(heading, justify="right" if heading in ("pairs", "ignored") else "left")
     for split in report.splits:
@@ -121,14 +121,14 @@ def _splits_table(report: Report) -> Table:
     return table
 
 
-def _classes_table(report: Report) -> Table:
+def _classes_table(report: Report) -> PlainTable:
     rows = class_rows(report)
     top = rows[0].shares[0] or 1.0
     left_out = len(rows) - CLASSES
     if left_out > 0:
         rows = rows[: CLASSES // 2] + rows[-CLASSES // 2 :]
     caption = f"the most and the least frequent; {left_out} between them left out" if left_out > 0 else None
-    table = Table(
+    table = PlainTable(
         "class", title="share of labelled pixels, and of images it occurs in", title_justify="left", caption=caption
     )
     for split in report.splits:

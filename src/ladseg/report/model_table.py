@@ -1,9 +1,7 @@
 """The networks as a table, for the terminal and for docs/models.md."""
 
-from rich.table import Table
-
 from ladseg.models.describe import ModelFacts
-from ladseg.report.sheet import Sheet
+from ladseg.report.sheet import PlainTable, Sheet
 
 COLUMNS = ("name", "parameters", "training adds", "GMACs", "stride", "source")
 TIME_COLUMNS = ("predict ms", "train ms", "ms / GMAC")
@@ -14,9 +12,9 @@ TEXTS = ("name", "source")
 Times = dict[str, tuple[float, float]]
 
 
-def models_table(facts: list[ModelFacts], times: Times, title: str) -> Table:
+def models_table(facts: list[ModelFacts], times: Times, title: str) -> PlainTable:
     """Return a table for the terminal with one row per network."""
-    table = Table(title=title)
+    table = PlainTable(title=title)
     for column in (*COLUMNS, *(TIME_COLUMNS if times else ())):
         table.add_column(column, justify="left" if column in TEXTS else "right", no_wrap=column == "name")
     for row in facts:

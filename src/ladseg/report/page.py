@@ -8,13 +8,19 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from ladseg.errors import TURNS_TEXT
 from ladseg.results import Environment
 
+CONTROLS = {
+    code: repr(chr(code))[1:-1]
+    for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *map(ord, TURNS_TEXT))
+    if chr(code) not in "\n\t"
+}
 KINDS = {".jpg": "jpeg", ".png": "png"}
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page from one of the templates in ``pages``; values are escaped."""
+    """Return a page from one of the templates in ``pages``; values are escaped, control characters too."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("ladseg.report", "pages"),
         autoescape=True,
@@ -22,7 +28,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template(template).render(**values)
+    return templates.get_template(template).render(**values).translate(CONTROLS)
 
 
 def image_uri(image: Image.Image, kind: str, **options: Any) -> str:

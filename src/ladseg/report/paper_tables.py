@@ -7,10 +7,10 @@ from importlib import resources
 from itertools import groupby
 
 from rich.box import SIMPLE
-from rich.table import Table
 
 from ladseg.recipe import Recipe
 from ladseg.report.paper_match import known_differences, own_differences, published_differences
+from ladseg.report.sheet import PlainTable
 from ladseg.results import ComparisonResults, MethodRow
 
 TITLES = {
@@ -57,7 +57,7 @@ def paper_rows() -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def paper_tables(comparisons: Sequence[Compared]) -> Iterator[Table]:
+def paper_tables(comparisons: Sequence[Compared]) -> Iterator[PlainTable]:
     """Yield each of the paper's tables, with the figures of comparisons beside the paper's.
 
     A figure is shown only if student, teacher, data, initial weights, schedule, preset and method are the published
@@ -80,9 +80,9 @@ def paper_tables(comparisons: Sequence[Compared]) -> Iterator[Table]:
         yield _filled_columns(TITLES[number], lines)
 
 
-def _filled_columns(title: str, lines: Sequence[Sequence[str]]) -> Table:
+def _filled_columns(title: str, lines: Sequence[Sequence[str]]) -> PlainTable:
     """Return a table of the columns in which any line has a value."""
-    table = Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+    table = PlainTable(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
     kept = [index for index in range(len(HEADS)) if any(line[index] for line in lines)]
     for index in kept:
         last = HEADS[index] == "differs"

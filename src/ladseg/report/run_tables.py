@@ -2,8 +2,7 @@
 
 import math
 
-from rich.table import Table
-
+from ladseg.report.sheet import PlainTable
 from ladseg.results import EvaluationResults, RunResults
 
 # A teacher that loses fewer points of mIoU than this without an input does not use that input.
@@ -13,9 +12,9 @@ SQUARE = 21
 ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD student"}
 
 
-def results_table(results: RunResults) -> Table:
+def results_table(results: RunResults) -> PlainTable:
     """Return a table with one row per network."""
-    table = Table(
+    table = PlainTable(
         title=f"{results.name}, seed {results.seed}",
         caption="mIoU: best evaluation on val, whose weights are kept\ntime: training steps; "
         "parameters: those in use when it runs",
@@ -59,13 +58,13 @@ def teacher_remark(results: RunResults) -> str | None:
     return f"The teacher has {both:.2f} % mIoU, {alone}: {meaning}."
 
 
-def iou_table(measured: EvaluationResults) -> Table:
+def iou_table(measured: EvaluationResults) -> PlainTable:
     """Return a table of the IoU and boundary IoU of each class, their means and the pixel accuracy."""
     title = f"{measured.weights} on {measured.images} images"
     caption = (
         "'-': in no label and no prediction, left out of the mean\nboundary: within 2 % of the diagonal of an edge"
     )
-    table = Table("class", title=title, caption=caption)
+    table = PlainTable("class", title=title, caption=caption)
     for head in ("IoU %", "boundary IoU %"):
         table.add_column(head, justify="right")
     for name, *values in zip(measured.class_names, measured.iou, measured.boundary_iou, strict=True):
@@ -76,18 +75,18 @@ def iou_table(measured: EvaluationResults) -> Table:
     return table
 
 
-def confusion_table(measured: EvaluationResults) -> Table:
+def confusion_table(measured: EvaluationResults) -> PlainTable:
     """Return the confusion matrix in per cent of each class's labelled pixels, or its largest entries if too large."""
     names, counts = measured.class_names, measured.confusion
     shares = [[100 * value / max(sum(row), 1) for value in row] for row in counts]
     if len(names) <= SQUARE:
-        table = Table("label", title="Per cent of the label's pixels predicted as", pad_edge=False)
+        table = PlainTable("label", title="Per cent of the label's pixels predicted as", pad_edge=False)
         for number in range(len(names)):
             table.add_column(str(number), justify="right")
         for number, (name, row) in enumerate(zip(names, shares, strict=True)):
             table.add_row(f"{number} {name}", *(f"{value:.1f}" if value >= 0.05 else "" for value in row))
         return table
-    table = Table("label", "predicted", title="The largest confusions, per cent of the label's pixels")
+    table = PlainTable("label", "predicted", title="The largest confusions, per cent of the label's pixels")
     table.add_column("%", justify="right")
     pairs = [(share, i, j) for i, row in enumerate(shares) for j, share in enumerate(row) if i != j and share]
     for share, i, j in sorted(pairs, reverse=True)[:SQUARE]:

@@ -2,12 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 from rich.box import SIMPLE
 from rich.table import Table
 
+from ladseg.errors import printable
+
 # The most characters of a number with its interval, such as "+1.23 [-12.34, +12.34]".
 FIGURE = 24
+LATEX = {letter: f"\\{letter}" for letter in "%_&#${}"} | {
+    "±": "$\\pm$",
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+}
+
+
+class PlainTable(Table):
+    """A table of rich whose texts have their control characters escaped: names are other people's."""
+
+    def __init__(self, *headers: str, title: str | None = None, caption: str | None = None, **options: Any) -> None:
+        super().__init__(*headers, title=_lines(title), caption=_lines(caption), **options)
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row; its texts are escaped."""
+        super().add_row(*(_lines(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 @dataclass(frozen=True)
@@ -31,7 +51,7 @@ class Sheet:
 
     def terminal(self) -> Table:
         """Return the table for a rich console; names and long texts may wrap, numbers do not."""
-        table = Table(title=self.title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+        table = PlainTable(title=self.title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
         table.add_column(self.columns[0], overflow="fold")
         for number, column in enumerate(self.columns[1:], 1):
             short = all(len(row[number]) <= FIGURE for row in self.rows)
@@ -45,7 +65,8 @@ class Sheet:
     def markdown(self) -> str:
         """Return the table in Markdown, under its title."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return f"{self.title}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+        rows = "\n".join(f"| {' | '.join(map(_in_markdown, cells))} |" for cells in lines)
+        return f"{_lines(self.title)}\n\n{rows}\n"
 
     def latex(self) -> str:
         """Return the table in LaTeX with ``booktabs``."""
@@ -69,6 +90,17 @@ def _ampersands(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    for plain, latex in (("%", "\\%"), ("_", "\\_"), ("&", "\\&"), ("#", "\\#"), ("±", "$\\pm$")):
-        text = text.replace(plain, latex)
-    return text
+    return "".join(LATEX.get(letter, letter) for letter in _lines(text))
+
+
+def _in_markdown(text: str) -> str:
+    return _lines(text).replace("|", "\\|")
+
+
+@overload
+def _lines(text: str) -> str: ...
+@overload
+def _lines(text: None) -> None: ...
+def _lines(text: str | None) -> str | None:
+    """Return the text with all control characters escaped but the ends of lines."""
+    return None if text is None else "\n".join(map(printable, text.split("\n")))

@@ -6,37 +6,58 @@ This happens before any training code is imported, so that a finished run prints
 import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ladseg.data.checked import Checked, fingerprints
 from ladseg.data.dataset import SegmentationDataset, open_dataset
-from ladseg.errors import RecipeError
+from ladseg.errors import RecipeError, printable
 from ladseg.recipe import VALUES, Data, Recipe
 from ladseg.recipe_files import load_recipe
 from ladseg.results import RESULTS, STUDENT, RunResults, read_if_complete
+from ladseg.runs.parts import CHECKED, RECIPE, fault_of, spoilt_part
 
 # A function that receives a line about the progress.
 Log = Callable[[str], None]
 
 SPLITS = ("train", "val")
-# The file in a run's folder that records the check of the data.
-CHECKED = "checked.json"
 # Keys that may change between a run's start and its resumption, because no result depends on them.
 FREE_KEYS = {"name", "out", "preset", "data.workers", "data.cache", "data.root", "schedule.save_every", "trackers"}
 
 
-def find_finished(recipe: Recipe) -> RunResults | None:
+def find_finished(recipe: Recipe, log: Log) -> RunResults | None:
     """Return the results of a finished run of the same recipe on the same data; None if there is none.
+
+    Args:
+        recipe: What would be run.
+        log: Takes a line about a file of the run that is spoilt, and is made again by running it.
 
     Raises:
         RecipeError: The folder holds a run of another recipe.
         DataError: The data is missing.
     """
-    if not ((recipe.folder / RESULTS).is_file() and (recipe.folder / STUDENT).is_file()):
+    if not (recipe.folder / RESULTS).is_file():
         return None
     refuse_other_recipe(recipe)
-    results = read_if_complete(RunResults, recipe.folder / RESULTS)
+    results = finished_results(recipe.folder, log)
     return results if results is not None and data_is_unchanged(recipe) else None
+
+
+def finished_results(folder: Path, log: Log) -> RunResults | None:
+    """Return the results of a finished run all of whose files are sound; None if there is none.
+
+    Args:
+        folder: The run's folder.
+        log: Takes a line about a file that is spoilt.
+    """
+    if not (folder / RESULTS).is_file():
+        return None
+    results = read_if_complete(RunResults, folder / RESULTS)
+    fault = f"{folder / RESULTS}: can't be read" if results is None else spoilt_part(folder, results)
+    if fault is not None:
+        log(printable(f"{fault}; the run goes through its trainings again, which are not repeated"))
+        return None
+    return results
 
 
 def with_steps_of_an_earlier_start(recipe: Recipe) -> tuple[Recipe, bool]:
@@ -45,10 +66,10 @@ def with_steps_of_an_earlier_start(recipe: Recipe) -> tuple[Recipe, bool]:
     Returns:
         The recipe, and whether its number of steps is known; it is not if it has yet to be fitted.
     """
-    minutes, path = recipe.schedule.minutes, recipe.folder / "recipe.yaml"
+    minutes, path = recipe.schedule.minutes, recipe.folder / RECIPE
     if minutes is None:
         return recipe, True
-    there = load_recipe(path).schedule if path.exists() else None
+    there = load_recipe(path).schedule if fault_of(path) is None else None
     if there is None or there.minutes is None:
         return recipe, False
     return replace(recipe, schedule=replace(recipe.schedule, iterations=there.iterations)), there.minutes == minutes
@@ -66,8 +87,9 @@ def refuse_other_recipe(recipe: Recipe) -> None:
     Raises:
         RecipeError: The recipes differ; the message names the first difference.
     """
-    path = recipe.folder / "recipe.yaml"
-    differences = _differences(load_recipe(path), recipe) if path.exists() else []
+    path = recipe.folder / RECIPE
+    # One that can't be read is written again: each training has a record of its own of what it depends on.
+    differences = _differences(load_recipe(path), recipe) if fault_of(path) is None else []
     if differences:
         raise RecipeError(
             f"{recipe.folder} holds a run of another recipe ({differences[0]}); "

@@ -17,10 +17,11 @@ from ladseg.objectives import LabelAssisted, Network, noise_generators, segmente
 from ladseg.report.picture import Panel, color_table, save_picture
 from ladseg.report.run_tables import role
 from ladseg.results import RunResults, Sample, write_json
+from ladseg.runs.parts import SAMPLE_LIST
 from ladseg.runs.validation import predictor_of
 
-# Rows of the run's picture; images per group of samples; pixels of a sample's longer side; the list of samples.
-ROWS, EACH, SIDE, INDEX = 4, 3, 480, "samples.json"
+# Rows of the run's picture; images per group of samples; pixels of a sample's longer side.
+ROWS, EACH, SIDE = 4, 3, 480
 # Colours of pixels where only the second prediction is right, only the first, or neither and they differ.
 BETTER, WORSE, OTHER = (0, 114, 178), (213, 94, 0), (240, 228, 66)
 
@@ -118,7 +119,7 @@ def save_samples(
         group = next(name for name, group in groups.items() if index in group)
         mean_iou = {key: float(values[index]) for key, values in scores.items()}
         samples.append(Sample(index, _name(dataset, index), group, mean_iou, files))
-    write_json(folder / INDEX, samples)
+    write_json(folder / SAMPLE_LIST, samples)
 
 
 def sample_strips(

@@ -1,19 +1,23 @@
 """Check the data and the networks, claim the run's folder and open the data, before the first training."""
 
+import logging
 from dataclasses import dataclass
 
 from accelerate import Accelerator
 
 from ladseg.data import Checked, SegmentationDataset, check_once, keep_decoded, refuse_other_data
-from ladseg.errors import DataError
+from ladseg.errors import DataError, printable
 from ladseg.files import write_text
 from ladseg.measure.environment import describe_environment
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import dump_recipe
 from ladseg.results import write_json
-from ladseg.runs.finished import CHECKED, Log, open_splits, refuse_other_recipe
+from ladseg.runs.finished import Log, open_splits, refuse_other_recipe
 from ladseg.runs.networks import check_networks
-from ladseg.training import make_accelerator
+from ladseg.runs.parts import CHECKED, ENVIRONMENT, RECIPE, fault_of, refuse_misplaced
+from ladseg.training import make_accelerator, one_process_first, wait_patiently
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,11 @@ def open_workspace(recipe: Recipe, log: Log) -> Workspace:
         opened = open_splits(recipe.data)
         checked = check_once(recipe.data, opened, record, log)
         claim_folder(recipe, opened["train"].spec.num_classes, checked)
-    accelerator.wait_for_everyone()
+    wait_patiently(accelerator)
     known = Checked.read(record)
     if known is None:
         raise DataError(f"{record}: can't be read by this process; all processes need the folder {recipe.folder}")
-    with accelerator.local_main_process_first():
+    with one_process_first(accelerator):
         sets = {
             split: keep_decoded(known.apply_to(dataset, split), recipe.data.cache, split)
             for split, dataset in open_splits(recipe.data).items()
@@ -83,10 +87,14 @@ def claim_folder(recipe: Recipe, num_classes: int, checked: Checked) -> None:
         RecipeError: The folder holds a run of another recipe; the message names the first difference.
         DataError: The folder holds networks that were trained on other data; the message says what has changed.
     """
+    refuse_misplaced(recipe.folder)
     check_networks(recipe, num_classes)
     refuse_other_recipe(recipe)
     refuse_other_data(recipe.folder, recipe.folder / CHECKED, checked)
-    if not (recipe.folder / "recipe.yaml").exists():
-        write_text(recipe.folder / "recipe.yaml", dump_recipe(recipe))
-    write_json(recipe.folder / "environment.json", describe_environment(recipe.seed))
+    fault = fault_of(recipe.folder / RECIPE)
+    if fault is not None:
+        if (recipe.folder / RECIPE).exists():
+            logger.warning("%s", printable(f"{recipe.folder / RECIPE}: {fault}; it is written again"))
+        write_text(recipe.folder / RECIPE, dump_recipe(recipe))
+    write_json(recipe.folder / ENVIRONMENT, describe_environment(recipe.seed))
     write_text(recipe.folder / CHECKED, checked.to_json())

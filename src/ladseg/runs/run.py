@@ -14,7 +14,7 @@ from torch import Tensor
 from ladseg.data import portable
 from ladseg.deploy.student_file import save_student
 from ladseg.deploy.teacher_file import save_teacher
-from ladseg.evaluation import WHOLE, Evaluation, Inference, paired_interval
+from ladseg.evaluation import Evaluation, Inference, paired_interval
 from ladseg.files import write_atomically
 from ladseg.lease import Lease
 from ladseg.measure.model_times import prediction_seconds
@@ -37,6 +37,7 @@ from ladseg.runs.class_weights import with_class_weights
 from ladseg.runs.finished import Log
 from ladseg.runs.finished_teacher import TEACHER_FILE
 from ladseg.runs.networks import build_teacher
+from ladseg.runs.parts import PICTURE, SAMPLES, fault_of, refuse_misplaced
 from ladseg.runs.pictures import sample_strips, save_run_picture, save_samples
 from ladseg.runs.preparation import Workspace, claim_folder, open_workspace
 from ladseg.runs.trainings import (
@@ -49,7 +50,7 @@ from ladseg.runs.trainings import (
     teacher_training,
 )
 from ladseg.runs.validation import Validation
-from ladseg.training import Callback, FitResult, Stage, fit, load_result, validation_curve
+from ladseg.training import Callback, FitResult, Stage, fit, load_result, validation_curve, wait_patiently
 
 
 def train_networks(
@@ -94,7 +95,7 @@ def train_networks(
         fit_one(student)
         rows["student"] = dataclasses.replace(rows["student"], first_stage_seconds=before)
     results = run.deliver(networks, rows) if run.accelerator.is_main_process else None
-    run.accelerator.wait_for_everyone()
+    wait_patiently(run.accelerator)
     if workspace is None:  # otherwise later runs need the process group
         run.accelerator.end_training()
     return results
@@ -129,12 +130,12 @@ class Run:
         if workspace is not None:
             if self.accelerator.is_main_process:
                 claim_folder(recipe, opened.num_classes, opened.checked)
-            self.accelerator.wait_for_everyone()
+            wait_patiently(self.accelerator)
         self.train_set, self.val_set = opened.train_set, opened.val_set
         self.spec = self.train_set.spec
         self.evaluations: dict[str, Evaluation] = {}
         box = recipe.augment.rescale
-        how = WHOLE if box is None else Inference(rescale=(box[0], box[1]))
+        how = Inference(window=recipe.schedule.eval_window, rescale=None if box is None else (box[0], box[1]))
         self.validation = Validation(self.val_set, recipe.data.workers, self.accelerator, how)
         if self.accelerator.is_main_process:
             log(
@@ -219,8 +220,8 @@ class Run:
         how = self.validation.how
         if "teacher" in networks:
             self._save_teacher(networks["teacher"], data)
-        save_run_picture(self.folder / "picture.png", networks, self.val_set, results, device, how)
-        save_samples(self.folder / "samples", networks, self.evaluations, self.val_set, device, how)
+        save_run_picture(self.folder / PICTURE, networks, self.val_set, results, device, how)
+        save_samples(self.folder / SAMPLES, networks, self.evaluations, self.val_set, device, how)
         write_json(self.folder / RESULTS, results)
         return results
 
@@ -230,7 +231,7 @@ class Run:
         settings = self.recipe.teacher
         if settings.train:
             save_teacher(path, teacher, data, settings.input_layer)
-        elif settings.weights is not None and not path.is_file():
+        elif settings.weights is not None and fault_of(path) is not None:
             file = settings.weights
             write_atomically(path, lambda temporary: shutil.copyfile(file, temporary))
 
@@ -249,11 +250,13 @@ class Run:
     @contextmanager
     def _exclusively(self, folder: Path) -> Iterator[None]:
         """Within the context, be the only process that trains a shared training; the others wait."""
+        if self.accelerator.is_main_process:
+            refuse_misplaced(folder)
         lease = Lease(folder) if self.accelerator.is_main_process else None
         if lease is not None and not lease.acquire():
             self.log(f"waiting for {folder.name}, which {lease.holder()} trains")
             lease.wait()
-        self.accelerator.wait_for_everyone()
+        wait_patiently(self.accelerator)
         try:
             yield
         finally:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ladseg.errors import printable
 from ladseg.measure.environment import is_main_process
 from ladseg.recipe import Recipe
+from ladseg.recipe_checks import unread_keys
 from ladseg.results import RunResults
 from ladseg.runs.finished import Log, find_finished, refuse_other_recipe, with_steps_of_an_earlier_start
 from ladseg.runs.finished_teacher import with_finished_teacher
@@ -27,8 +29,10 @@ def train(recipe: Recipe, log: Log = print, callbacks: Sequence["Callback"] = ()
     Raises:
         UserError: The data, the recipe or the folder has a fault that a user can correct.
     """
+    for line in unread_keys(recipe) if is_main_process() else ():
+        log(printable(line))
     recipe, known = with_steps_of_an_earlier_start(with_finished_teacher(recipe))
-    finished = find_finished(recipe) if known else None
+    finished = find_finished(recipe, log if is_main_process() else lambda line: None) if known else None
     if finished is None:
         from ladseg.runs.run import train_networks  # imports all training code
 

@@ -1,5 +1,6 @@
 """Evaluate a run's networks on its validation split."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ladseg.data import SegmentationDataset, eval_loader, fingerprint
-from ladseg.evaluation import WHOLE, Evaluation, Inference, Predictor, by_argmax, mean_pairwise_kl
+from ladseg.evaluation import WHOLE, Evaluation, Inference, Predictor, by_argmax, class_ids, mean_pairwise_kl
 from ladseg.evaluation.evaluate import evaluate
 from ladseg.files import write_atomically
 from ladseg.measure.step_costs import prediction_macs
@@ -18,10 +19,9 @@ from ladseg.objectives import LabelAssisted, Network, noise_generators, segmente
 from ladseg.outputs import SegmentationOutput
 from ladseg.progress import progress
 from ladseg.results import MeasuredRow, NetworkRow, read_if_complete, write_json
+from ladseg.runs.parts import COUNTS, ROW, fault_of, read_counts
 from ladseg.training import FitResult
 
-# Files in a training's folder: its network's results, and the counts from which they are computed.
-ROW, COUNTS = "row.json", "val.npz"
 # Number of noise draws as in Table 8 (m), and the most images on which their divergence is computed.
 DRAWS, STABILITY_IMAGES = 3, 50
 
@@ -80,8 +80,12 @@ class Validation:
         """
         measured_on = self.dataset.contents or fingerprint(self.dataset)
         known = read_if_complete(MeasuredRow, folder / ROW)
-        if known is not None and known.measured_on == measured_on and (folder / COUNTS).is_file():
-            return known.row, load_evaluation(folder)
+        if known is not None and known.measured_on == measured_on:
+            kept = self._kept(folder)
+            if kept is not None:
+                return known.row, kept
+        if known is not None and memory is None:
+            memory = known.row.peak_memory
         evaluation = self.evaluate(network, title=f"measuring {folder.name}")
         row = _row(network, fitted, evaluation, crop, memory)
         if isinstance(network, LabelAssisted):
@@ -96,6 +100,14 @@ class Validation:
             write_json(folder / ROW, MeasuredRow(measured_on, row))
         return row, evaluation
 
+    def _kept(self, folder: Path) -> Evaluation | None:
+        """Return the evaluation that a training's folder keeps; None if its file is missing or spoilt."""
+        if fault_of(folder / COUNTS) is not None:
+            return None
+        confusion, images = map(torch.from_numpy, read_counts(folder / COUNTS))
+        fits = (len(confusion), len(images)) == (self.dataset.spec.num_classes, len(self.dataset))
+        return Evaluation.of(confusion, images) if fits else None
+
     def _without_label(self, network: LabelAssisted) -> float:
         """Return the mIoU with zeros as the noised label (section 4.2)."""
         predictor = by_argmax(lambda batch: network.without_label(batch["image"]), self.how)
@@ -105,10 +117,11 @@ class Validation:
         """Return the mIoU with zeros, the mean colour, as the image (section 4.2)."""
 
         def output_of(batch: dict[str, Tensor]) -> SegmentationOutput:
-            batch = with_label_of_its_size(batch)
             return network(torch.zeros_like(batch["image"]), batch["label"], noise_generators(batch, 1))
 
-        return self.evaluate(network, by_argmax(output_of, self.how), "measuring without image").matrix.mean_iou()
+        return self.evaluate(
+            network, by_argmax_of_both(output_of, self.how), "measuring without image"
+        ).matrix.mean_iou()
 
     @torch.inference_mode()
     def _mean_kl(self, network: LabelAssisted) -> float:
@@ -120,22 +133,45 @@ class Validation:
         loader = eval_loader(self.dataset, mean=inner.input_mean, std=inner.input_std, indices=indices)
         shown = self.accelerator.is_main_process
         for batch in progress(loader, count, "measuring stability", "images") if shown else loader:
-            image, label = (batch[key].to(self.accelerator.device) for key in ("image", "label"))
+            image, label = (self._middle(batch[key]).to(self.accelerator.device) for key in ("image", "label"))
             batch = {**batch, "label": label.long()}
             total += mean_pairwise_kl(
                 [network(image, batch["label"], noise_generators(batch, draw)).logits for draw in range(1, DRAWS + 1)]
             )
         return total / count
 
+    def _middle(self, values: Tensor) -> Tensor:
+        """Return the middle window of an image or a label; all of it where images are predicted whole."""
+        sizes = values.shape[-2:] if self.how.window is None else self.how.window
+        starts = [max(0, (side - size) // 2) for side, size in zip(values.shape[-2:], sizes, strict=True)]
+        return values[..., starts[0] : starts[0] + sizes[0], starts[1] : starts[1] + sizes[1]]
+
 
 def predictor_of(network: Network, how: Inference = WHOLE) -> Predictor:
     """Return a network's predictor, which reads image and noised label if it is label-assisted, else the image."""
 
     def assisted(batch: dict[str, Tensor]) -> SegmentationOutput:
-        batch = with_label_of_its_size(batch)
         return network(batch["image"], batch["label"], noise_generators(batch, 1))
 
-    return by_argmax(assisted if isinstance(network, LabelAssisted) else lambda batch: network(batch["image"]), how)
+    if isinstance(network, LabelAssisted):
+        return by_argmax_of_both(assisted, how)
+    return by_argmax(lambda batch: network(batch["image"]), how)
+
+
+def by_argmax_of_both(network: Callable[[dict[str, Tensor]], SegmentationOutput], how: Inference) -> Predictor:
+    """Return the predictor of a network that sees the image and its label: of each the same part at the same size."""
+    if how.window is None:
+        return by_argmax(lambda batch: network(with_label_of_its_size(batch)), how)
+
+    def predict(batch: dict[str, Tensor]) -> Tensor:
+        both = torch.cat([batch["image"], batch["label"][:, None].to(batch["image"].dtype)], 1)
+
+        def output_of(part: Tensor) -> SegmentationOutput:
+            return network({**batch, "image": part[:, :3], "label": part[:, 3].long()})
+
+        return class_ids(output_of, both, how)
+
+    return predict
 
 
 def with_label_of_its_size(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -145,12 +181,6 @@ def with_label_of_its_size(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return batch
     resized = F.interpolate(batch["label"][:, None].double(), size, mode="nearest-exact")[:, 0]
     return {**batch, "label": resized.to(batch["label"].dtype)}
-
-
-def load_evaluation(folder: Path) -> Evaluation:
-    """Read the evaluation of a training's network on the validation split from the training's folder."""
-    with np.load(folder / COUNTS) as arrays:
-        return Evaluation.of(torch.from_numpy(arrays["confusion"]), torch.from_numpy(arrays["images"]))
 
 
 def _save_evaluation(folder: Path, evaluation: Evaluation) -> None:

@@ -4,8 +4,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .accelerators import make_accelerator as make_accelerator
+    from .accelerators import one_process_first as one_process_first
+    from .accelerators import wait_patiently as wait_patiently
     from .logs import Callback as Callback
     from .logs import Stage as Stage
+    from .logs import read_metrics as read_metrics
     from .logs import validation_curve as validation_curve
     from .loop import fit as fit
     from .optimizers import build_optimizer as build_optimizer

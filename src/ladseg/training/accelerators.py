@@ -1,16 +1,29 @@
 """Make the accelerator, which owns a run's device, precision, processes and trackers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
 from ladseg.errors import TrainingError
 from ladseg.training.precision import resolve_precision
+
+# How long the processes of a run wait for one that does what one alone can do: check a large set, decode it, or wait
+# for another run's training. Between steps the backend's own limit holds, so that a hanging device is noticed.
+PATIENCE = timedelta(days=30)
+
+
+class Patience:
+    """The processes of this run, as a group of its own that waits for long and on every kind of device."""
+
+    group: dist.ProcessGroup | None = None
 
 
 def make_accelerator(
@@ -37,9 +50,30 @@ def make_accelerator(
     # accelerate keeps one precision per process, but a second run in this process may need the other one.
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=mixed_precision,
         log_with=list(trackers) or None,
         project_dir=folder,
     )
+    if accelerator.num_processes > 1:
+        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        assert isinstance(group, dist.ProcessGroup)
+        Patience.group = group
+    return accelerator
+
+
+def wait_patiently(accelerator: Accelerator) -> None:
+    """Wait for all processes, however long one of them works or waits by itself."""
+    if accelerator.num_processes > 1:
+        dist.barrier(Patience.group)
+
+
+@contextmanager
+def one_process_first(accelerator: Accelerator) -> Iterator[None]:
+    """Within the context, let one process of each machine go first, and the others wait for it patiently."""
+    if not accelerator.is_local_main_process:
+        wait_patiently(accelerator)
+    yield
+    if accelerator.is_local_main_process:
+        wait_patiently(accelerator)

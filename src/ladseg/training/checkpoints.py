@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 
 from ladseg.errors import TrainingError, first_words
 from ladseg.files import write_atomically
+from ladseg.results import from_json
+from ladseg.training.identity import checked_identity
 from ladseg.training.optimizers import JoinedOptimizer
 
 
@@ -84,7 +86,7 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 def checkpoint_paths(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, oldest first."""
-    paths = [path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem)]
+    paths = [path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem, re.ASCII)]
     return sorted(paths, key=lambda path: int(path.stem.removeprefix("step_")))
 
 
@@ -101,8 +103,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"progress", "precision", "identity", "objective", "optimizer"} - content.keys()
+        missing = missing or {"step"} - content["progress"].keys()
         if missing:
             raise ValueError(f"it has no {min(missing)}")
+        checked_identity(content["identity"])
+        from_json(Progress, content["progress"])
     except Exception as error:
         raise TrainingError(f"{path}: not a readable checkpoint ({first_words(error)})") from error
     return content
@@ -177,10 +182,13 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def load_weights(path: Path, network: nn.Module) -> bool:
-    """Load weights that :func:`save_weights` wrote; return False if the file is missing or damaged."""
+    """Load the weights that :func:`save_weights` wrote; return False if the file is missing, damaged or another's."""
     try:
         state = load_file(path)
     except (OSError, SafetensorError):
+        return False
+    there = network.state_dict()
+    if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in there.items()}:
         return False
     network.load_state_dict(state)
     return True

@@ -26,6 +26,17 @@ def training_identity(schedule: Schedule, seed: int, title: str, depends_on: Map
     return json.dumps({**steps, "seed": seed, "title": title, **depends_on}, sort_keys=True, default=str)
 
 
+def checked_identity(value: Any) -> str:
+    """Return the value, if it is what :func:`training_identity` returns.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not (isinstance(value, str) and isinstance(json.loads(value), dict)):
+        raise ValueError("it does not tell which training it is of")
+    return value
+
+
 def refuse_other_identity(folder: Path, there: str, now: str) -> None:
     """Refuse to continue another training than the one in the folder.
 

@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.text import Text
 
-from ladseg.errors import UserError
-from ladseg.files import write_text
+from ladseg.errors import UserError, printable
+from ladseg.files import make_folder, write_text
 from ladseg.progress import QUIET, clock, display
-from ladseg.results import to_json
+from ladseg.results import from_json, to_json
 
 # A function of the title of a training and the values of a line of metrics.jsonl.
 Callback = Callable[[str, dict[str, float]], object]
@@ -85,9 +85,8 @@ class RunLog:
 
     def __enter__(self) -> "RunLog":
         if self.active:
-            self.folder.mkdir(parents=True, exist_ok=True)
             drop_later_metrics(self.folder / "metrics.jsonl", self.start)
-            self.files = [(self.folder / n).open("a", encoding="utf-8") for n in ("metrics.jsonl", "log.txt")]
+            self.files = [self._open(name) for name in ("metrics.jsonl", "log.txt")]
         if self.accelerator.log_with:
             self.accelerator.project_configuration.logging_dir = str(self.folder)
             self.accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(self.folder, self.start))
@@ -171,6 +170,13 @@ class RunLog:
         self._write(1, text)
         self._print(text)
 
+    def _open(self, name: str) -> TextIO:
+        make_folder(self.folder)
+        try:
+            return (self.folder / name).open("a", encoding="utf-8", errors="backslashreplace")
+        except OSError as fault:
+            raise UserError(f"{self.folder / name}: can't be written ({fault.strerror})") from None
+
     def _metrics(self, values: dict[str, float]) -> None:
         self._write(0, json.dumps(to_json(values)))
         for callback in self.callbacks if self.active else ():
@@ -191,7 +197,7 @@ class RunLog:
     def _print(self, text: str) -> None:
         if self.active:
             # Text keeps brackets from being markup; soft_wrap keeps a line in a redirected log on one line.
-            self.console.print(Text(f"{self.heading}  {text}"), soft_wrap=True)
+            self.console.print(Text(printable(f"{self.heading}  {text}")), soft_wrap=True)
             self.spoken = time.perf_counter()
 
     def _time_left(self, step: int) -> str:
@@ -218,20 +224,30 @@ def drop_later_metrics(path: Path, step: int) -> None:
     Lines that are not metrics are dropped too: a killed process may leave half a line, a power cut null bytes.
     """
     if path.exists():
-        lines = path.read_text(encoding="utf-8", errors="replace").replace("\0", "").split("\n")
-        write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+        kept = [line for line in _lines(path) if (_metrics_of(line) or {"step": math.inf})["step"] <= step]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Return the lines of ``metrics.jsonl``; those that are no metrics, or an absent file, count as none."""
+    return [line for line in map(_metrics_of, _lines(path)) if line is not None]
 
 
 def validation_curve(path: Path) -> list[tuple[int, float]]:
     """Return step and score of each evaluation in ``metrics.jsonl``; empty if there is no such file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    values = map(json.loads, lines)
-    return [(line["step"], line["score"]) for line in values if line.get("score") is not None]
+    return [(int(line["step"]), line["score"]) for line in read_metrics(path) if "score" in line]
 
 
-def _step_of(line: str) -> float:
-    """Return the step of a line of metrics; infinity if the line is not metrics."""
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return text.replace("\0", "").split("\n")
+
+
+def _metrics_of(line: str) -> dict[str, float] | None:
+    """Return the figures of a line, without those that were not finite; None if it is no line of metrics."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, LookupError, TypeError):
-        return math.inf
+        values = from_json(dict[str, float | None], json.loads(line))
+        figures = {name: value for name, value in values.items() if value is not None}
+        return figures if math.isfinite(figures["step"]) else None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None

@@ -1,10 +1,10 @@
 """The result of a finished training, which is saved beside its weights."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ladseg.results import from_json, to_json, write_json
+from ladseg.results import from_json, load_json, to_json, write_json
+from ladseg.training.identity import checked_identity
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def load_result(folder: Path) -> tuple[FitResult, str] | None:
     A damaged file counts as none, because it can be written again from the last checkpoint.
     """
     try:
-        values = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return from_json(FitResult, values), values["identity"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        values = load_json(folder / "result.json")
+        return from_json(FitResult, values), checked_identity(values["identity"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return None
