@@ -1,6 +1,7 @@
 """``ladseg.train`` and ``ladseg.compare`` do from Python what the commands do, with typed results and callbacks."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,30 @@ def test_train_takes_a_mapping_and_tells_every_figure(tmp_path: Path, recipe: di
     lines = [json.loads(line) for line in (tmp_path / "run/baseline/metrics.jsonl").read_text().splitlines()]
     assert [figures for _, figures in heard] == lines[-len(heard) :]
     assert results.networks["baseline"].validation_curve == [(x["step"], x["score"]) for x in lines if "score" in x]
+
+
+def test_a_finished_run_keeps_checkpoints_only_if_asked_and_is_readable_by_others(
+    tmp_path: Path, recipe: dict[str, Any]
+) -> None:
+    told: list[str] = []
+    ladseg.train({**recipe, "keep_checkpoints": True}, log=told.append)
+    kept = sorted(path.name for path in (tmp_path / "run/baseline/checkpoints").iterdir())
+    assert kept == ["step_000002.pt", "step_000004.pt"]
+    ladseg.train(recipe, log=told.append)  # no weight depends on the key
+    assert "has finished before" in told[-1]
+
+    schedule = {**recipe["schedule"], "iterations": 2}
+    before = os.umask(0o027)
+    try:
+        ladseg.train({**recipe, "distill": {}, "schedule": schedule, "out": str(tmp_path / "lad")}, log=told.append)
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "lad").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"student.safetensors", "teacher.safetensors", "weights.safetensors"}
+    assert not [path for path in (tmp_path / "lad").rglob("*") if "checkpoint" in path.name or path.suffix == ".pt"]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
+    taken = sum(path.stat().st_size for path in files if path.name != "report.html")
+    assert f"{tmp_path / 'lad'} takes {taken / 1e6:.1f} MB" in told
 
 
 def test_compare_returns_what_its_folder_holds(tmp_path: Path, recipe: dict[str, Any]) -> None:

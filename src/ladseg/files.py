@@ -93,6 +93,11 @@ def remove_abandoned(folder: Path, seconds: float = ABANDONED) -> None:
             path.unlink(missing_ok=True)
 
 
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files in a folder and below it."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
 def _create(path: Path) -> int:
     """Create an empty file where nothing exists, not even a link, and return its permissions."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

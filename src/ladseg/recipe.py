@@ -393,6 +393,7 @@ class Recipe:
         out: The run's folder; null for runs/NAME.
         trackers: Where to show losses, mIoU and sample pictures during the run: tensorboard (the default if it is
             installed), wandb, mlflow.
+        keep_checkpoints: Whether a finished training keeps its checkpoints; the best weights stay in any case.
     """
 
     name: str = "lad"
@@ -408,6 +409,7 @@ class Recipe:
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     out: str | None = None
     trackers: list[Tracker] = field(default_factory=_installed_tracker)
+    keep_checkpoints: bool = False
 
     @property
     def teacher_is_students_model(self) -> bool:

@@ -17,8 +17,8 @@ import numpy as np
 from ladseg.errors import ModelError, first_words
 
 # Operations to quantise. Normalisation, upsampling and argmax, before and after the network, stay in floating point,
-# because rounded logits move the boundaries between classes.
-OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
+# because rounded logits move the boundaries between classes. Relu and Clip are merged into the layer before them.
+OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
 # Operations with weights, which are the layers that a search may leave out.
 LAYERS = ("Conv", "Gemm", "MatMul")
 # Number of images on which each layer's sensitivity is measured.

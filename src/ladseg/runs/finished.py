@@ -22,7 +22,17 @@ Log = Callable[[str], None]
 
 SPLITS = ("train", "val")
 # Keys that may change between a run's start and its resumption, because no result depends on them.
-FREE_KEYS = {"name", "out", "preset", "data.workers", "data.cache", "data.root", "schedule.save_every", "trackers"}
+FREE_KEYS = {
+    "name",
+    "out",
+    "preset",
+    "data.workers",
+    "data.cache",
+    "data.root",
+    "schedule.save_every",
+    "trackers",
+    "keep_checkpoints",
+}
 
 
 def find_finished(recipe: Recipe, log: Log) -> RunResults | None:

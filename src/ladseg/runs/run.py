@@ -15,7 +15,7 @@ from ladseg.data import portable
 from ladseg.deploy.student_file import save_student
 from ladseg.deploy.teacher_file import save_teacher
 from ladseg.evaluation import Evaluation, Inference, paired_interval
-from ladseg.files import write_atomically
+from ladseg.files import folder_bytes, write_atomically
 from ladseg.lease import Lease
 from ladseg.measure.model_times import prediction_seconds
 from ladseg.measure.peak_memory import PeakMemory
@@ -50,7 +50,16 @@ from ladseg.runs.trainings import (
     teacher_training,
 )
 from ladseg.runs.validation import Validation
-from ladseg.training import Callback, FitResult, Stage, fit, load_result, validation_curve, wait_patiently
+from ladseg.training import (
+    Callback,
+    FitResult,
+    Stage,
+    fit,
+    load_result,
+    remove_checkpoints,
+    validation_curve,
+    wait_patiently,
+)
 
 
 def train_networks(
@@ -94,7 +103,10 @@ def train_networks(
         before = run.fit_first_stage(first_stage_training(recipe, student))
         fit_one(student)
         rows["student"] = dataclasses.replace(rows["student"], first_stage_seconds=before)
-    results = run.deliver(networks, rows) if run.accelerator.is_main_process else None
+    results = None
+    if run.accelerator.is_main_process:
+        results = run.deliver(networks, rows)
+        log(f"{run.folder} takes {folder_bytes(run.folder) / 1e6:.1f} MB")
     wait_patiently(run.accelerator)
     if workspace is None:  # otherwise later runs need the process group
         run.accelerator.end_training()
@@ -280,7 +292,7 @@ class Run:
                 return []
             return sample_strips(measured, self.val_set, self.accelerator.device, self.validation.how)
 
-        return fit(
+        fitted = fit(
             training.objective,
             training.network,
             batches,
@@ -299,6 +311,9 @@ class Run:
             callbacks=self.callbacks,
             stage=self._stage(training.key),
         )
+        if self.accelerator.is_main_process and not self.recipe.keep_checkpoints:
+            remove_checkpoints(folder)
+        return fitted
 
     def _stage(self, key: str) -> Stage:
         """Return the place of a training in the run; what has finished already is not counted as work to come."""

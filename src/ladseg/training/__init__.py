@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from .accelerators import make_accelerator as make_accelerator
     from .accelerators import one_process_first as one_process_first
     from .accelerators import wait_patiently as wait_patiently
+    from .checkpoints import remove_checkpoints as remove_checkpoints
     from .logs import Callback as Callback
     from .logs import Stage as Stage
     from .logs import read_metrics as read_metrics

@@ -3,6 +3,7 @@
 import re
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,14 @@ def checkpoint_paths(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, oldest first."""
     paths = [path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem, re.ASCII)]
     return sorted(paths, key=lambda path: int(path.stem.removeprefix("step_")))
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of the training in ``folder``, which has finished and left its weights."""
+    for path in checkpoint_paths(folder / "checkpoints"):
+        path.unlink()
+    with suppress(OSError):  # something else lies in the folder, or it is gone
+        (folder / "checkpoints").rmdir()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

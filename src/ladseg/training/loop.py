@@ -86,7 +86,7 @@ def fit(
         network.to(accelerator.device)
         if load_weights(folder / "weights.safetensors", network):
             return result
-    # A finished training whose weights are damaged goes on here, since its checkpoints hold them.
+    # A finished training whose weights are damaged goes on here: its checkpoints hold them, where they were kept.
     with prepared(objective, accelerator, lambda: _next(iter(batches(0)), title, 0)) as (model, unused):
         loop = _Loop(
             objective, model, network, evaluate, schedule, folder, accelerator, seed, title, identity, pictures
