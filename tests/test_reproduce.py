@@ -84,8 +84,8 @@ def test_schedules_are_the_published_ones(
     augment = load_recipe(recipe).augment
     color, step, ratio = ("photometric", None, 0.75) if of_mmsegmentation else ("none", 0.1, None)
     assert (augment.color, augment.scale_step, augment.cat_max_ratio, augment.antialias) == (color, step, ratio, False)
-    box = {"table-5": [2048, 512], "table-4-fcn": [2049, 1025]}
-    assert augment.rescale == next((size for start, size in box.items() if recipe.startswith(start)), None)
+    assert augment.rescale == ([2048, 512] if recipe.startswith("table-5") else None)
+    assert schedule.eval_window == ((769, 769) if recipe.startswith("table-4-fcn") else None)
     assert (load_recipe(recipe).student.input, schedule.precision) == (None if of_mmsegmentation else "bgr", "fp32")
     assert (schedule.min_lr, load_recipe(recipe).loss.mean) == ((1e-4, "all") if of_mmsegmentation else (0.0, "valid"))
 
