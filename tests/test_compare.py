@@ -434,13 +434,17 @@ def test_tables_of_the_terminal_cut_no_figure() -> None:
         "teacher": TeacherCost("deeplabv3_r101", "deeplabv3_r101", 61_118_950, 2_063_346_000_000),
     }
     names = ("none", "feature+deeplabv3_r101", "cwd-full+deeplabv3_r101")
-    rows = [method_row(name, 0.7712, **figures) for name in names]
+    judged = {"compute_total": 12.34, "compute_marginal": 1.33, "gain_at_equal_total": 0.0123, "p_sign_flip": 0.5}
+    judged |= {"interval_t": (-0.1234, 0.1234), "p_holm": 1.0, "gain_at_equal_marginal": -0.0321}
+    judged |= {"marginal_interval_t": (-0.1111, 0.1111), "break_even_students": 1000}
+    rows = [method_row(name, 0.7712, **figures, **judged) for name in names]
     console = Console(width=80, file=io.StringIO())
-    for table in compare_tables(comparison_results(rows)):
+    for table in compare_tables(comparison_results(rows), 80):
         console.print(table)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "…" not in printed
-    for figure in ("77.12 ± 1.23", "+1.23 [-12.34, +12.34]", "2063.35", "1234567", "23456", "Student's t"):
+    figures_of_all = ("77.12 ± 1.23", "+1.23 [-12.34, +12.34]", "2063.35", "1234567", "23456", "Student's t")
+    for figure in (*figures_of_all, "-3.21 [-11.11, +11.11]", "0.500", " 1000"):
         assert figure in printed
 
 

@@ -3,22 +3,34 @@
 import html
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import torch
 
-from ladseg.cli import main
+from ladseg.cli import main, parse
+from ladseg.commands.report import write_comparison, write_report
 from ladseg.data import write_demo_scenes
+from ladseg.evaluation import iou_of
+from ladseg.files import write_text
+from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe
 from ladseg.report.comparison_page import comparison_summary
+from ladseg.report.next_steps import next_steps
+from ladseg.report.numbers import gmacs
+from ladseg.report.sheet import Sheet
 from ladseg.report.svg_figures import curves, heat_map
 from ladseg.report.verdict import run_verdict
-from ladseg.results import MeanInterval, MethodRow, RunResults, read_json
-from tests.made_results import comparison_results, method_row
+from ladseg.results import MeanInterval, MethodRow, RunResults, Sample, read_json
+from ladseg.runs.parts import read_counts
+from ladseg.runs.pictures import _choose
+from tests.made_results import comparison_results, method_row, network_row, run_results
 from tests.test_command_line import SMALL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -98,10 +110,115 @@ def test_confusion_is_read_off_the_same_counts(folders: dict[str, Path]) -> None
 def test_the_page_needs_nothing_else(folders: dict[str, Path], name: str) -> None:
     page = (folders[name] / "report.html").read_text()
     assert "<script" not in page
-    addresses = re.findall(r"""(?:src|href)=["']([^"']*)""", page)
-    assert all(address.startswith(("data:", "#")) for address in addresses)
+    loaded, linked = (re.findall(rf"""{kind}=["']([^"']*)""", page) for kind in ("src", "href"))
+    assert all(address.startswith("data:") for address in loaded)
+    # A link leads to a place in the page, or to a file of the same folder.
+    beside = [unquote(address) for address in linked if not address.startswith(("#", "data:"))]
+    assert all((folders[name] / address).is_file() for address in beside)
+    assert not any(Path(address).is_absolute() for address in beside)
     assert not re.search(r"url\((?!#)", page)
     assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", page))
+
+
+@pytest.mark.parametrize("name", ["run", "plain", "comparison"])
+def test_the_contents_name_every_section(folders: dict[str, Path], name: str) -> None:
+    page = (folders[name] / "report.html").read_text()
+    listed = re.findall(r'<a href="#(\w+)">', page)
+    assert len(listed) > 6
+    assert all(f' id="{anchor}"' in page for anchor in listed)
+    assert set(re.findall(r'<h2 id="(\w+)"', page)) <= set(listed)
+
+
+def test_a_run_says_what_next_in_commands_that_parse(folders: dict[str, Path]) -> None:
+    page = (folders["run"] / "report.html").read_text()
+    section = page[page.index('id="next"') : page.index('id="files"')]
+    commands = [shlex.split(html.unescape(command)) for command in re.findall(r"<pre>(.*?)</pre>", section)]
+    assert [words[1] for words in commands][-5:] == ["predict", "eval", "export", "train", "compare"]
+    for words in commands:
+        assert words[0] == "ladseg"
+        assert any(str(folders["run"]) in word for word in words)
+        make_recipe({}, parse(words[1:])[1])
+    assert "student/log.txt" in page[page.index('id="files"') :]
+
+
+def test_next_steps_of_other_runs(tmp_path: Path) -> None:
+    flat = [(5, 0.4), (7, 0.5), (10, 0.5)]
+    learned = network_row(0.5, model="my_package.nets:Net", validation_curve=flat)
+    recipe = {"schedule": {"iterations": 10, "minutes": None}}
+    steps = next_steps(run_results({"baseline": learned}), tmp_path / "a run", recipe)
+    commands = [command for _, command in steps]
+    assert [shlex.split(command)[1] for command in commands] == ["predict", "eval", "export", "compare"]
+    assert all("--model my_package.nets:Net" in command for command in commands[:3])
+    assert all("a run" in " ".join(shlex.split(command)) for command in commands)
+    rising = network_row(0.5, validation_curve=[(5, 0.1), (10, 0.5)])
+    of_minutes = {"schedule": {"iterations": 10, "minutes": 2.5}}
+    assert "--schedule.minutes 5 " in next_steps(run_results({"baseline": rising}), tmp_path, of_minutes)[0][1]
+
+
+def test_samples_hold_the_worst_of_the_delivered_network(folders: dict[str, Path]) -> None:
+    for name, key in (("run", "student"), ("plain", "baseline")):
+        images = torch.from_numpy(read_counts(folders[name] / key / "val.npz")[1])
+        worst = iou_of(images).nanmean(-1).argsort(stable=True)[:3].tolist()
+        samples = read_json(list[Sample], folders[name] / "samples/samples.json")
+        assert [sample.index for sample in samples if sample.group == "worst"] == worst
+        assert "The worst of the delivered network" in (folders[name] / "report.html").read_text()
+        assert [sample.index for sample in samples if sample.group == "spread"] == [0, 1, 3]
+
+
+def test_an_image_without_labels_is_not_the_worst() -> None:
+    nan = float("nan")
+    groups = _choose({"baseline": torch.tensor([nan, 0.5, 0.2]), "student": torch.tensor([nan, 0.4, 0.3])})
+    assert groups == {"gained": [2], "lost": [1], "worst": [2, 1], "spread": [0, 1, 2]}
+
+
+def test_a_comparison_has_seeds_classes_curves_samples_and_the_reports_of_its_runs(folders: dict[str, Path]) -> None:
+    page = (folders["comparison"] / "report.html").read_text()
+    words = text_of(page)
+    methods = ("none", "none-long", "lad")
+    for method in methods:
+        assert f'href="seed-0/{method}/report.html"' in page
+        results = read_json(RunResults, folders["comparison"] / f"seed-0/{method}/results.json")
+        assert f">{100 * results.delivered.mean_iou:.2f}</a>" in page
+        for iou in results.delivered.iou:
+            assert np.isnan(iou) or f"{100 * iou:.2f}" in words
+    pictures = page[page.index('id="samples"') : page.index('id="repeat"')]
+    assert pictures.count("<img") == 3 * (2 + len(methods))
+    assert page.count("<svg") == 2
+    assert "training compute (student alone = 1)" in words
+
+
+def test_a_comparison_says_nothing_of_what_is_not_there(folders: dict[str, Path], tmp_path: Path) -> None:
+    rows = [method_row("none", 0.5), method_row("none-ema", 0.5)]
+    write_text(tmp_path / "recipe.yaml", dump_recipe(load_recipe("demo")))
+    write_comparison(tmp_path, comparison_results(rows))
+    write_report(tmp_path)
+    words = text_of((tmp_path / "report.html").read_text()).rpartition("To repeat it")[0]
+    for absent in ("teacher", "Teacher", "'beyond'", "Step ms", "Holm", "± standard deviation over 1", "0.00 GMACs"):
+        assert absent not in words.replace("its teacher included", "")
+    for section in ("Classes", "Learning curves", "Samples"):
+        assert section not in words
+    assert "2e-06 GMACs" in words
+    whole = text_of((folders["comparison"] / "report.html").read_text())
+    assert all(note in whole for note in ("Teacher M, GMACs", "Teacher s:", "Step ms:"))
+
+
+@pytest.mark.parametrize(
+    ("macs", "text"),
+    [(120_910_000_000, "120.91"), (150_000_000, "0.15"), (2_130_000, "0.0021"), (99_900_000, "0.1"), (0, "0.00")],
+)
+def test_multiply_accumulates_are_never_rounded_to_nothing(macs: int, text: str) -> None:
+    assert gmacs(macs) == text
+
+
+def test_a_wide_table_comes_in_parts() -> None:
+    wide = Sheet("Wide", ["method", "a b", "c", "d"], [["kd", "1" * 30, "2" * 20, "3" * 9], ["lad", "", "4", ""]])
+    (whole,) = wide.parts(80)
+    assert whole == wide
+    parts = wide.parts(45)
+    assert [part.columns for part in parts] == [["method", "a b", "c"], ["method", "d"]]
+    assert [part.title for part in parts] == ["Wide", "Wide, continued"]
+    assert parts[1].rows == [["kd", "3" * 9], ["lad", ""]]
+    assert len(wide.parts(1)) == 3  # a column too wide stands alone
 
 
 def test_ids_are_unlike_one_another_and_found(folders: dict[str, Path]) -> None:
@@ -117,7 +234,8 @@ def test_report_writes_the_same_page_again_without_data(folders: dict[str, Path]
         shutil.copytree(folders[name], moved)
         (moved / "report.html").unlink()
         assert main(["report", str(moved)]) == 0
-        assert (moved / "report.html").read_text() == (folders[name] / "report.html").read_text()
+        page = (moved / "report.html").read_text().replace(str(moved), str(folders[name]))
+        assert page == (folders[name] / "report.html").read_text()
 
 
 def test_report_of_what_is_no_run(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +285,7 @@ def test_paper_has_the_recipe_and_no_more_pages_than_it_needs(folders: dict[str,
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     report = (folders["run"] / "report.html").as_uri()
     subprocess.run([*command, f"--print-to-pdf={tmp_path / 'a.pdf'}", report], timeout=120, check=True)
-    assert 5 <= len(re.findall(rb"/Type ?/Page\b", (tmp_path / "a.pdf").read_bytes())) <= 9
+    assert 5 <= len(re.findall(rb"/Type ?/Page\b", (tmp_path / "a.pdf").read_bytes())) <= 11
 
 
 def test_figures_are_svg_in_the_pages_colours() -> None:
@@ -181,6 +299,8 @@ def test_figures_are_svg_in_the_pages_colours() -> None:
     assert "var(--s0)" not in lines
     assert ">1</text>" in lines
     assert "mathdefault" not in lines
+    assert all(f">{percent}</text>" in heat for percent in (33, 67, 25, 42, 29, 38))
+    assert ">100</text>" not in heat_map("c", 100 * np.eye(21), [str(number) for number in range(21)])
 
 
 def row(name: str, mean: float, difference: float | None, against_long: MeanInterval | None = None) -> MethodRow:

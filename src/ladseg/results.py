@@ -25,6 +25,11 @@ RESULTS = "results.json"
 STUDENT = "student.safetensors"
 
 
+def cell_folder(folder: Path, method: str, seed: int) -> Path:
+    """Return the folder of one run of a comparison, from the comparison's."""
+    return folder / f"seed-{seed}" / method
+
+
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """The software and machine that produced results.
@@ -228,8 +233,8 @@ class Sample:
     Attributes:
         index: Its index in the validation split.
         name: File name of the image.
-        group: Why it was chosen: ``"gained"``, ``"lost"`` or ``"spread"``.
-        mean_iou: mIoU on this image by network.
+        group: Why it was chosen: ``"gained"``, ``"lost"``, ``"worst"`` or ``"spread"``.
+        mean_iou: mIoU on this image by network; NaN for an image without labels.
         files: Names of the picture files by what they show.
     """
 

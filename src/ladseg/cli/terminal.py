@@ -2,8 +2,12 @@
 
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ladseg.errors import printable
+
+if TYPE_CHECKING:
+    from ladseg.report.sheet import Sheet
 
 
 def escape_what_cannot_be_encoded() -> None:
@@ -21,6 +25,19 @@ def print_line(line: str) -> None:
 def print_note(line: str) -> None:
     """Print a line on standard error, apart from the command's output."""
     print(printable(line), file=sys.stderr, flush=True)
+
+
+def print_sheets(sheets: Iterable["Sheet"]) -> None:
+    """Print tables of plain text, in parts where the terminal is narrow."""
+    width = terminal_width()
+    print_tables(part.terminal() for sheet in sheets for part in sheet.parts(width))
+
+
+def terminal_width() -> int:
+    """Return the number of columns; 80 where the output is no terminal."""
+    from rich.console import Console
+
+    return Console().width
 
 
 def print_tables(tables: Iterable[object]) -> None:

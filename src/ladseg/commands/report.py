@@ -1,9 +1,10 @@
 """Write the tables, plot and report of a finished run or comparison."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ladseg.errors import RecipeError
+from ladseg.errors import RecipeError, UserError
 from ladseg.files import write_text
 from ladseg.report.comparison_tables import compare_latex, compare_markdown
 from ladseg.results import (
@@ -12,6 +13,7 @@ from ladseg.results import (
     Environment,
     RunResults,
     Sample,
+    cell_folder,
     read_if_complete,
     read_json,
     read_results,
@@ -31,6 +33,7 @@ from ladseg.runs.parts import (
 
 # Drawing and measuring code is imported only where needed, because a finished run reprints its table without it.
 if TYPE_CHECKING:
+    from ladseg.report.comparison_page import CellRecord, ComparisonRecord
     from ladseg.report.run_page import RunRecord
 
 FILE = "report.html"
@@ -50,7 +53,7 @@ def write_report(folder: Path) -> Path:
         write_comparison(folder, results)  # its tables and its plot, where they are missing or spoilt
         from ladseg.report.comparison_page import comparison_page
 
-        page = comparison_page(results, folder / "results.png", _recipe(folder))
+        page = comparison_page(_comparison_record(folder, results))
     else:
         from ladseg.report.run_page import run_page
 
@@ -79,6 +82,29 @@ def write_comparison(folder: Path, results: ComparisonResults) -> None:
     save_compare_plot(folder / "results.png", results)
 
 
+def _comparison_record(folder: Path, results: ComparisonResults) -> "ComparisonRecord":
+    from ladseg.report.comparison_page import ComparisonRecord
+
+    cells: dict[str, dict[int, CellRecord]] = {}
+    for row in results.methods:
+        found = {seed: _cell_record(cell_folder(folder, row.name, seed)) for seed in row.mean_iou}
+        cells[row.name] = {seed: cell for seed, cell in found.items() if cell is not None}
+    return ComparisonRecord(results, cells, _recipe(folder))
+
+
+def _cell_record(folder: Path) -> "CellRecord | None":
+    """Return a run of a comparison, and see to its own page; None if it is not there, as in a copy of a part."""
+    from ladseg.report.comparison_page import CellRecord
+
+    results = read_if_complete(RunResults, folder / RESULTS)
+    if results is None:
+        return None
+    with suppress(UserError, OSError):  # an older version kept less, or a training's folder was removed
+        update_report(folder)
+    samples = read_if_complete(list[Sample], folder / SAMPLES / SAMPLE_LIST) or []
+    return CellRecord(results, folder, samples, (folder / FILE).is_file())
+
+
 def _record(folder: Path, results: RunResults) -> "RunRecord":
     from ladseg.report.run_page import RunRecord
     from ladseg.training import read_metrics
@@ -87,13 +113,12 @@ def _record(folder: Path, results: RunResults) -> "RunRecord":
     if fault is not None:
         raise RecipeError(f"{fault}; start the command that made the run again, which makes the file again")
     folders = {key: folder / (row.folder or key) for key, row in results.networks.items()}
-    samples = folder / SAMPLES
     return RunRecord(
         results,
         {key: read_metrics(place / "metrics.jsonl") for key, place in folders.items()},
         {key: read_counts(place / COUNTS)[0] for key, place in folders.items()},
-        read_json(list[Sample], samples / SAMPLE_LIST),
-        samples,
+        read_json(list[Sample], folder / SAMPLES / SAMPLE_LIST),
+        folder,
         _recipe(folder),
         read_json(Environment, folder / ENVIRONMENT),
     )

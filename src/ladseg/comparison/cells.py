@@ -7,7 +7,7 @@ from pathlib import Path
 from ladseg.comparison.methods import NONE, Method
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import load_recipe
-from ladseg.results import ComparisonResults, RunResults
+from ladseg.results import ComparisonResults, RunResults, cell_folder
 from ladseg.runs.finished import finished_results
 
 
@@ -47,11 +47,6 @@ class Cell:
 def make_cells(recipe: Recipe, methods: Sequence[Method], seeds: Sequence[int]) -> list[Cell]:
     """Return the cells of all methods and seeds."""
     return [Cell(method, seed, cell_folder(recipe.folder, method.name, seed)) for seed in seeds for method in methods]
-
-
-def cell_folder(folder: Path, method: str, seed: int) -> Path:
-    """Return where a comparison keeps the run of a method with a seed."""
-    return folder / f"seed-{seed}" / method
 
 
 def trained_recipes(folder: Path, results: ComparisonResults) -> dict[str, Recipe]:

@@ -1,8 +1,11 @@
 """A comparison of methods as tables: for the terminal, in Markdown and in LaTeX."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from ladseg.evaluation.paired_tests import fewest_seeds
+from ladseg.report.numbers import gmacs
 from ladseg.report.sheet import Sheet
 from ladseg.results import ComparisonResults, MeanInterval, MethodRow
 
@@ -11,28 +14,36 @@ LEVEL = 0.05
 ACCURACY = ("method", "mIoU %", "n", "against none (95 %)", "MACs", "x none")
 COST = ("method", "teacher M", "teacher GMACs", "teacher s", "student s", "step ms", "x none", "MB")
 JUDGEMENT = ("method", "compute x", "gain (95 %)", "p", "p Holm", "margin x", "gain there (95 %)", "students")
-JUDGEMENT_LEGEND = (
-    "The plain curve is the student alone at several lengths of training. Compute x: all trainings for this student, "
-    "as a multiple of none. Gain: mIoU points above the seed's own plain curve at that compute, with Student's t "
-    "interval; p by the exact sign-flip test, then adjusted by Holm for the number of methods. Margin x: one more "
-    "student of an existing teacher, and the gain at that compute. Students: the number from which their common "
-    "teacher pays off. 'beyond': the curve was not trained so far."
-)
-LEGEND = (
-    "mIoU: best evaluation on val, mean ± standard deviation over n seeds. Against none: mean difference of equal "
-    "seeds and its 95 % interval by Student's t. MACs: multiply-accumulates, forward and backward, of all trainings "
-    "for this student. Teacher M, GMACs: its millions of parameters, and multiply-accumulates for one crop. Teacher "
-    "s: seconds of training before the student's own. Step ms: the student's training step without loading data "
-    "(D_time), all methods in turns in one process. MB: weights, optimizer state and the step's own peak."
-)
+# The meaning of the columns, by the column that each begins with.
+NOTES = {
+    "mIoU %": "mIoU: best evaluation on val, mean ± standard deviation over n seeds.",
+    "against none (95 %)": "Against none: mean difference of equal seeds and its 95 % interval by Student's t.",
+    "MACs": "MACs: multiply-accumulates, forward and backward, of all trainings for this student.",
+    "compute x": (
+        "The plain curve is the student alone at several lengths of training. Compute x: all trainings for this "
+        "student, as a multiple of none."
+    ),
+    "gain (95 %)": "Gain: mIoU points above the seed's own plain curve at that compute, with Student's t interval.",
+    "p": "p: by the exact sign-flip test, then adjusted by Holm for the number of methods.",
+    "margin x": "Margin x: one more student of an existing teacher, and the gain at that compute.",
+    "students": "Students: the number from which their common teacher pays off.",
+    "teacher M": "Teacher M, GMACs: its millions of parameters, and multiply-accumulates for one crop.",
+    "teacher s": "Teacher s: seconds of training before the student's own.",
+    "step ms": (
+        "Step ms: the student's training step without loading data (D_time), all methods in turns in one process."
+    ),
+    "MB": "MB: weights, optimizer state and the step's own peak.",
+}
+BEYOND = "beyond"
+NOTE_BEYOND = f"'{BEYOND}': the plain curve was not trained so far."
 
 
 def comparison_sheets(comparison: ComparisonResults) -> list[Sheet]:
-    """Return the tables of accuracy and of cost."""
+    """Return the tables of accuracy and of cost, without columns that hold nothing."""
     none = comparison.methods[0]
     title = (
         f"{comparison.name}: {comparison.student} ({none.student.parameters / 1e6:.2f} M parameters, "
-        f"{none.student.macs / 1e9:.2f} GMACs), {comparison.iterations} steps"
+        f"{gmacs(none.student.macs)} GMACs), {comparison.iterations} steps"
     )
     sheets = [
         Sheet(title, ACCURACY, [_accuracy(row, none) for row in comparison.methods]),
@@ -41,7 +52,7 @@ def comparison_sheets(comparison: ComparisonResults) -> list[Sheet]:
     judged = judged_rows(comparison)
     if judged:
         sheets.insert(1, Sheet("Against the plain student of equal compute", JUDGEMENT, [_judged(r) for r in judged]))
-    return sheets
+    return [sheet.without_empty_columns() for sheet in sheets]
 
 
 def judged_rows(comparison: ComparisonResults) -> list[MethodRow]:
@@ -67,22 +78,27 @@ def verdict_lines(comparison: ComparisonResults) -> list[str]:
     return [row.verdict.sentence for row in comparison.methods if row.verdict is not None]
 
 
-def compare_tables(comparison: ComparisonResults) -> list[Table]:
-    """Return the tables for the terminal, with the meaning of their columns."""
-    tables = [sheet.terminal() for sheet in comparison_sheets(comparison)]
-    tables[-1].caption, tables[-1].caption_justify, tables[-1].caption_style = legend(comparison), "left", "none"
+def compare_tables(comparison: ComparisonResults, width: int) -> list[Table]:
+    """Return the tables for a terminal of so many columns, with the meaning of their own columns."""
+    sheets = comparison_sheets(comparison)
+    tables = [part.terminal() for sheet in sheets for part in sheet.parts(width)]
+    caption = " ".join(filter(None, (legend(sheets), power_remark(comparison))))
+    tables[-1].caption, tables[-1].caption_justify, tables[-1].caption_style = caption, "left", "none"
     return tables
 
 
-def legend(comparison: ComparisonResults) -> str:
-    """Return the meaning of the columns, and what the number of seeds can't show."""
-    judgement = JUDGEMENT_LEGEND if judged_rows(comparison) else None
-    return " ".join(filter(None, (LEGEND, judgement, power_remark(comparison))))
+def legend(sheets: Sequence[Sheet]) -> str:
+    """Return the meaning of the columns of these tables."""
+    columns = {column for sheet in sheets for column in sheet.columns}
+    notes = [note for column, note in NOTES.items() if column in columns]
+    is_beyond = any(BEYOND in row for sheet in sheets for row in sheet.rows)
+    return " ".join([*notes, *([NOTE_BEYOND] if is_beyond else [])])
 
 
 def compare_markdown(comparison: ComparisonResults) -> str:
     """Return the tables in Markdown, with the meaning of their columns and the machine."""
-    sheets = [f"## {sheet.markdown()}" for sheet in comparison_sheets(comparison)]
+    sheets = comparison_sheets(comparison)
+    notes = " ".join(filter(None, (legend(sheets), power_remark(comparison))))
     verdicts = "".join(f"- {line}\n" for line in verdict_lines(comparison))
     environment = comparison.environment
     measured = (
@@ -90,7 +106,13 @@ def compare_markdown(comparison: ComparisonResults) -> str:
         f"torch {environment.packages['torch']}, by `{environment.command}`.\n"
     )
     return "\n".join(
-        [f"# {comparison.name}: methods compared\n", *sheets, *verdicts, f"{legend(comparison)}\n", measured]
+        [
+            f"# {comparison.name}: methods compared\n",
+            *(f"## {sheet.markdown()}" for sheet in sheets),
+            *verdicts,
+            f"{notes}\n",
+            measured,
+        ]
     )
 
 
@@ -135,7 +157,7 @@ def _judged(row: MethodRow) -> list[str]:
 
 def _gain(gain: float | None, interval: tuple[float, float] | None) -> str:
     if gain is None:
-        return "beyond"
+        return BEYOND
     return format_difference(MeanInterval(gain, *(interval or (None, None))))
 
 
@@ -148,8 +170,8 @@ def _cost(row: MethodRow, none: MethodRow) -> list[str]:
     return [
         row.name,
         f"{teacher.parameters / 1e6:.2f}" if teacher else "",
-        f"{teacher.macs / 1e9:.2f}" if teacher else "",
-        "" if row.teacher_seconds is None else f"{row.teacher_seconds:.0f}",
+        gmacs(teacher.macs) if teacher else "",
+        "" if row.teacher_seconds is None or teacher is None else f"{row.teacher_seconds:.0f}",
         "" if row.seconds is None else f"{row.seconds:.0f}",
         "" if step is None else f"{step:.1f}",
         "" if step is None or not none.step_ms else f"{step / none.step_ms:.2f}",

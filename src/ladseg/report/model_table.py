@@ -1,6 +1,7 @@
 """The networks as a table, for the terminal and for docs/models.md."""
 
 from ladseg.models.describe import ModelFacts
+from ladseg.report.numbers import gmacs
 from ladseg.report.sheet import PlainTable, Sheet
 
 COLUMNS = ("name", "parameters", "training adds", "GMACs", "stride", "source")
@@ -33,7 +34,7 @@ def _cells(facts: ModelFacts, times: Times) -> list[str]:
         facts.name,
         f"{facts.parameters:,}",
         f"{facts.training_parameters:,}",
-        f"{facts.macs / 1e9:.2f}",
+        gmacs(facts.macs),
         str(facts.stride),
         facts.source,
     ]

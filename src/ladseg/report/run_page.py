@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import yaml
 
+from ladseg.report.next_steps import next_steps
+from ladseg.report.numbers import gmacs
 from ladseg.report.page import file_uri, machine, render
 from ladseg.report.run_tables import role, teacher_remark
 from ladseg.report.svg_figures import curves, heat_map
@@ -23,7 +26,22 @@ LARGEST = 10
 GROUPS = {
     "gained": "Where the student gained most",
     "lost": "Where the student lost most",
+    "worst": "The worst of the delivered network",
     "spread": "Spread evenly, not picked",
+}
+# What may lie in a run's folder, and in that of a training.
+FILES = {
+    "student.safetensors": "the network to ship",
+    "teacher.safetensors": "the teacher, for the next student",
+    "results.json": "all figures",
+    "recipe.yaml": "the recipe, every value resolved",
+    "environment.json": "versions, machine, command",
+    "picture.png": "frames spread evenly, by all networks",
+}
+TRAINING_FILES = {
+    "log.txt": "log",
+    "metrics.jsonl": "every loss term",
+    "val.npz": "confusion, counts of each image",
 }
 
 
@@ -36,7 +54,7 @@ class RunRecord:
         metrics: Lines of ``metrics.jsonl`` by training.
         confusions: ``(C, C)`` counts on the validation split by training, row = label.
         samples: ``samples.json``.
-        samples_folder: The folder of the samples' pictures.
+        folder: The run's folder.
         recipe: ``recipe.yaml``.
         environment: ``environment.json``.
     """
@@ -45,7 +63,7 @@ class RunRecord:
     metrics: Mapping[str, Sequence[dict[str, float]]]
     confusions: Mapping[str, np.ndarray]
     samples: Sequence[Sample]
-    samples_folder: Path
+    folder: Path
     recipe: str
     environment: Environment
 
@@ -54,8 +72,10 @@ def run_page(run: RunRecord) -> str:
     """Return the page; it loads nothing and needs no script."""
     results, recipe, students = run.results, yaml.safe_load(run.recipe), run.results.students
     pair = len(students) == 2
+    teacher, samples = _teacher(results), list(_samples(run))
     return render(
         "run.html",
+        sections=_sections(teacher is not None, bool(samples)),
         name=results.name,
         subject=_subject(results, recipe),
         summary=run_verdict(results).sentence,
@@ -65,8 +85,8 @@ def run_page(run: RunRecord) -> str:
         class_columns=[{"role": role(key, results), "series": SERIES[key]} for key in students],
         class_differences=pair,
         classes=list(_classes(results, students)),
-        teacher=_teacher(results),
-        samples=list(_samples(run)),
+        teacher=teacher,
+        samples=samples,
         legend_of_difference=any("difference" in sample.files for sample in run.samples),
         noised=any("noised" in sample.files for sample in run.samples),
         legend=[
@@ -77,6 +97,8 @@ def run_page(run: RunRecord) -> str:
         heat_maps=list(_heat_maps(run, students)),
         costs=_costs(results),
         cost_notes=_cost_notes(results),
+        next_steps=next_steps(results, run.folder, recipe),
+        files=list(_files(run)),
         delivered=_delivered(results),
         machine=machine(run.environment),
         command=run.environment.command,
@@ -130,6 +152,34 @@ def _subject(results: RunResults, recipe: dict[str, Any]) -> str:
     )
 
 
+def _sections(teacher: bool, samples: bool) -> dict[str, str]:
+    """Return the sections of the page by their anchors."""
+    sections = {
+        "networks": "Networks",
+        "classes": "Classes",
+        "inputs": "Which inputs the teacher uses",
+        "samples": "Samples",
+        "curves": "Learning curves",
+        "confusion": "Confusion",
+        "cost": "Cost",
+        "next": "What next",
+        "files": "Files",
+        "repeat": "To repeat it",
+    }
+    shown = {"inputs": teacher, "samples": samples}
+    return {key: title for key, title in sections.items() if shown.get(key, True)}
+
+
+def _files(run: RunRecord) -> Iterator[dict[str, str]]:
+    """Return the files of the run: relative addresses, so that the folder may move."""
+    listed = [(name, name, what) for name, what in FILES.items()]
+    for key, row in run.results.networks.items():
+        listed += [(f"{row.folder or key}/{file}", f"{key}/{file}", what) for file, what in TRAINING_FILES.items()]
+    for path, name, what in listed:
+        if (run.folder / path).is_file():
+            yield {"address": quote(path), "name": name, "what": what}
+
+
 def _networks(results: RunResults) -> Iterator[dict[str, Any]]:
     alone = results.networks.get("baseline")
     for key, row in results.networks.items():
@@ -145,14 +195,15 @@ def _costs(results: RunResults) -> list[tuple[str, list[str]]]:
     """Return one row per cost and one column per network, so that the table fits a phone."""
     rows = list(results.networks.values())
     peaks = [row.peak_memory for row in rows]
+    memory = ("peak memory", ["-" if peak is None else f"{peak / 2**30:.2f} GiB" for peak in peaks])
     return [
         ("model", [row.model for row in rows]),
         ("steps", [f"{row.steps:,}" for row in rows]),
         ("precision", [row.precision for row in rows]),
         ("training", [_duration(row.seconds + (row.first_stage_seconds or 0)) for row in rows]),
-        ("peak memory", ["-" if peak is None else f"{peak / 2**30:.2f} GiB" for peak in peaks]),
+        *([memory] if any(peaks) else []),
         ("parameters", [f"{row.parameters:,}" for row in rows]),
-        ("GMACs", [f"{row.macs / 1e9:.2f}" for row in rows]),
+        ("GMACs", [gmacs(row.macs) for row in rows]),
     ]
 
 
@@ -185,9 +236,10 @@ def _teacher(results: RunResults) -> dict[str, Any] | None:
 
 
 def _samples(run: RunRecord) -> Iterator[dict[str, Any]]:
+    changed = any(sample.group == "gained" for sample in run.samples)
     for group, title in GROUPS.items():
         listed = [sample for sample in run.samples if sample.group == group]
-        if listed:
+        if listed and not (changed and group == "spread"):  # which are there for a comparison
             yield {"title": title, "samples": [_sample(run, sample) for sample in listed]}
 
 
@@ -195,13 +247,14 @@ def _sample(run: RunRecord, sample: Sample) -> dict[str, Any]:
     titles = {"image": "image", "label": "label", "noised": "noised label", "difference": "where they differ"}
     titles |= {key: role(key, run.results) for key in run.results.networks}
     order = ["image", "label", "noised", "teacher", "baseline", "student", "difference"]
-    scores = ", ".join(f"{titles[key]} {100 * value:.1f}" for key, value in sample.mean_iou.items())
+    known = {titles[key]: value for key, value in sample.mean_iou.items() if not math.isnan(value)}
+    scores = ", ".join(f"{title} {100 * value:.1f}" for title, value in known.items())
     return {
         "name": sample.name,
-        "scores": f"mIoU of this image: {scores} %",
+        "scores": f"mIoU of this image: {scores} %" if scores else "",
         "pictures": [
             {
-                "uri": file_uri(run.samples_folder / sample.files[kind]),
+                "uri": file_uri(run.folder / "samples" / sample.files[kind]),
                 "title": titles[kind],
                 "alt": f"{sample.name}: {titles[kind]}",
             }
@@ -257,11 +310,13 @@ def _heat_maps(run: RunRecord, students: list[str]) -> Iterator[dict[str, str]]:
 
 
 def _cost_notes(results: RunResults) -> str:
-    crop = results.crop
+    crop, peaks = results.crop, [row.peak_memory for row in results.networks.values()]
+    memory = " Peak memory: of the device, or on a CPU of the whole process" if any(peaks) else ""
+    unwatched = "; '-' if it was not measured" if memory and None in peaks else ""
     return (
-        "Training: time in training steps, without evaluations. Peak memory: of the device, or on a CPU of the whole "
-        "process; '-' if it was not measured. Parameters: those that prediction uses. GMACs: 10^9 "
-        f"multiply-accumulates of one prediction at {crop[0]} x {crop[1]}."
+        f"Training: time in training steps, without evaluations.{memory}{unwatched}{'.' if memory else ''} "
+        "Parameters: those that prediction uses. GMACs: 10^9 multiply-accumulates of one prediction at "
+        f"{crop[0]} x {crop[1]}."
     )
 
 

@@ -11,6 +11,8 @@ from ladseg.errors import printable
 
 # The most characters of a number with its interval, such as "+1.23 [-12.34, +12.34]".
 FIGURE = 24
+# In the terminal, the characters that a name or a long text is folded to at the least, and those between columns.
+FOLDED, GAP = 12, 3
 LATEX = {letter: f"\\{letter}" for letter in "%_&#${}"} | {
     "±": "$\\pm$",
     "\\": "\\textbackslash{}",
@@ -48,6 +50,28 @@ class Sheet:
         """Return the table without columns whose cells are all empty."""
         kept = [number for number in range(len(self.columns)) if any(row[number] for row in self.rows)]
         return Sheet(self.title, [self.columns[n] for n in kept], [[row[n] for n in kept] for row in self.rows])
+
+    def parts(self, width: int) -> list["Sheet"]:
+        """Return the table in as many parts as fit a terminal's width, each with the first column."""
+        cells = [[*head.split(" ", 1), *values] for head, *values in zip(self.columns, *self.rows, strict=True)]
+        widths = [max(map(len, texts)) for texts in cells]
+        first, *others = [min(w, FOLDED) if n == 0 or w > FIGURE else w for n, w in enumerate(widths)]
+        parts: list[list[int]] = [[0]]
+        used = first
+        for number, needed in enumerate(others, 1):
+            if used + GAP + needed > width and len(parts[-1]) > 1:
+                parts.append([0])
+                used = first
+            parts[-1].append(number)
+            used += GAP + needed
+        return [
+            Sheet(
+                self.title + ", continued" * (place > 0),
+                [self.columns[n] for n in kept],
+                [[row[n] for n in kept] for row in self.rows],
+            )
+            for place, kept in enumerate(parts)
+        ]
 
     def terminal(self) -> Table:
         """Return the table for a rich console; names and long texts may wrap, numbers do not."""

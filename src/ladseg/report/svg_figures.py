@@ -20,7 +20,7 @@ WIDTH = 4.6
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ladseg",  # makes equal runs give equal pages
-    "font.size": 9,
+    "font.size": 10,
     "text.color": TEXT,
     "axes.labelcolor": TEXT,
     "axes.edgecolor": TEXT,
@@ -33,8 +33,8 @@ STYLE: Any = {
     "grid.color": TEXT,
     "grid.alpha": 0.15,
 }
-# The largest number of classes whose names fit along an axis.
-NAMED = 30
+# The largest numbers of classes whose names fit along an axis, and whose shares fit into the cells.
+NAMED, NUMBERED = 30, 20
 # RGB colour of heat maps, whose opacity shows the value on any background.
 HEAT = (0x09, 0x69, 0xDA)
 
@@ -56,7 +56,7 @@ def curves(
         colors: Index of each line's colour on the page; lines of equal colour differ in their dashes.
     """
     with rc_context(STYLE):
-        figure, axes = _empty(3.0)
+        figure, axes = empty_figure(3.0)
         for number, (title, points) in enumerate(series.items()):
             color, dash = SERIES[colors[number % len(colors)]], DASHES[number // len(colors) % len(DASHES)]
             marker = "o" if len(points) < 12 else None
@@ -68,12 +68,12 @@ def curves(
         axes.set_xlabel("training step")
         axes.set_ylabel(label)
         axes.grid(visible=True)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3, fontsize=8, borderaxespad=0)
-        return _svg(figure, name)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3, fontsize=9, borderaxespad=0)
+        return svg_of(figure, name)
 
 
 def heat_map(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
-    """Draw a confusion matrix, each row as shares of the label's pixels.
+    """Draw a confusion matrix, each row as shares of the label's pixels, in per cent where there is room.
 
     Args:
         name: Name of the figure, unique in the page.
@@ -84,15 +84,26 @@ def heat_map(name: str, counts: np.ndarray, class_names: Sequence[str]) -> str:
     pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
     pixels[..., :3], pixels[..., 3] = HEAT, np.rint(255 * np.sqrt(shares))
     with rc_context(STYLE):
-        figure, axes = _empty(4.4)
+        figure, axes = empty_figure(4.4)
         axes.imshow(pixels, interpolation="nearest")
         axes.set_xlabel("predicted")
         axes.set_ylabel("label")
+        if len(class_names) <= NUMBERED:
+            _write_numbers(axes, 100 * shares)
         if len(class_names) <= NAMED:
             places = range(len(class_names))
-            axes.set_xticks(places, class_names, rotation=90, fontsize=7)
-            axes.set_yticks(places, class_names, fontsize=7)
-        return _svg(figure, name)
+            axes.set_xticks(places, class_names, rotation=90, fontsize=8)
+            axes.set_yticks(places, class_names, fontsize=8)
+        return svg_of(figure, name)
+
+
+def _write_numbers(axes: Any, percents: np.ndarray) -> None:
+    """Write the whole per cent of each cell that has any; white on dark cells."""
+    size = min(8.0, 80 / len(percents))
+    for (row, column), value in np.ndenumerate(percents):
+        if value >= 0.5:
+            color = "white" if value >= 45 else TEXT
+            axes.text(column, row, f"{value:.0f}", color=color, fontsize=size, ha="center", va="center")
 
 
 class _PlainNumbers(LogFormatter):
@@ -102,13 +113,14 @@ class _PlainNumbers(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def _empty(height: float) -> tuple[Figure, Any]:
+def empty_figure(height: float) -> tuple[Figure, Any]:
+    """Return a figure of the page's width and its axes; use it under ``rc_context(STYLE)``."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasSVG(figure)
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure, name: str) -> str:
+def svg_of(figure: Figure, name: str) -> str:
     """Return the SVG element with ids that are unique in the page, and the page's colours."""
     memory = io.StringIO()
     figure.savefig(memory, format="svg", transparent=True, metadata={"Date": None})

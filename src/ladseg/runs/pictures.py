@@ -96,7 +96,7 @@ def save_samples(
     device: torch.device,
     how: Inference = WHOLE,
 ) -> None:
-    """Write pictures of the validation images where distillation changed the student most, and the list of them.
+    """Write pictures of the images where distillation changed the student most, of the worst and of a few others.
 
     Args:
         folder: Where to write the pictures.
@@ -106,19 +106,21 @@ def save_samples(
         device: Where to predict.
         how: How to predict.
     """
-    scores = {key: iou_of(evaluation.images).nanmean(-1).nan_to_num() for key, evaluation in evaluations.items()}
-    groups = _choose(scores, len(dataset))
-    indices = [index for group in groups.values() for index in group]
+    scores = {key: iou_of(evaluation.images).nanmean(-1) for key, evaluation in evaluations.items()}
+    groups = _choose(scores)
+    indices = sorted({index for group in groups.values() for index in group})
     predicted = {key: predict_images(network, dataset, indices, device, how) for key, network in networks.items()}
-    samples = []
+    files: dict[int, dict[str, str]] = {}
     for place, index in enumerate(indices):
         pictures = _pictures(place, index, predicted, dataset)
-        files = {kind: f"{index}-{kind}.{_suffix(kind)}" for kind in pictures}
+        files[index] = {kind: f"{index}-{kind}.{_suffix(kind)}" for kind in pictures}
         for kind, pixels in pictures.items():
-            _save(folder / files[kind], pixels)
-        group = next(name for name, group in groups.items() if index in group)
-        mean_iou = {key: float(values[index]) for key, values in scores.items()}
-        samples.append(Sample(index, _name(dataset, index), group, mean_iou, files))
+            _save(folder / files[index][kind], pixels)
+    samples = [
+        Sample(index, _name(dataset, index), name, {key: float(v[index]) for key, v in scores.items()}, files[index])
+        for name, group in groups.items()
+        for index in group
+    ]
     write_json(folder / SAMPLE_LIST, samples)
 
 
@@ -136,17 +138,24 @@ def sample_strips(
     return strips
 
 
-def _choose(scores: Mapping[str, Tensor], images: int) -> dict[str, list[int]]:
-    """Choose the images with the largest gain and the largest loss; without both students, spread them evenly."""
-    if not {"baseline", "student"} <= set(scores):
-        count = min(2 * EACH, images)
-        return {"spread": [place * images // count for place in range(count)]}
-    gain = scores["student"] - scores["baseline"]
-    order = gain.argsort(descending=True, stable=True).tolist()
-    return {
-        "gained": [index for index in order[:EACH] if gain[index] > 0],
-        "lost": [index for index in order[: -EACH - 1 : -1] if gain[index] < 0],
-    }
+def _choose(scores: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Choose images by the networks' mIoU of each, NaN where nothing is labelled.
+
+    Those with the largest gain and the largest loss, if there are both students; those that the delivered network does
+    worst; and some spread evenly, the same for every run on these images.
+    """
+    groups = {}
+    if {"baseline", "student"} <= set(scores):
+        gain = (scores["student"] - scores["baseline"]).nan_to_num()
+        order = gain.argsort(descending=True, stable=True).tolist()
+        groups["gained"] = [index for index in order[:EACH] if gain[index] > 0]
+        groups["lost"] = [index for index in order[: -EACH - 1 : -1] if gain[index] < 0]
+    delivered = scores["student" if "student" in scores else "baseline"]
+    images, labelled = len(delivered), int(delivered.isfinite().sum())
+    groups["worst"] = delivered.argsort(stable=True).tolist()[: min(EACH, labelled)]  # NaN comes last
+    count = min(EACH, images)
+    groups["spread"] = [place * images // count for place in range(count)]
+    return groups
 
 
 def _pictures(

@@ -1,0 +1,44 @@
+"""What to do with a finished run: commands with its own paths."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ladseg.report.verdict import NOT_LEARNED, STILL_IMPROVING, run_verdict
+from ladseg.results import RunResults
+
+TEACHER = "teacher.safetensors"
+SEEDS = "0,1,2,3,4,5"
+
+
+def next_steps(results: RunResults, folder: Path, recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return each step in words, and its command.
+
+    Args:
+        results: The run's figures.
+        folder: The run's folder, as its reader names it.
+        recipe: The content of its ``recipe.yaml``.
+    """
+    run, model = shlex.quote(str(folder)), results.delivered.model
+    again, own = shlex.quote(str(folder / "recipe.yaml")), f" --model {shlex.quote(model)}" if ":" in model else ""
+    steps = []
+    if run_verdict(results).word in (NOT_LEARNED, STILL_IMPROVING):
+        key = "iterations" if recipe["schedule"].get("minutes") is None else "minutes"
+        longer = f"--schedule.{key} {2 * recipe['schedule'][key]:g} --out {shlex.quote(f'{folder}-longer')}"
+        steps.append(("Train for twice as long", f"ladseg train {again} {longer}"))
+    steps += [
+        ("Predict images", f"ladseg predict {run} path/to/images --out seen{own}"),
+        ("Measure it, with boundaries and confusion", f"ladseg eval {run} --confusion{own}"),
+        ("Write it for other runtimes", f"ladseg export {run} --to onnx --normalize --argmax{own}"),
+    ]
+    if (folder / TEACHER).is_file():
+        second = f"--seed {results.seed + 1} --out {shlex.quote(f'{folder}-second')}"
+        steps.append(
+            ("Train one more student of the same teacher", f"ladseg train {again} --teacher-from {run} {second}")
+        )
+    methods = f"--methods none,none-long,lad --seeds {SEEDS} --out {shlex.quote(f'{folder}-compare')}"
+    steps.append(
+        ("Does distillation pay here? Several seeds and longer training tell", f"ladseg compare {again} {methods}")
+    )
+    return steps
