@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ladseg import __version__
+from ladseg import __version__, data
 from ladseg.cli import main, parse
 from ladseg.cli import training_commands as training
 
@@ -29,13 +29,25 @@ from ladseg.cli import training_commands as training
         (["compare", "demo", "--cell", "lad"], "'lad' is not METHOD:SEED, such as lad:0"),
         (["train", "demo", "--schedule.lr"], "--schedule.lr needs a value"),
         (["train", "demo", "--schedule.lr", "--seed", "3"], "--schedule.lr needs a value"),
-        (["export", "x.safetensors", "--to", "onx"], "unknown --to 'onx'; did you mean 'onnx'?"),
+        (
+            ["export", "x.safetensors", "--to", "onx"],
+            "--to is 'onx'; it must be one of onnx, openvino, torch; did you mean 'onnx'?",
+        ),
         (["predict", "w", "i", "--out", "o", "--flp"], "unrecognized arguments: --flp; did you mean '--flip'?"),
         (["predict", "w", "i", "--out", "o", "--window", "0x5"], "'0x5' is not HEIGHTxWIDTH, such as 512x1024"),
         (["predict", "w", "i", "--out", "o", "--scales", "1,-1"], "is not a list of factors"),
         (["predict", "w", "i", "--out", "o", "--scales", "nan"], "is not a list of factors"),
         (["models", "--classes", "0"], "'0' is not a whole number from 2 to 65536"),
         (["models", "--classes", "1.5"], "'1.5' is not a whole number from 2 to 65536"),
+        (["models", "stdc1", "--args", "width"], "'width' is not a mapping, such as '{width: 32}'"),
+        (["models", "--args", "{dropout: 0.1}"], "--args are of the networks that you name"),
+        (["demo", "--out", __file__], "is a file; name a folder"),
+        (["train", "demo", "--schedule.optimizer", "adm"], "one of sgd, adamw; did you mean 'adamw'?"),
+        (["train", "demo", "--schedule.crop", "128"], "it must be height and width, such as 128x160 or [128, 160]"),
+        (["train", "demo", "--student.model", "pspnet_r19", "--data.root", "/nowhere"], "did you mean 'pspnet_r18'?"),
+        (["train", "demo", "--teacher.model", "pspnet@resnet19", "--data.root", "/nowhere"], "no backbone 'resnet19'"),
+        (["train", "demo", "--student.model", "no.such:Net", "--data.root", "/nowhere"], "can't import 'no.such'"),
+        (["compare", "demo", "--methods", "nonee"], "no method is called 'nonee'; did you mean 'none'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -100,6 +112,11 @@ def test_an_error_of_ladseg_is_one_line_and_status_3_and_its_trace_is_kept(
             "No space left on device: runs/x/a.pt",
         ),
         (OSError(30, "Read-only file system", b"runs/\xff"), ["report", "x"], "Read-only file system: runs/\\xff"),
+        (
+            NotADirectoryError(20, "Not a directory", "a/b"),
+            ["report", "x"],
+            "a/b: Not a directory; a file is",
+        ),
         (MemoryError(), ["report", "x"], "out of memory: MemoryError; set a smaller schedule.batch_size"),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
@@ -107,7 +124,7 @@ def test_an_error_of_ladseg_is_one_line_and_status_3_and_its_trace_is_kept(
             "out of memory: [enforce fail]",
         ),
     ],
-    ids=["full", "read-only", "memory", "torch's memory"],
+    ids=["full", "read-only", "in the way", "memory", "torch's memory"],
 )
 def test_what_the_machine_lacks_is_one_line_and_status_2(
     error: Exception,
@@ -197,6 +214,30 @@ print("caf\u00e9 \\udcff")
     assert b"written: a\\x1b[2J\\xff/b" in done.stdout
     assert b"caf\\xe9" in done.stdout
     assert b"\x1b" not in done.stdout
+
+
+def test_a_line_of_the_hub_comes_once() -> None:
+    code = """
+import logging
+from ladseg.cli import main
+main(["recipes", "demo"])
+import huggingface_hub.utils
+logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.count("Retrying in 1s") == 1, done.stderr
+
+
+def test_train_demo_draws_its_scenes_only_in_their_own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "write_demo_scenes", drawn.append)
+    monkeypatch.setattr(training, "_run", lambda recipe: None)
+    assert main(["train", "demo"]) == 0
+    assert drawn == ["runs/demo/data"]
+    assert main(["train", "demo", "--data.root", str(tmp_path)]) == 0
+    assert main(["train", "camvid"]) == 0
+    assert drawn == ["runs/demo/data"]
 
 
 def test_paths_of_options_have_home_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

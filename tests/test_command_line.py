@@ -372,6 +372,10 @@ def test_models_lists_and_measures(capsys: pytest.CaptureFixture[str]) -> None:
     cells = dict(zip(header.split(" | "), row.split(" | "), strict=True))
     assert float(cells["predict ms"]) > 0
     assert float(cells["train ms"]) > 0
+    assert main(["models", "pspnet_r19", "stdc1", "--size", "64x64", "--args", "{align_corners: false}"]) == 2
+    printed = capsys.readouterr()
+    assert "stdc1" in printed.out
+    assert "left out: no network is called 'pspnet_r19'; did you mean" in printed.err
     with pytest.raises(SystemExit):
         main(["models", "--size", "wide"])
     assert "is not HEIGHTxWIDTH" in capsys.readouterr().err

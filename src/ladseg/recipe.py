@@ -205,7 +205,8 @@ class Distill:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise RecipeError(f"distill.method '{self.method}' is not one of {', '.join(METHODS)}")
+            close = nearest(self.method, list(METHODS), listed=False)
+            raise RecipeError(f"distill.method '{self.method}' is not one of {', '.join(METHODS)}{close}")
         method = METHODS[self.method]
         for key, read in {
             "weight": bool(method.terms),

@@ -37,6 +37,8 @@ by label-assisted distillation.
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 3, 130
 # Errors by which the operating system refuses, which are not bugs of ladseg.
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+# A folder is to be made where a file is.
+IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         escape_what_cannot_be_encoded()
         known, keys = parse(words)
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("huggingface_hub").propagate = False  # it prints its lines itself
         return known.run(known, keys) or 0
     except UserError as error:
         return _fail(str(error), USER_ERROR)
@@ -120,6 +123,8 @@ def _reason(error: Exception, known: Namespace) -> str | None:
     if isinstance(error, OSError) and error.errno in REFUSED:
         where = f": {os.fsdecode(error.filename)}" if error.filename is not None else ""
         return f"{error.strerror}{where}; free space or choose a folder that you may write to"
+    if isinstance(error, OSError) and error.errno in IN_THE_WAY:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}; a file is in the way, write to another place"
     # On a CPU without free memory, torch raises a plain RuntimeError.
     words = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
     if (

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from textwrap import fill
 
-from ladseg.cli.parser import Commands, number, path, size, sizes
-from ladseg.cli.terminal import print_note, print_tables
+from ladseg.cli.parser import Commands, mapping, number, path, size, sizes
+from ladseg.cli.terminal import print_note, print_sheets
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models.names import list_models
 
@@ -47,6 +47,9 @@ def add_commands(command: Commands) -> None:
     )
     models.add_argument("--classes", type=classes, default=19, metavar="C", help="number of classes (default: 19)")
     models.add_argument("--size", type=size, default=(512, 1024), metavar="HxW", help="image size (default: 512x1024)")
+    models.add_argument(
+        "--args", type=mapping, metavar="YAML", help="arguments of the networks named, such as '{dropout: 0.1}'"
+    )
     models.add_argument("--time", action="store_true", help="measure prediction and training step on this machine")
     models.add_argument("--markdown", action="store_true", help="print Markdown instead of a table for the terminal")
 
@@ -138,7 +141,7 @@ def _recipes(known: argparse.Namespace, keys: list[str]) -> None:
         print(f"{name:38} {summary}")
 
 
-def _models(known: argparse.Namespace, keys: list[str]) -> None:
+def _models(known: argparse.Namespace, keys: list[str]) -> int:
     from rich.console import Console
     from rich.progress import track
 
@@ -146,21 +149,23 @@ def _models(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.models.describe import describe_model
     from ladseg.report.model_table import models_markdown, models_table
 
+    if known.args and not known.names:
+        raise RecipeError("--args are of the networks that you name: ladseg models NAME --args '{...}'")
     facts = []
-    for name in known.names or list_models():
+    names = known.names or list_models()
+    for name in names:
         try:
-            facts.append(describe_model(name, known.classes, known.size))
-        except ModelError as error:
-            if known.names:
-                raise
-            print_note(f"left out: {error}")  # an extra that is not installed
+            facts.append(describe_model(name, known.classes, known.size, known.args))
+        except ModelError as error:  # without names perhaps one whose extra is not installed
+            print_note(f"left out: {error}")
     timed = track(facts, "timing", console=Console(stderr=True)) if known.time else ()
-    times = {row.name: time_model(row.name, known.classes, known.size) for row in timed}
+    times = {row.name: time_model(row.name, known.classes, known.size, args=known.args) for row in timed}
     title = f"Networks for {known.classes} classes; multiply-accumulates of an image of {known.size[0]}x{known.size[1]}"
     if known.markdown:
         print(models_markdown(facts, times, title), end="")
-    else:
+    elif facts:
         Console(markup=False).print(models_table(facts, times, title))
+    return 2 if known.names and len(facts) < len(names) else 0
 
 
 def _bench(known: argparse.Namespace, keys: list[str]) -> None:
@@ -197,7 +202,7 @@ def _bench(known: argparse.Namespace, keys: list[str]) -> None:
     if known.markdown:
         print("\n".join(sheet.markdown() for sheet in sheets), end="")
     else:
-        print_tables(sheet.terminal() for sheet in sheets)
+        print_sheets(sheets)
 
 
 def _bench_delivered(known: argparse.Namespace) -> None:
@@ -218,4 +223,4 @@ def _bench_delivered(known: argparse.Namespace) -> None:
     if known.markdown:
         print(sheet.markdown(), end="")
     else:
-        print_tables([sheet.terminal()])
+        print_sheets([sheet])

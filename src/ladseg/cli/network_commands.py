@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ladseg.cli.parser import Commands, number, path, scales, share, size
-from ladseg.cli.terminal import print_line, print_note, print_tables
+from ladseg.cli.terminal import print_line, print_note, print_sheets, print_tables
 from ladseg.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _export_reduced(known: argparse.Namespace, keys: list[str], options: dict[st
     sheets = [reduced_sheet(kind, before, after)]
     if reduced.left_out:
         sheets.append(left_out_sheet(reduced.left_out, reduced.layers))
-    print_tables(sheet.terminal() for sheet in sheets)
+    print_sheets(sheets)
     print_line(f"written: {reduced.path}")
 
 

@@ -43,9 +43,14 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         # The public message lists the choices, but suggests none.
-        if action.choices is not None and value not in action.choices:
-            name = "command" if isinstance(action, argparse._SubParsersAction) else action.option_strings[0]
-            raise argparse.ArgumentError(None, f"unknown {name} '{value}'{nearest(value, [*map(str, action.choices)])}")
+        if action.choices is None or value in action.choices:
+            return
+        choices = [*map(str, action.choices)]
+        if isinstance(action, argparse._SubParsersAction):
+            raise argparse.ArgumentError(None, f"unknown command '{value}'{nearest(value, choices)}")
+        hint = nearest(value, choices, listed=False)
+        name = action.option_strings[0]
+        raise argparse.ArgumentError(None, f"{name} is '{value}'; it must be one of {', '.join(choices)}{hint}")
 
     def flags(self) -> list[str]:
         """Return the long options, such as ``--out``."""
@@ -241,6 +246,19 @@ def size(word: str) -> tuple[int, int]:
             f"'{word}' is not HEIGHTxWIDTH, such as 512x1024, with sides from 1 to {LARGEST_SIDE}"
         )
     return int(height), int(width)
+
+
+def mapping(word: str) -> dict[str, Any]:
+    """Type of a mapping in YAML."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(word)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"'{word}' is not a mapping, such as '{{width: 32}}'")
+    return value
 
 
 def sizes(word: str) -> list[tuple[int, int]]:

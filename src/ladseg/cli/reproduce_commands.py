@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ladseg.cli.parser import Commands, add_sharing_options, path, seeds
-from ladseg.cli.terminal import print_line, print_tables
+from ladseg.cli.terminal import print_line, print_sheets
 from ladseg.errors import RecipeError
 
 
@@ -53,7 +53,7 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
     if known.name is None:
         if keys or known.only or known.cell:
             raise RecipeError("reproduce: name what to train, such as table-4; 'ladseg reproduce' lists what there is")
-        print_tables([experiments_sheet().terminal()])
+        print_sheets([experiments_sheet()])
         print_line(LEGEND)
         return
     experiment = find_experiment(known.name)
@@ -81,7 +81,7 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
         if written is not None:
             figure = read_json(FigureResults, written[1])
             print_line(figure.heading)
-            print_tables([figure.sheet.terminal()])
+            print_sheets([figure.sheet])
             print_line(FIGURE_LEGEND)
             print_line(f"written: {', '.join(map(str, written))}")
         return
@@ -89,7 +89,7 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
     if table is not None:
         files = write_table(out, table)
         print_line(table.heading)
-        print_tables(sheet.terminal() for sheet in table.sheets)
+        print_sheets(table.sheets)
         for line in (TABLE_LEGEND, *table.differences, *filter(None, [table.remark])):
             print_line(line)
         print_line(f"written: {', '.join(map(str, files))}")

@@ -2,9 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ladseg.cli.parser import Commands, add_sharing_options, lengths, path, seeds, setting
-from ladseg.cli.terminal import print_line, print_tables
+from ladseg.cli.terminal import print_line, print_tables, terminal_width
+from ladseg.errors import RecipeError
+
+if TYPE_CHECKING:
+    from ladseg.recipe import Recipe
 
 
 def add_commands(command: Commands) -> None:
@@ -82,10 +87,22 @@ def add_commands(command: Commands) -> None:
     paper.add_argument("comparisons", nargs="*", type=path, metavar="DIR", help="folders of 'ladseg compare'")
 
 
-def _demo(known: argparse.Namespace, keys: list[str]) -> None:
+def _draw_demo_scenes(name: str, recipe: "Recipe") -> None:
+    """Make the built-in scenes, where the ready recipe ``demo`` is to find them in its own place."""
     from ladseg.data import write_demo_scenes
     from ladseg.recipe_files import load_recipe
 
+    if name == "demo" and recipe.data.root == load_recipe(name).data.root:
+        write_demo_scenes(recipe.data.root)
+
+
+def _demo(known: argparse.Namespace, keys: list[str]) -> None:
+    from ladseg.data import write_demo_scenes
+    from ladseg.measure.environment import is_main_process
+    from ladseg.recipe_files import load_recipe
+
+    if Path(known.out).is_file():
+        raise RecipeError(f"--out {known.out} is a file; name a folder")
     root = Path(known.out) / "data"
     overrides = [
         "--out",
@@ -100,6 +117,10 @@ def _demo(known: argparse.Namespace, keys: list[str]) -> None:
     print_line(f"writing the demo scenes to {root}")
     write_demo_scenes(root)
     _run(recipe)
+    if is_main_process():
+        print_line("next: open that report, then try your own data:")
+        print_line("  ladseg init path/to/data --out mine.yaml")
+        print_line("  ladseg train mine.yaml")
 
 
 def _train(known: argparse.Namespace, keys: list[str]) -> None:
@@ -109,19 +130,19 @@ def _train(known: argparse.Namespace, keys: list[str]) -> None:
         from ladseg.runs.finished_teacher import teacher_file_of
 
         keys = [*keys, "--teacher.weights", str(teacher_file_of(Path(known.teacher_from))), "--teacher.train", "false"]
-    _run(load_recipe(known.recipe, keys))
+    recipe = load_recipe(known.recipe, keys)
+    _draw_demo_scenes(known.recipe, recipe)
+    _run(recipe)
 
 
-def _run(recipe: object) -> None:
+def _run(recipe: "Recipe") -> None:
     from rich.console import Console
 
     from ladseg.data.memory import keep_freed_memory
-    from ladseg.recipe import Recipe
     from ladseg.report.run_tables import results_table, teacher_remark
     from ladseg.report.verdict import run_verdict
     from ladseg.workflows import train
 
-    assert isinstance(recipe, Recipe)
     keep_freed_memory()
     results = train(recipe, log=print_line)
     if results is not None:
@@ -136,7 +157,7 @@ def _run(recipe: object) -> None:
 def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from dataclasses import replace
 
-    from ladseg.data import write_demo_scenes
+    from ladseg.comparison.methods import default_teacher, make_method
     from ladseg.data.memory import keep_freed_memory
     from ladseg.recipe_files import load_recipe
     from ladseg.report.comparison_tables import compare_tables, verdict_lines
@@ -144,14 +165,16 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
 
     keep_freed_memory()
     recipe = load_recipe(known.recipe, keys)
-    if known.recipe == "demo":
-        write_demo_scenes(recipe.data.root)
+    methods = [word.strip() for word in known.methods.split(",")]
+    for word in methods:
+        make_method(recipe, word, default_teacher(recipe))  # a name that is wrong is told before scenes are drawn
+    _draw_demo_scenes(known.recipe, recipe)
     folder = Path(known.out or f"runs/{recipe.name}-compare")
     if known.launch and not _launch(known, keys, folder):
         return
     results = compare(
         replace(recipe, out=str(folder)),
-        [word.strip() for word in known.methods.split(",")],
+        methods,
         known.seeds,
         log=print_line,
         teacher=known.teacher,
@@ -161,7 +184,7 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
         worker=known.worker,
     )
     if results is not None:
-        print_tables(compare_tables(results))
+        print_tables(compare_tables(results, terminal_width()))
         for line in verdict_lines(results):
             print_line(line)
         print_line(f"written: {folder}/results.json, .md, .tex and .png")

@@ -23,7 +23,7 @@ from ladseg.measure.environment import describe_environment, is_main_process
 from ladseg.recipe import Recipe, TeacherSettings
 from ladseg.results import ComparisonResults, RunResults
 from ladseg.runs.finished import Log
-from ladseg.runs.networks import check_networks
+from ladseg.runs.networks import check_names, check_networks
 from ladseg.runs.preparation import open_workspace
 
 
@@ -47,6 +47,8 @@ def train_cells(
         log: Receives lines about the progress.
         worker: Whether to return without waiting for the cells that other processes train.
     """
+    for method in methods:
+        check_names(method.recipe)
     workspace = open_workspace(recipe, log)
     classes = workspace.num_classes
     for method in methods:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
@@ -16,7 +17,9 @@ RUNS = 20
 PATIENCE = 5.0
 
 
-def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: int = 2) -> tuple[float, float]:
+def time_model(
+    name: str, num_classes: int, size: tuple[int, int], batch_size: int = 2, args: dict[str, Any] | None = None
+) -> tuple[float, float]:
     """Return the median seconds of predicting one image, and of a training step per image.
 
     A step is a forward pass, the loss and a backward pass, in channels_last and the precision that ``auto`` means here.
@@ -26,9 +29,10 @@ def time_model(name: str, num_classes: int, size: tuple[int, int], batch_size: i
         num_classes: Number of classes.
         size: Height and width of the images.
         batch_size: Number of images of the training step.
+        args: Arguments of the network.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    objective = Plain(build_model(name, num_classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = Plain(build_model(name, num_classes, args=args)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.randn(batch_size, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
     batch = {"image": image, "label": torch.randint(num_classes, (batch_size, *size), device=device)}
 

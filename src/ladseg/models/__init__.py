@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .names import list_models as list_models
     from .segmenter import Segmenter as Segmenter
     from .zoo import build_model as build_model
+    from .zoo import refuse_unknown_network as refuse_unknown_network
 else:
     from ladseg.contents import on_first_use
 

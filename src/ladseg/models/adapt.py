@@ -143,7 +143,7 @@ def build_foreign(name: str, num_classes: int, args: dict[str, Any] | None = Non
     Raises:
         ModelError: It can't be imported or built, or has another number of classes.
     """
-    make = _resolve(name)
+    make = resolve(name)
     config = getattr(make, "config_class", None)
     known = inspect.signature(make).parameters if config is None else dict.fromkeys(("num_labels",))
     filled = {key: num_classes for key in CLASS_ARGUMENTS if key in known}
@@ -163,7 +163,12 @@ def build_foreign(name: str, num_classes: int, args: dict[str, Any] | None = Non
     return network
 
 
-def _resolve(name: str) -> Callable[..., Any]:
+def resolve(name: str) -> Callable[..., Any]:
+    """Return the class or function of ``package.module:Class``.
+
+    Raises:
+        ModelError: It can't be imported, or is not there.
+    """
     place, _, path = name.partition(":")
     # Find modules in the working directory, as 'python -m' does.
     if os.getcwd() not in sys.path:

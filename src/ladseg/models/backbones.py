@@ -60,9 +60,7 @@ def build_backbone(
         ModelError: The backbone does not exist, gives no feature maps or can't have the stride, the weights don't fit,
             or timm can't fetch them.
     """
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-        raise ModelError(f"timm has no backbone '{name}'" + (f"; nearest: {', '.join(close)}" if close else ""))
+    refuse_unknown_backbone(name)
     network, features = options or {}, {**(options or {}), **(maps or {})}
     features |= _structure(name, output_stride, features)
     pretrained: dict[str, Any] = {}
@@ -169,6 +167,13 @@ def _try(name: str, options: dict[str, Any]) -> tuple[int | None, str]:
 
 def _channels_last(backbone: nn.Module) -> bool:
     return str(getattr(getattr(backbone, "output_fmt", None), "value", "")) == "NHWC"
+
+
+def refuse_unknown_backbone(name: str) -> None:
+    """Raise ModelError if timm has no network of this name."""
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        raise ModelError(f"timm has no backbone '{name}'" + (f"; nearest: {', '.join(close)}" if close else ""))
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def describe_model(
         name: As for :func:`ladseg.build_model`, which also lists the errors.
         num_classes: Number of classes.
         size: Height and width of the image in pixels.
-        args: Arguments of a user's own network.
+        args: Arguments of the network.
     """
     # Counting needs shapes only, so named networks stay on the meta device; a user's own network is built and run.
     device = "cpu" if ":" in name else "meta"

@@ -17,9 +17,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Generator
 
 from ladseg.errors import ModelError
-from ladseg.models.adapt import build_foreign
+from ladseg.models.adapt import build_foreign, resolve
 from ladseg.models.args import apply_args
-from ladseg.models.backbones import build_backbone, dilate_first_convolutions_only
+from ladseg.models.backbones import build_backbone, dilate_first_convolutions_only, refuse_unknown_backbone
 from ladseg.models.dinov2 import LAST_BLOCKS, DINOv2, NormedMaps
 from ladseg.models.heads import ASPPHead, AuxHead, DeepLabV3Head, FCNHead, Head, PSPNetHead
 from ladseg.models.heads.base import init_as_mmsegmentation
@@ -271,6 +271,19 @@ def _build_named(name: str, request: BuildRequest, checkpoint: Checkpoint | None
         network = build(replace(request, weights=checkpoint.of_backbone()))
     adopt_training(network, checkpoint, whole)
     return network
+
+
+def refuse_unknown_network(name: str) -> None:
+    """Raise ModelError if there is no network of this name; nothing is built.
+
+    Args:
+        name: As for :func:`build_model`.
+    """
+    if ":" in name:
+        resolve(name)
+    elif name not in MODELS:
+        _spec(name)
+        refuse_unknown_backbone(name.partition("@")[2])
 
 
 def _build_foreign(

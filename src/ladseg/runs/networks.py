@@ -11,7 +11,7 @@ from ladseg.deploy.teacher_file import load_teacher
 from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
 from ladseg.errors import ModelError
 from ladseg.losses.class_loss import make_class_loss
-from ladseg.models import Segmenter, build_model, label_factor, see_bgr
+from ladseg.models import Segmenter, build_model, label_factor, refuse_unknown_network, see_bgr
 from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
 from ladseg.recipe import Recipe, StudentSettings
 from ladseg.seeds import derive_seed, generator_for
@@ -60,6 +60,17 @@ def _finished_teacher(recipe: Recipe) -> Network:
     if features:
         segmenter(teacher).tap(features)
     return teacher
+
+
+def check_names(recipe: Recipe) -> None:
+    """Look up the networks of the recipe by name alone, which takes no data.
+
+    Raises:
+        ModelError: There is no such network.
+    """
+    refuse_unknown_network(recipe.student.model)
+    if recipe.distill.method != "none" and recipe.teacher.train:
+        refuse_unknown_network(teacher_network(recipe).model)
 
 
 def check_networks(recipe: Recipe, num_classes: int) -> None:

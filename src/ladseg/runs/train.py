@@ -34,8 +34,10 @@ def train(recipe: Recipe, log: Log = print, callbacks: Sequence["Callback"] = ()
     recipe, known = with_steps_of_an_earlier_start(with_finished_teacher(recipe))
     finished = find_finished(recipe, log if is_main_process() else lambda line: None) if known else None
     if finished is None:
+        from ladseg.runs.networks import check_names
         from ladseg.runs.run import train_networks  # imports all training code
 
+        check_names(recipe)
         if not known:
             from ladseg.runs.budget import fit_to_minutes
 

@@ -10,7 +10,7 @@ from ladseg.data.layouts.layout import Layout
 from ladseg.data.layouts.pair_list import PAIR_LIST
 from ladseg.data.layouts.shards import SHARDS
 from ladseg.data.layouts.voc import VOC
-from ladseg.errors import DataError
+from ladseg.errors import DataError, nearest
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
@@ -36,5 +36,6 @@ def get_layout(name: str) -> Layout:
         DataError: There is no such layout.
     """
     if name not in LAYOUTS:
-        raise DataError(f"data.layout '{name}' is not one of {', '.join(LAYOUTS)}")
+        close = nearest(name, list(LAYOUTS), listed=False)
+        raise DataError(f"data.layout '{name}' is not one of {', '.join(LAYOUTS)}{close}")
     return LAYOUTS[name]
