@@ -1,5 +1,8 @@
 # make demo | test | lint: each makes .venv from python3 and the package registry alone, or reuses it.
+# make demo TORCH=cpu: with PyTorch's CPU build, which is a tenth of the size; once, when .venv is made.
 PYTHON ?= python3
+TORCH ?= default
+INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -20,7 +23,7 @@ lint: $(READY)
 # One stamp: installed again when what is to be installed changes.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(INDEX) --editable '.[dev]'
 	touch $(READY)
 
 clean:

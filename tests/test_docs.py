@@ -31,6 +31,15 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README
 BY_LINE = {"README.md", "data.md"}
 
 
+# What is typed on a fresh machine before there is any of ours.
+FRESH = [
+    ["sudo", "apt-get", "install", "-y", "git", "make", "python3-venv"],
+    ["git", "clone", "<address of this repository>", "ladseg"],
+    ["cd", "ladseg"],
+    ["source", ".venv/bin/activate"],
+]
+
+
 def blocks(language: str) -> Iterator[tuple[str, str]]:
     for page, text in PAGES.items():
         for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL):
@@ -96,11 +105,17 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 def test_commands_are_as_the_program_takes_them(page: str, words: list[str]) -> None:
     program, *rest = words
     if program == "make":
-        assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert f"\n{rest[0]}:" in makefile
+        assert all(f"\n{setting.partition('=')[0]} ?=" in makefile for setting in rest[1:])
+    elif program in ("sudo", "git", "cd", "source"):
+        assert words in FRESH
     elif program == "pip":
         extras = re.findall(r"^([a-z]+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
         assert rest[0] == "install"
-        assert all(extra in extras for extra in re.findall(r"ladseg\[(\w+)\]", rest[1]))
+        named = re.findall(r"\[([\w,]+)\]", " ".join(rest))
+        assert {extra for names in named for extra in names.split(",")} <= set(extras)
+        assert not any(word.startswith("ladseg") for word in rest), "ladseg is installed from its checkout"
     elif program == "ladseg":
         if rest[0].startswith("--"):
             with pytest.raises(SystemExit, match="0"):  # It prints, and is done.
