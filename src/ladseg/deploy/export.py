@@ -18,7 +18,7 @@ import ladseg
 from ladseg.deploy.export_check import Measured, compare, open_onnx, open_openvino, open_program
 from ladseg.deploy.export_graph import Deployed, FixedSize, LabelType, Sizes, trace, trace_fixed
 from ladseg.deploy.exported_file import METADATA_FILE, METADATA_KEY, SUFFIX
-from ladseg.deploy.onnx_sizes import inferable_sizes
+from ladseg.deploy.onnx_sizes import inferable_sizes, name_sides
 from ladseg.deploy.student_file import delivered_file, load_student
 from ladseg.deploy.student_header import StudentHeader
 from ladseg.errors import ModelError, UserError, first_words
@@ -183,6 +183,9 @@ def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any], ops
             f"--to torch takes heights and widths: {facts['sizes']}"
         ) from error
     inferable_sizes(exported.model)
+    name_sides(exported.model)
+    for node in exported.model.graph:
+        node.metadata_props.clear()  # Names of classes, and stack traces with paths of this machine.
     written = exported.model.opset_imports.get("")
     if opset not in (None, written):
         raise ModelError(f"'{facts['model']}' can't have opset {opset}: torch writes {written}; leave it out")
@@ -194,6 +197,8 @@ def _write_onnx(path: Path, program: ExportedProgram, facts: dict[str, Any], ops
 def _write_program(path: Path, program: ExportedProgram, facts: dict[str, Any]) -> None:
     # Write to memory first, because torch's own file writer aborts the process when the disk is full.
     content = io.BytesIO()
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # It holds paths of this machine.
     try:
         torch.export.save(program, content, extra_files={METADATA_FILE: json.dumps(facts)})
     except Exception as error:  # torch can trace some graphs that it can't save

@@ -4,6 +4,7 @@ Torch simplifies the size of a map to a formula of the image's, for example ``(H
 through the strides one by one, and gives up where two maps meet whose sizes it can't show to be equal.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,11 +34,30 @@ def inferable_sizes(model: Any) -> None:
     remove_unused_nodes(model)
 
 
+def name_sides(model: Any) -> None:
+    """Rename the image's open sides, in all shapes of the graph, to batch, height and width, in place."""
+    from onnxscript import ir
+
+    (image,) = model.graph.inputs
+    names = dict(zip(map(_text, image.shape), ("batch", "", "height", "width"), strict=True))
+    for value in (image, *(output for node in model.graph for output in node.outputs)):
+        if value.shape is not None:
+            value.shape = ir.Shape([side if isinstance(side, int) else _renamed(side, names) for side in value.shape])
+
+
+def _renamed(side: Any, names: Mapping[str, str]) -> str | None:
+    return side.value and re.sub(r"[a-z]\w*", lambda word: names.get(word[0], word[0]), side.value)
+
+
+def _text(side: Any) -> str:
+    return str(side) if isinstance(side, int) else str(side.value)
+
+
 def _size(value: Any) -> tuple[str, ...]:
     """Return height and width of a map, as text, if they depend on the image's; else nothing."""
     if value.shape is None or len(value.shape) != 4 or all(isinstance(side, int) for side in value.shape[2:]):
         return ()
-    return tuple(str(side) for side in value.shape[2:])
+    return tuple(map(_text, value.shape[2:]))
 
 
 def _take_size(node: Any, first: Mapping[tuple[str, ...], Any]) -> None:
