@@ -14,7 +14,7 @@ VALUES = ("label_map", "args", "term_weights", "options")
 # The keys of one distillation method; the section's other keys concern the student and teacher of all methods.
 METHOD_KEYS = ("method", "weight", "term_weights", "tau", "layer", "options")
 # Keys that hold paths, in which ~ and $VARIABLE are replaced; relative paths start at the working directory.
-NAMES_A_FILE = ("data.root", "data.classes", "student.weights", "teacher.weights", "out")
+NAMES_A_FILE = ("data.root", "data.classes", "data.unlabelled", "student.weights", "teacher.weights", "out")
 MASK_VALUE = Range(least=0, most=65535)
 NotNegative = Annotated[float, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
@@ -47,15 +47,23 @@ class Data:
         colors: For masks in colour, the colours [r, g, b] that stand for the mask values 0, 1, 2 ...
         value_range: The lowest and the highest value of images with more than 8 bits per channel, such as [0, 4095];
             null takes the range that the check finds in the data set.
-        images: For layout folder, a pattern of the images' paths, such as {split}/{stem}.jpg; null for the customary
-            trees.
-        masks: For layout folder, a pattern of the masks' paths, such as {split}/{stem}_mask.png.
+        channels: Number of image channels; 3 is RGB, to which grey images are converted. Other numbers need mean and
+            std.
+        mean: Mean of each channel, for images in 0..1, as ladseg check --stats prints it; null takes what the student's
+            weights expect.
+        std: Standard deviation of each channel, as the mean.
+        images: For the layouts folder, labelme and yolo, a pattern of the images' paths, such as {split}/{stem}.jpg;
+            for coco_json their folder, such as images/{split}; null for the customary trees.
+        masks: For the layouts folder, labelme and yolo, a pattern of the masks' paths, such as
+            {split}/{stem}_mask.png; for coco_json the annotation file, such as annotations/{split}.json.
         pairs: For layout list, the list of pairs, such as {split}.txt or pairs.csv.
         val_fraction: For data without a val split, the share of the training images to validate on, such as 0.2; the
             choice depends on their names alone.
         group: With val_fraction, which images stay together, such as the frames of a video: {stem_prefix} is the stem
             without the number at its end, {folder} the folder; or a pattern such as images/{group}_*.png; null divides
             single images.
+        unlabelled: A folder of images without masks, on which the student learns from a classic teacher alone.
+        unlabelled_share: Share of each of the student's batches that is taken from them.
         augmented: For layout voc, whether to train on SBD's masks too.
         cache: Where to keep decoded images and labels, ram or disk; null decodes them each time.
         workers: Number of loader processes; results do not depend on it.
@@ -68,11 +76,16 @@ class Data:
     label_map: Annotated[dict[Annotated[int, MASK_VALUE], Annotated[int, MASK_VALUE]], Length(least=1)] | None = None
     colors: list[Annotated[list[Annotated[int, Range(least=0, most=255)]], Length(3)]] | None = None
     value_range: tuple[Annotated[int, MASK_VALUE], Annotated[int, MASK_VALUE]] | None = None
+    channels: Annotated[int, Range(least=1, most=1024)] = 3
+    mean: Annotated[list[float], Length(least=1)] | None = None
+    std: Annotated[list[Positive], Length(least=1)] | None = None
     images: str | None = None
     masks: str | None = None
     pairs: str | None = None
     val_fraction: Annotated[float, Range(above=0, below=1)] | None = None
     group: str | None = None
+    unlabelled: str | None = None
+    unlabelled_share: Annotated[float, Range(above=0, below=1)] = 0.5
     augmented: bool = False
     cache: Literal["ram", "disk"] | None = None
     workers: Annotated[int, Range(least=0, most=1024)] = 0
@@ -133,9 +146,12 @@ class TeacherSettings:
         iterations: Training steps; null takes the schedule's.
         lr: Peak learning rate; null takes the schedule's.
         weight_decay: Weight decay; null takes the schedule's.
-        train: Whether to train the teacher; false takes it from weights, the teacher.safetensors or
-            student.safetensors of a finished run, which records model, noise and all other settings.
+        train: Whether to train the teacher; false takes it from weights: the teacher.safetensors or
+            student.safetensors of a finished run, which records model, noise and all other settings; or a file of
+            another library, whose network model names.
         classes: With train false, the teacher's class id for each class of the data; null matches the class names.
+        class_names: With train false and a file that is not ladseg's, the names of its classes in the order of their
+            ids, as a list or a file as data.classes; null is the data's.
     """
 
     label_assisted: bool = True
@@ -161,6 +177,7 @@ class TeacherSettings:
     weight_decay: NotNegative | None = None
     train: bool = True
     classes: list[NotNegativeInt] | None = None
+    class_names: Annotated[list[str], Length(least=2)] | str | None = None
 
 
 @dataclass(frozen=True)
@@ -411,6 +428,11 @@ class Recipe:
     out: str | None = None
     trackers: list[Tracker] = field(default_factory=_installed_tracker)
     keep_checkpoints: bool = False
+
+    @property
+    def unlabelled_images(self) -> int:
+        """How many images of each of the student's batches have no mask."""
+        return 0 if self.data.unlabelled is None else round(self.data.unlabelled_share * self.schedule.batch_size)
 
     @property
     def teacher_is_students_model(self) -> bool:

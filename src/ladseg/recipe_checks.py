@@ -24,6 +24,8 @@ def refuse_inconsistent(recipe: Recipe, source: str) -> None:
         source: Name of the recipe in messages.
     """
     fault = _name_fault(recipe.name) or _data_fault(recipe) or _training_fault(recipe)
+    if recipe.teacher.train:  # else its file says whether it sees labels
+        fault = fault or unlabelled_fault(recipe)
     if fault:
         raise RecipeError(f"{source}: {fault}")
     _report_merged_classes(recipe, source)
@@ -85,6 +87,15 @@ def _data_fault(recipe: Recipe) -> str | None:
         return f"data.value_range is {list(data.value_range)}; the lower value comes first, such as [0, 4095]"
     if data.group is not None and data.val_fraction is None:
         return "data.group is read with data.val_fraction only; set that, or leave data.group out"
+    for key, values in {"mean": data.mean, "std": data.std}.items():
+        if values is not None and len(values) != data.channels:
+            return f"data.{key} has {len(values)} numbers, but data.channels is {data.channels}; give one a channel"
+    if (data.mean is None) != (data.std is None):
+        return "data.mean and data.std go together; give both, or none"
+    if data.channels != 3 and recipe.augment.color == "photometric":
+        return "augment.color photometric is of red, green and blue; take jitter or none with data.channels"
+    if data.channels != 3 and "bgr" in (recipe.student.input, recipe.teacher.input):
+        return "input: bgr is of three channels; leave it out with data.channels"
     if data.colors is not None and len({tuple(color) for color in data.colors}) < len(data.colors):
         twice_color = next(color for color in data.colors if data.colors.count(color) > 1)
         return f"data.colors has {twice_color} twice; a colour stands for one mask value"
@@ -111,11 +122,31 @@ def _training_fault(recipe: Recipe) -> str | None:
         return "teacher.warm_start trains the teacher, but teacher.train is false; leave one of them out"
     if teacher.train and teacher.classes is not None:
         return "teacher.classes are those of a finished teacher; set teacher.train: false too"
+    if teacher.train and teacher.class_names is not None:
+        return "teacher.class_names are those of a finished teacher; set teacher.train: false too"
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
         if warm and not recipe.baseline:
             return f"{section}.warm_start starts from the plain student; set baseline: true"
     if teacher.warm_start and not recipe.teacher_is_students_model:
         return f"teacher.warm_start needs the student's model '{recipe.student.model}', not '{teacher.model}'"
+    return None
+
+
+def unlabelled_fault(recipe: Recipe) -> str | None:
+    """Return why a recipe can't learn from images without masks; None if it can, or has none."""
+    if recipe.data.unlabelled is None or recipe.distill.method == "none":
+        return None
+    if recipe.teacher.label_assisted:
+        return (
+            "data.unlabelled: a label-assisted teacher can't teach on images without a label; set "
+            "teacher.label_assisted: false, or leave data.unlabelled out"
+        )
+    batch = recipe.schedule.batch_size
+    if not 0 < recipe.unlabelled_images < batch:
+        return (
+            f"data.unlabelled_share {recipe.data.unlabelled_share:g} of schedule.batch_size {batch} is "
+            f"{recipe.unlabelled_images} images; choose it so that a batch has some with and some without a mask"
+        )
     return None
 
 

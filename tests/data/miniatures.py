@@ -4,6 +4,7 @@ Masks are 24 wide and 16 high, with the listed values in vertical bands of equal
 """
 
 import csv
+import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -390,6 +391,82 @@ def shards(root: Path) -> Miniature:
     return Miniature({**PLAIN, "layout": "shards"}, None, None, [0, 1, X, 2], 3)
 
 
+def polygon(value: int, scale: tuple[float, float] = (1.0, 1.0)) -> list[float]:
+    """The band at a place, as x, y, x, y ..."""
+    width = SIZE[1] // BANDS
+    corners = [(value * width, 0), ((value + 1) * width, 0), ((value + 1) * width, SIZE[0]), (value * width, SIZE[0])]
+    return [part / scale[axis] for corner in corners for axis, part in enumerate(corner)]
+
+
+def coco_json(root: Path) -> Miniature:
+    """Category ids have gaps and another order than in the file; the third band is a crowd."""
+    for split, names in {"train": ["b", "a"], "val": ["c"]}.items():
+        annotations = [
+            {"id": 10 * place + band, "image_id": place, "category_id": category, "segmentation": [polygon(band)]}
+            for place in range(len(names))
+            for band, category in ((1, 2), (3, 7))
+        ]
+        runs = {"size": list(SIZE), "counts": [2 * 96, 96, 96]}
+        annotations += [
+            {"id": 100 + place, "image_id": place, "category_id": 2, "iscrowd": 1, "segmentation": runs}
+            for place in range(len(names))
+        ]
+        content = {
+            "images": [
+                {"id": place, "file_name": f"{name}.jpg", "height": SIZE[0], "width": SIZE[1]}
+                for place, name in enumerate(names)
+            ],
+            "annotations": annotations,
+            "categories": [{"id": 7, "name": "c"}, {"id": 2, "name": "b"}],
+        }
+        write_lines(root / f"annotations/instances_{split}2017.json", [json.dumps(content)])
+        for seed, name in enumerate(names):
+            image(root / f"{split}2017/{name}.jpg", seed + 3 * (split == "val"))
+    file = "annotations/instances_train2017.json"
+    return Miniature(
+        {"layout": "coco_json"},
+        ["train2017/a.jpg", "train2017/b.jpg"],
+        [f"{file}, image 1 (a.jpg)", f"{file}, image 0 (b.jpg)"],
+        [0, 1, X, 2],
+        3,
+    )
+
+
+def labelme(root: Path) -> Miniature:
+    labels = {1: "b", 2: "__ignore__", 3: "c"}
+    for seed, (split, stem) in enumerate([("train", "a"), ("train", "b"), ("val", "c")]):
+        image(root / f"{split}/{stem}.jpg", seed)
+        shapes = [
+            {"label": label, "points": np.reshape(polygon(band), (-1, 2)).tolist(), "shape_type": "polygon"}
+            for band, label in labels.items()
+        ]
+        content = {"imagePath": f"{stem}.jpg", "imageHeight": SIZE[0], "imageWidth": SIZE[1], "shapes": shapes}
+        (root / f"{split}/{stem}.json").write_text(json.dumps(content))
+    return Miniature(
+        {"layout": "labelme", "classes": ["background", "b", "c"]},
+        ["train/a.jpg", "train/b.jpg"],
+        ["train/a.json", "train/b.json"],
+        [0, 1, X, 2],
+        3,
+    )
+
+
+def yolo(root: Path) -> Miniature:
+    """The third band is of a name that the recipe leaves out."""
+    for seed, (split, stem) in enumerate([("train", "a"), ("train", "b"), ("val", "c")]):
+        image(root / f"images/{split}/{stem}.jpg", seed)
+        corners = {band: " ".join(map(str, polygon(band, scale=(SIZE[1], SIZE[0])))) for band in (1, 2, 3)}
+        write_lines(root / f"labels/{split}/{stem}.txt", [f"{label} {corners[label + 1]}" for label in (2, 0, 1)])
+    write_lines(root / "data.yaml", ["path: .", "train: images/train", "names: {0: b, 1: other, 2: c}"])
+    return Miniature(
+        {"layout": "yolo", "classes": ["background", "b", "c"]},
+        ["images/train/a.jpg", "images/train/b.jpg"],
+        ["labels/train/a.txt", "labels/train/b.txt"],
+        [0, 1, X, 2],
+        3,
+    )
+
+
 MINIATURES: dict[str, Callable[[Path], Miniature]] = {
     "cityscapes": cityscapes,
     "cityscapes labelTrainIds": cityscapes_train_ids,
@@ -413,4 +490,7 @@ MINIATURES: dict[str, Callable[[Path], Miniature]] = {
     "huggingface": huggingface,
     "huggingface parquet": huggingface_parquet,
     "shards": shards,
+    "coco_json": coco_json,
+    "labelme": labelme,
+    "yolo": yolo,
 }

@@ -66,8 +66,8 @@ def test_every_image_once_each_time_round(data: Data) -> None:
     from ladseg.data.loader import _permutation
 
     for epoch in range(3):
-        assert Counter(_permutation(3, epoch, 5).tolist()) == Counter(range(5))
-    assert not torch.equal(_permutation(3, 0, 50), _permutation(3, 1, 50))
+        assert Counter(_permutation(3, "order", epoch, 5).tolist()) == Counter(range(5))
+    assert not torch.equal(_permutation(3, "order", 0, 50), _permutation(3, "order", 1, 50))
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(data: Data) -> None:

@@ -24,10 +24,11 @@ ROUNDS, PATIENCE = 50, 60.0
 
 @dataclass(frozen=True)
 class Runnable:
-    """A network to time, with its name, its size in bytes, the sizes that it takes, and the function that runs it."""
+    """A network to time: its name, its bytes, the channels and sizes that it takes, and the function that runs it."""
 
     name: str
     bytes: int
+    channels: int
     takes: Callable[[int, int], bool]
     run: Callable[[Tensor], object]
 
@@ -43,7 +44,7 @@ def bench_delivered(
     threads: int | None = None,
     model: str | None = None,
 ) -> dict[str, Any]:
-    """Time files in turns on the CPU, from the image ``(1, 3, H, W)`` to the file's output.
+    """Time files in turns on the CPU, from the image ``(1, C, H, W)`` to the file's output.
 
     The weights in torch are timed too, if they are among the files or in the same folder as the first one. They do the
     same work as the first exported file: normalise inside or not, and return logits or class ids.
@@ -80,19 +81,20 @@ def bench_delivered(
 
 
 def _exported(file: ExportedFile) -> Runnable:
-    return Runnable(str(file.path), file.bytes, file.sizes.take, file.run)
+    return Runnable(str(file.path), file.bytes, file.header.channels, file.sizes.take, file.run)
 
 
 def _in_torch(path: Path, like: ExportedFile | None, model: str | None) -> Runnable:
-    network, _ = load_student(path, model)
+    network, header = load_student(path, model)
     deployed = Deployed(network, bool(like and like.normalizes), bool(like and like.gives_ids)).eval()
     deployed.to(memory_format=torch.channels_last)
-    return Runnable(str(path), path.stat().st_size, lambda height, width: True, torch.inference_mode()(deployed))
+    return Runnable(
+        str(path), path.stat().st_size, header.channels, lambda height, width: True, torch.inference_mode()(deployed)
+    )
 
 
 def _rows(runnables: list[Runnable], size: tuple[int, int]) -> list[dict[str, Any]]:
-    image = torch.rand(1, 3, *size)
-    runs = {item.name: _bound(item.run, image) for item in runnables if item.takes(*size)}
+    runs = {item.name: _bound(item.run, torch.rand(1, item.channels, *size)) for item in runnables if item.takes(*size)}
     seconds = in_turns(runs, torch.device("cpu"), ROUNDS, PATIENCE)
     rows = []
     for item in runnables:

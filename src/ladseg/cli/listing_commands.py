@@ -25,6 +25,9 @@ def add_commands(command: Commands) -> None:
     )
     check.add_argument("recipe_or_folder", type=path, metavar="RECIPE_OR_FOLDER", help="a recipe, or a data set")
     check.add_argument("--fix-hints", action="store_true", help="print with each finding what to do")
+    check.add_argument(
+        "--stats", action="store_true", help="print mean and std of the training images' channels, for a recipe"
+    )
     check.add_argument("--splits", default="train,val", help="the splits to read (default: train,val)")
     check.add_argument("--json", type=path, metavar="FILE", help="write the report as JSON; - prints only that")
     check.add_argument("--html", type=path, metavar="FILE", help="write the report as a page with pictures")
@@ -102,7 +105,7 @@ def _init(known: argparse.Namespace, keys: list[str]) -> None:
 def _check(known: argparse.Namespace, keys: list[str]) -> int:
     from rich.console import Console
 
-    from ladseg.commands.check import as_json, check, data_yaml, page
+    from ladseg.commands.check import as_json, check, data_yaml, page, stats_yaml
     from ladseg.data.memory import keep_freed_memory
     from ladseg.files import write_text
     from ladseg.report.check_table import print_check
@@ -116,6 +119,8 @@ def _check(known: argparse.Namespace, keys: list[str]) -> int:
         print_check(report, Console(markup=False, highlight=False), known.fix_hints)
         if known.fix_hints and Path(known.recipe_or_folder).is_dir():
             print(f"For a recipe:\n{data_yaml(data)}", end="")
+        if known.stats:
+            print(f"For a recipe, over all pixels of the training images:\n{stats_yaml(data)}", end="")
     for file, text in ((known.json, as_json), (known.html, lambda report: page(data, report))):
         if file and file != "-":
             write_text(file, text(report))

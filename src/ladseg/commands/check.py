@@ -7,11 +7,14 @@ from typing import Any
 
 import yaml
 
-from ladseg.data import Report, SegmentationDataset, find_split, survey
+from ladseg.data import Report, SegmentationDataset, find_split, open_dataset, survey
+from ladseg.data.bands import shown
 from ladseg.data.check_report import SHOWN
 from ladseg.data.detect import detect
 from ladseg.data.guess import guess_section
 from ladseg.data.pairs import evenly_spread
+from ladseg.data.statistics import channel_statistics
+from ladseg.data.unlabelled import UNLABELLED
 from ladseg.errors import DataError, RecipeError, printable
 from ladseg.recipe import Data
 from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
@@ -63,7 +66,7 @@ def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tup
         UserError: The data set cannot be read at all.
     """
     data = data_of(recipe_or_folder, overrides)
-    report = survey(data, splits)
+    report = survey(data, splits if data.unlabelled is None else [*splits, UNLABELLED])
     if data.value_range is None:
         data = dataclasses.replace(data, value_range=report.value_range)
     return data, report
@@ -81,8 +84,25 @@ def page(data: Data, report: Report) -> str:
             except DataError:
                 continue  # the findings name it
             if image.shape[1:] == label.shape:
-                samples.append(PageSample(split.name, printable(Path(str(dataset.pairs[index][0])).name), image, label))
+                samples.append(
+                    PageSample(split.name, printable(Path(str(dataset.pairs[index][0])).name), shown(image), label)
+                )
     return check_page(report, samples)
+
+
+def stats_yaml(data: Data) -> str:
+    """Return mean and standard deviation of the training split's channels as lines of a recipe.
+
+    Raises:
+        DataError: A file can't be read.
+    """
+    mean, std = channel_statistics(open_dataset(data, "train"))
+    lines = [] if data.channels == 3 else [f"  channels: {data.channels}"]
+    lines += [] if data.value_range is None else [f"  value_range: {list(data.value_range)}"]
+    lines += [
+        f"  {key}: [{', '.join(f'{value:.6f}' for value in values)}]" for key, values in (("mean", mean), ("std", std))
+    ]
+    return "\n".join(["data:", *lines]) + "\n"
 
 
 def as_json(report: Report) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ladseg.data import check_dataset, eval_loader, get_layout, open_dataset
 from ladseg.deploy.exported_file import is_exported, open_exported
 from ladseg.deploy.predictor import load
-from ladseg.deploy.student_header import StudentHeader, Triple
+from ladseg.deploy.student_header import Numbers, StudentHeader
 from ladseg.errors import DataError
 from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids
 from ladseg.evaluation.boundary_iou import SHARE
@@ -36,8 +36,8 @@ class Opened:
     """
 
     header: StudentHeader
-    mean: Triple
-    std: Triple
+    mean: Numbers
+    std: Numbers
     device: torch.device
     class_ids: Callable[[Tensor, Inference], Tensor]
 

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ladseg.data.bands import pictured
 from ladseg.report.picture import color_table
 
 Colors = Sequence[tuple[int, int, int]]
@@ -19,6 +20,6 @@ def mask_image(ids: Tensor, colors: Colors) -> Image.Image:
 
 
 def overlay(image: Tensor, ids: Tensor, colors: Colors) -> np.ndarray:
-    """Blend the image ``(3, H, W)`` uint8 and the classes' colours equally, to ``(H, W, 3)`` uint8."""
-    pixels = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    """Blend the image ``(C, H, W)`` uint8 and the classes' colours equally, to ``(H, W, 3)`` uint8."""
+    pixels = Image.fromarray(pictured(image))
     return np.array(Image.blend(pixels, mask_image(ids, colors).convert("RGB"), 0.5))

@@ -68,7 +68,7 @@ def predict(
 
 def _predict_image(student: Student, item: Input, out: Path, how: Inference, shares: bool) -> None:
     with _any_size() if how.window else nullcontext():
-        image = read_image(item.path, student.value_range)
+        image = read_image(item.path, student.value_range, student.header.channels)
     if shares:
         chances = student.probabilities(image, how)
         ids = chances.argmax(0)
@@ -87,6 +87,8 @@ def _predict_image(student: Student, item: Input, out: Path, how: Inference, sha
 
 def _predict_video(student: Student, item: Input, out: Path, how: Inference) -> None:
     """Predict a video as a stream, one frame at a time."""
+    if student.header.channels != 3:
+        raise FileError(item.path, f"a video, but the network takes {student.header.channels} channels", "leave it out")
 
     def write(temporary: Path) -> None:
         with open_video(item.path) as (frames, rate, count), ExitStack() as stack:

@@ -162,6 +162,7 @@ def _of_the_students_model(base: Recipe) -> TeacherSettings:
         aux_weight=None,
         train=True,
         classes=None,
+        class_names=None,
         input=None,
     )
 

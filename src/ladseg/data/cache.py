@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ladseg.data.dataset import SegmentationDataset
-from ladseg.data.pairs import Blob, Member, Source
+from ladseg.data.pairs import Blob, Drawing, Member, Source
 from ladseg.errors import DataError
 from ladseg.files import make_folder, remove_abandoned, write_atomically
 from ladseg.progress import progress
@@ -47,18 +47,18 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
         _refuse_without_room(dataset, _free_memory(), "memory", "cache: disk")
         return replace(dataset, decoded=list(samples))
     path = cache_folder() / f"decoded-{fingerprint(dataset)}.bin"
-    if not _is_sound(path, len(dataset)):
+    if not _is_sound(path, dataset):
         make_folder(path.parent)
         remove_abandoned(path.parent)
         _refuse_without_room(dataset, shutil.disk_usage(path.parent).free, f"disk at {path.parent}", "no cache")
         write_atomically(path, lambda temporary: _write(temporary, samples))
-    return replace(dataset, decoded=MappedSamples(path))
+    return replace(dataset, decoded=MappedSamples(path, dataset.spec.channels))
 
 
-def _is_sound(path: Path, count: int) -> bool:
+def _is_sound(path: Path, dataset: SegmentationDataset) -> bool:
     """Return whether the file is intact and holds this many samples; a damaged one is written again."""
     try:
-        return len(MappedSamples(path)) == count
+        return len(MappedSamples(path, dataset.spec.channels)) == len(dataset)
     except (OSError, ValueError):
         return False
 
@@ -88,38 +88,42 @@ def _refuse_without_room(dataset: SegmentationDataset, free: int, what: str, ins
 class MappedSamples(Sequence[Sample]):
     """The samples of a file that :func:`keep_decoded` wrote, read on demand through the page cache.
 
-    The file holds each image ``(H, W, 3)`` and label ``(H, W)`` as bytes, then the sizes as int64 pairs, then the
+    The file holds each image ``(H, W, C)`` and label ``(H, W)`` as bytes, then the sizes as int64 pairs, then the
     number of samples and a checksum of the sizes as one int64 each.
+
+    Args:
+        path: The file.
+        channels: C.
 
     Raises:
         OSError: The file can't be read.
         ValueError: The file is damaged: truncated, too long, or with a wrong checksum.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, channels: int = 3) -> None:
+        self.path, self.channels = path, channels
         self._bytes = np.memmap(path, np.uint8, "r")
         count, check_sum = (int(value) for value in np.array(self._bytes[-16:]).view(np.int64))
         sizes = np.array(self._bytes[-16 - 16 * count : -16]) if count > 0 else np.empty(0, np.uint8)
         if len(sizes) != 16 * count or zlib.crc32(sizes.tobytes()) != check_sum:
             raise ValueError(f"{path}: its end is spoilt")
         self._sizes = sizes.view(np.int64).reshape(count, 2)
-        self._starts = np.cumsum([0, *(4 * self._sizes.prod(1))])
+        self._starts = np.cumsum([0, *((channels + 1) * self._sizes.prod(1))])
         if self._starts[-1] + 16 * count + 16 != len(self._bytes):
             raise ValueError(f"{path}: {len(self._bytes)} bytes, which do not fit its samples")
 
-    def __reduce__(self) -> tuple[type["MappedSamples"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["MappedSamples"], tuple[Path, int]]:
         # A spawned process maps the file itself; pickling must not send it the content.
-        return MappedSamples, (self.path,)
+        return MappedSamples, (self.path, self.channels)
 
     def __len__(self) -> int:
         return len(self._sizes)
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         height, width = (int(length) for length in self._sizes[index])
-        start, middle = int(self._starts[index]), int(self._starts[index]) + 3 * height * width
+        start, middle = int(self._starts[index]), int(self._starts[index]) + self.channels * height * width
         # Copy the bytes, because torch needs writable memory.
-        image = np.array(self._bytes[start:middle]).reshape(height, width, 3)
+        image = np.array(self._bytes[start:middle]).reshape(height, width, self.channels)
         label = np.array(self._bytes[middle : middle + height * width]).reshape(height, width)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label)
 
@@ -140,6 +144,8 @@ def fingerprint(dataset: SegmentationDataset) -> str:
     digest = hashlib.blake2b(digest_size=16)
     spec = dataset.spec
     digest.update(json.dumps([VERSION, spec.lookup()[0].tolist(), spec.mask_colors, spec.value_range]).encode())
+    if spec.channels != 3:
+        digest.update(f"{spec.channels} channels".encode())
     for pair in dataset.pairs:
         for source in pair:
             digest.update(_identity(source))
@@ -147,6 +153,8 @@ def fingerprint(dataset: SegmentationDataset) -> str:
 
 
 def _identity(source: Source) -> bytes:
+    if isinstance(source, Drawing):
+        return source.labels.digest.encode() + _identity(source.source)
     if isinstance(source, Blob):
         return hashlib.blake2b(source.content, digest_size=16).digest()
     file = source.archive if isinstance(source, Member) else source

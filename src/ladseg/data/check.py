@@ -17,6 +17,7 @@ from ladseg.data.inspection import LEFT_OUT_VALUES, STRANGE_VALUES, Inspection, 
 from ladseg.data.layouts import get_layout
 from ladseg.data.pairs import Fault, Listing
 from ladseg.data.spec import IGNORE, DatasetSpec
+from ladseg.data.unlabelled import UNLABELLED
 from ladseg.errors import DataError, printable
 from ladseg.progress import progress
 from ladseg.recipe import Data
@@ -215,6 +216,8 @@ def _gathered(split: str, faults: list[Fault]) -> list[Finding]:
 
 def _split_findings(report: SplitReport, listing: Listing, spec: DatasetSpec) -> list[Finding]:
     """Return the findings that only the split as a whole shows."""
+    if report.name == UNLABELLED:
+        return []
     found = []
     if report.published and report.pairs != report.published:
         missing = f": {listing.missing}" if listing.missing else ""

@@ -65,13 +65,14 @@ def contents_of(
         digests: The digests of image and mask of each pair.
     """
     meaning = [spec.class_names, spec.lookup()[0].tolist(), spec.mask_colors]
+    meaning += [] if spec.channels == 3 else [spec.channels]
     prefix = printable(str(Path(root))) + "/"
     names = [name.removeprefix(prefix) for name in images]
     return Contents(_digest(json.dumps(meaning).encode()), dict(zip(names, digests, strict=True)))
 
 
 def content_digest(source: Source) -> str:
-    """Return a digest of a file's bytes, which does not depend on the version of a decoder.
+    """Return a digest of a file's bytes, which does not depend on the version of a decoder; a drawing's has its labels.
 
     Raises:
         OSError: The file can't be read.

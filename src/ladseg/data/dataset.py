@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ladseg.data.division import divide
 from ladseg.data.layouts import get_layout
-from ladseg.data.pairs import Listing, PackedPairs, Pairs, Source
+from ladseg.data.pairs import ChosenPairs, Listing, PackedPairs, Pairs, Source
 from ladseg.data.read import read_image, read_mask
 from ladseg.data.spec import DatasetSpec, make_spec
+from ladseg.data.unlabelled import UNLABELLED, find_unlabelled, without_masks
 from ladseg.errors import DataError, FileError
 from ladseg.recipe import Data
 
@@ -41,7 +42,7 @@ class SegmentationDataset:
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return image ``(3, H, W)`` uint8 and label ``(H, W)`` uint8 of class ids, 255 where ignored.
+        """Return image ``(C, H, W)`` uint8 and label ``(H, W)`` uint8 of class ids, 255 where ignored.
 
         Raises:
             FileError: A file can't be read, or image and mask differ in size, perhaps since the check.
@@ -49,7 +50,7 @@ class SegmentationDataset:
         if self.decoded is not None:
             return self.decoded[index]
         image_file, mask_file = self.pairs[index]
-        image = read_image(image_file, self.spec.value_range)
+        image = read_image(image_file, self.spec.value_range, self.spec.channels)
         values = read_mask(mask_file, self.spec.mask_colors)
         if image.shape[1:] != values.shape:
             raise differing_sizes(image_file, mask_file, image.shape[1:], values.shape)
@@ -71,10 +72,15 @@ def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
     """
     layout = get_layout(data.layout)
     data_root(data)
-    listing = layout.find(data, split) if data.val_fraction is None else _divided(data, split)
-    if isinstance(listing.pairs, list):
-        listing = replace(listing, pairs=PackedPairs(listing.pairs))
+    if split == UNLABELLED:
+        own = find_split(data, "train")[1]
+        return find_unlabelled(data.unlabelled), without_masks(own)
+    listing = _packed(layout.find(data, split)) if data.val_fraction is None else _divided(data, split)
     return listing, make_spec(data, listing.spec)
+
+
+def _packed(listing: Listing) -> Listing:
+    return replace(listing, pairs=PackedPairs(listing.pairs)) if isinstance(listing.pairs, list) else listing
 
 
 def _divided(data: Data, split: str) -> Listing:
@@ -87,9 +93,10 @@ def _divided(data: Data, split: str) -> Listing:
     layout = get_layout(data.layout)
     if layout.find_all is None:
         raise DataError(f"data.val_fraction: layout '{data.layout}' has a val split of its own; leave it out")
-    listing = layout.find_all(data)
-    pairs, groups = divide(listing.pairs, Path(data.root), data.val_fraction, data.group, split)
-    return replace(listing, pairs=pairs, groups=groups, faults=listing.faults if split == "train" else ())
+    listing = _packed(layout.find_all(data))
+    chosen, groups = divide(listing.pairs, Path(data.root), data.val_fraction, data.group, split)
+    faults = listing.faults if split == "train" else ()
+    return replace(listing, pairs=ChosenPairs(listing.pairs, chosen), groups=groups, faults=faults)
 
 
 def data_root(data: Data) -> Path:

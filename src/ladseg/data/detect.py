@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ladseg.data.bands import bands_in
 from ladseg.data.classes import Color, read_classes
 from ladseg.data.dataset import find_split
 from ladseg.data.guess import guess_group, guess_section
 from ladseg.data.layouts import LAYOUTS
-from ladseg.data.pairs import Pairs, Source, evenly_spread
-from ladseg.data.read import open_file, read_mask
+from ladseg.data.pairs import Drawing, Pairs, Source, evenly_spread
+from ladseg.data.read import decode_mask, open_file, read_mask
 from ladseg.data.spec import IGNORE
 from ladseg.errors import DataError
 from ladseg.recipe import Data
@@ -90,7 +91,8 @@ def detect_all(root: Path) -> Detection:
     data = guess_section(root)
     notes: list[str] = []
     if LAYOUTS[data.layout].spec is None:
-        any_classes = replace(data, classes=["unknown", "classes"])
+        labels = LAYOUTS[data.layout].labels
+        any_classes = replace(data, classes=["unknown", "classes"] if labels is None else labels(data))
         if data.val_fraction is not None:
             everything = [pair for split in ("train", "val") for pair in find_split(any_classes, split)[0].pairs]
             group = guess_group(everything, root)
@@ -99,10 +101,19 @@ def detect_all(root: Path) -> Detection:
             data, any_classes = replace(data, group=group), replace(any_classes, group=group)
         train, val = (find_split(any_classes, split)[0].pairs for split in ("train", "val"))
         values = survey_masks(train)
-        data = _with_classes(data, root, values, notes)
+        data = _with_classes(data, root, values, notes) if labels is None else any_classes
+        data = _with_channels(data, train, notes)
         return Detection(data, train, val, values, tuple(notes))
     train, val = (find_split(data, split)[0].pairs for split in ("train", "val"))
     return Detection(data, train, val)
+
+
+def _with_channels(data: Data, train: Pairs, notes: list[str]) -> Data:
+    """Set the number of channels where the first image is a TIFF file of many bands."""
+    channels = bands_in(train[0][0]) if len(train) else 3
+    if channels != 3:
+        notes.append(f"Images have {channels} channels; add mean and std, which 'ladseg check RECIPE --stats' prints.")
+    return replace(data, channels=channels)
 
 
 def spread(pairs: Pairs) -> list[tuple[Source, Source]]:
@@ -131,8 +142,9 @@ def survey_masks(pairs: Pairs) -> MaskValues:
 
 def _counted(mask: Source) -> tuple[str, np.ndarray]:
     """Return format and mode of a mask, and rows of value and pixel count: ``(N, 2)``, or ``(N, 4)`` for RGB."""
-    if isinstance(mask, Path) and mask.suffix.lower() == ".mat":
-        kind, pixels = "MAT", read_mask(mask)
+    if isinstance(mask, Drawing) or (isinstance(mask, Path) and mask.suffix.lower() == ".mat"):
+        pixels, header = decode_mask(mask)
+        kind = header.kind
     else:
         with open_file(mask, "a mask") as image:
             kind = f"{image.format} {image.mode}"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from ladseg.data.pairs import Pairs, Source
+from ladseg.data.pairs import Pairs
 from ladseg.errors import DataError, printable
 
 PLACEHOLDERS = ("folder", "stem", "stem_prefix")
@@ -87,10 +87,8 @@ def val_groups(sizes: Mapping[str, int], fraction: float) -> set[str]:
     return chosen or {min(ordered, key=lambda name: sizes[name])}
 
 
-def divide(
-    pairs: Pairs, root: Path, fraction: float, pattern: str | None, split: str
-) -> tuple[list[tuple[Source, Source]], int]:
-    """Return the pairs of ``train`` or ``val`` in the order given, and the number of groups that they belong to.
+def divide(pairs: Pairs, root: Path, fraction: float, pattern: str | None, split: str) -> tuple[list[int], int]:
+    """Return the places of the pairs of ``train`` or ``val``, in order, and the number of groups that they belong to.
 
     Args:
         pairs: Image and mask of every sample.
@@ -109,4 +107,4 @@ def divide(
     chosen = val_groups(sizes, fraction)
     if split == "train":
         chosen = sizes.keys() - chosen
-    return [pair for pair, group in zip(pairs, groups, strict=True) if group in chosen], len(chosen)
+    return [place for place, group in enumerate(groups) if group in chosen], len(chosen)

@@ -68,7 +68,7 @@ def _customary(root: Path) -> list[Data]:
             folders = [root / below / "SegmentationClassAug" for below in ("", "VOC2012", "VOCdevkit/VOC2012")]
             section = replace(section, augmented=any(map(Path.is_dir, folders)))
         found.append(section)
-        if layout.name == "folder":
+        if layout.name == "folder" or layout.labels is not None:
             found.append(replace(section, val_fraction=VAL_FRACTION))
     if flat_tree_of(root) is not None:
         found.append(Data(layout="folder", root=str(root), val_fraction=VAL_FRACTION))
@@ -81,6 +81,7 @@ def _pairs_of(section: Data) -> Pairs | None:
     if layout.spec is not None:
         return ()  # the publisher's file names suffice as proof; the check reports what is missing
     try:
+        section = section if layout.labels is None else replace(section, classes=layout.labels(section))
         if section.val_fraction is not None and layout.find_all is not None:
             return layout.find_all(section).pairs or None
         train, val = (layout.find(section, split).pairs for split in ("train", "val"))

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ladseg.data.contents import content_digest
 from ladseg.data.dataset import differing_sizes
-from ladseg.data.pairs import Blob, Fault, Pairs, Source
+from ladseg.data.pairs import Blob, Drawing, Fault, Pairs, Source
 from ladseg.data.read import Header, decode_image, decode_mask
 from ladseg.data.spec import IGNORE, DatasetSpec
+from ladseg.data.unlabelled import NoMask
 from ladseg.errors import FileError, printable
 
 # Pairs that a process inspects per message; a data set with fewer pairs is inspected without other processes.
@@ -93,7 +94,7 @@ class _Inspections(Dataset):
         image_header = mask_header = NO_HEADER
         digest = b""
         try:
-            pixels, image_header = decode_image(image, self.spec.value_range)
+            pixels, image_header = decode_image(image, self.spec.value_range, self.spec.channels)
             size = (pixels.shape[1], pixels.shape[0])
             if image_header.bits == 8:
                 image_header = image_header._replace(values=(int(pixels.min()), int(pixels.max())))
@@ -104,11 +105,14 @@ class _Inspections(Dataset):
         try:
             values, mask_header = decode_mask(mask, self.spec.mask_colors)
             counts = np.array(Image.fromarray(values).histogram())
+            if mask_header.left_out:
+                hint = "name them in data.classes if they are to count"
+                faults.append(Fault("labels that are ignored", str(mask), mask_header.left_out, hint, "warning"))
         except FileError as error:
             faults.append(_unreadable(error))
         if pixels is not None and values is not None and pixels.shape[:2] != values.shape:
             faults.append(_sizes_differ(image, mask, pixels.shape[:2], values.shape, image_header.turned))
-        if counts is not None:
+        if counts is not None and not isinstance(mask, NoMask):
             faults += self._value_faults(mask, counts)
         contents = (_contents(image), _contents(mask))
         # 16-bit images are compared by their files: scaled to 8 bits by a range not known yet, they might be equal.
@@ -134,7 +138,7 @@ class _Inspections(Dataset):
 
 def _in_memory(source: Source) -> Source:
     """Read a file once for both digest and decoder; the decoder reports one that can't be read."""
-    if isinstance(source, Blob) or (isinstance(source, Path) and source.suffix.lower() == ".mat"):
+    if isinstance(source, Blob | Drawing) or (isinstance(source, Path) and source.suffix.lower() == ".mat"):
         return source
     try:
         return Blob(str(source), source.read_bytes())

@@ -38,6 +38,8 @@ def train_loader(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    unlabelled: SegmentationDataset | None = None,
+    unlabelled_images: int = 0,
 ) -> "Batches":
     """Return the augmented training batches of the steps from ``start_step`` to ``steps``.
 
@@ -46,17 +48,19 @@ def train_loader(
         crop: Height and width in pixels.
         batch_size: Images per step over all processes; each process gets a contiguous share of the batch.
         seed: Determines order and augmentation.
-        mean: Per-channel mean of RGB images in 0..1.
-        std: Per-channel standard deviation of RGB images in 0..1.
+        mean: Mean of each channel, of images in 0..1.
+        std: Standard deviation of each channel, of images in 0..1.
         start_step: The first step to yield.
         steps: The step to stop before.
         settings: How images are augmented.
         workers: Number of loader processes.
         rank: Index of this process.
         world_size: Number of processes.
+        unlabelled: Images without masks, passed over in a random order of their own.
+        unlabelled_images: How many of a batch are taken from them, spread evenly over its places.
 
     Returns:
-        Dicts of ``image`` (N, 3, h, w) float32, ``label`` (N, h, w) uint8 and ``seed`` (N,) int64. Each sample has
+        Dicts of ``image`` (N, C, h, w) float32, ``label`` (N, h, w) uint8 and ``seed`` (N,) int64. Each sample has
         its own seed at each step, so that random draws depend on neither the batch nor the process.
 
     Raises:
@@ -66,7 +70,17 @@ def train_loader(
         raise RecipeError(
             f"schedule.batch_size {batch_size} can't be shared by {world_size} processes; use a multiple of it"
         )
-    samples = TrainSamples(dataset, crop, batch_size, seed, torch.tensor(mean), torch.tensor(std), settings)
+    samples = TrainSamples(
+        dataset,
+        crop,
+        batch_size,
+        seed,
+        torch.tensor(mean),
+        torch.tensor(std),
+        settings,
+        unlabelled,
+        unlabelled_images,
+    )
     share = batch_size // world_size
     order = Steps(start_step, steps, batch_size, rank * share, share)
     return _loader(samples, order, workers)
@@ -86,8 +100,8 @@ def eval_loader(
 
     Args:
         dataset: The split.
-        mean: Per-channel mean of RGB images in 0..1.
-        std: Per-channel standard deviation of RGB images in 0..1.
+        mean: Mean of each channel, of images in 0..1.
+        std: Standard deviation of each channel, of images in 0..1.
         workers: Number of loader processes.
         rank: Index of this process, which gets every ``world_size``-th image.
         world_size: Number of processes.
@@ -195,11 +209,12 @@ class TrainSamples(Dataset):
     mean: Tensor
     std: Tensor
     settings: Augment
+    unlabelled: SegmentationDataset | None = None
+    unlabelled_images: int = 0
 
     def __getitem__(self, position: int) -> Sample:
-        epoch, place = divmod(position, len(self.dataset))
         step, offset = divmod(position, self.batch_size)
-        image, label = self.dataset.read(int(_permutation(self.seed, epoch, len(self.dataset))[place]))
+        image, label = self._read(step, offset)
         generator = generator_for(self.seed, "augment", step, offset)
         if self.settings.function is None:
             image, label = augment(image, label, self.crop, self.mean, self.std, generator, self.settings)
@@ -210,6 +225,17 @@ class TrainSamples(Dataset):
             "label": label,
             "seed": torch.tensor(derive_seed(self.seed, "sample", step, offset)),
         }
+
+    def _read(self, step: int, offset: int) -> tuple[Tensor, Tensor]:
+        """Return the image and label of a place in a batch, in the order of the data set that has this place."""
+        dataset, name, count = self.dataset, "order", self.batch_size - self.unlabelled_images
+        # Places without masks before this one, and up to it.
+        before, after = (place * self.unlabelled_images // self.batch_size for place in (offset, offset + 1))
+        rank = offset - before
+        if after > before and self.unlabelled is not None:
+            dataset, name, count, rank = self.unlabelled, "order of unlabelled", self.unlabelled_images, before
+        epoch, place = divmod(step * count + rank, len(dataset))
+        return dataset.read(int(_permutation(self.seed, name, epoch, len(dataset))[place]))
 
 
 @dataclass
@@ -231,5 +257,5 @@ class EvalSamples(Dataset):
 
 
 @lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, count: int) -> Tensor:
-    return torch.randperm(count, generator=generator_for(seed, "order", epoch))
+def _permutation(seed: int, name: str, epoch: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=generator_for(seed, name, epoch))

@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from ladseg.data.transforms import normalize, pad_to
 from ladseg.errors import RecipeError, first_words
 
-# Takes and returns an image (3, H, W) and a mask (H, W), tv_tensors of uint8.
+# Takes and returns an image (C, H, W) and a mask (H, W), tv_tensors of uint8.
 Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[Tensor, Tensor]]
 
 
@@ -70,20 +70,20 @@ def augment_by(
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-    fault = _fault(result, crop)
+    fault = _fault(result, crop, len(image))
     if fault:
         raise RecipeError(f"augment.function '{name}' {fault}")
     return pad_to(normalize(result[0].as_subclass(Tensor), mean, std), result[1].as_subclass(Tensor), crop)
 
 
-def _fault(result: Any, crop: tuple[int, int]) -> str | None:
+def _fault(result: Any, crop: tuple[int, int], channels: int) -> str | None:
     if not (isinstance(result, tuple | list) and len(result) == 2 and all(isinstance(x, Tensor) for x in result)):
         return "did not return an image and a mask"
     image, mask = result
     if image.dtype != torch.uint8 or mask.dtype != torch.uint8:
         return f"returned {image.dtype} and {mask.dtype}; leave both uint8: images are normalised afterwards"
-    if mask.ndim != 2 or image.shape != (3, *mask.shape):
-        return f"returned sizes {tuple(image.shape)} and {tuple(mask.shape)}; expected (3, H, W) and (H, W)"
+    if mask.ndim != 2 or image.shape != (channels, *mask.shape):
+        return f"returned sizes {tuple(image.shape)} and {tuple(mask.shape)}; expected ({channels}, H, W) and (H, W)"
     if mask.shape[0] > crop[0] or mask.shape[1] > crop[1]:
         return f"returned {tuple(mask.shape)}, which is larger than schedule.crop {crop}; crop in it"
     return None

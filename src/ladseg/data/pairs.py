@@ -1,17 +1,19 @@
 """Find the image and the mask of each sample, and the faults in their arrangement."""
 
+import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
 
-from ladseg.data.spec import DatasetSpec
+from ladseg.data.spec import IGNORE, DatasetSpec
 from ladseg.errors import DataError
 
 # Formats that are or can be lossless; a mask of any other format is reported, not read.
@@ -27,6 +29,9 @@ OTHER_SUFFIXES = {
 }
 # Formats that Pillow opens although they are not pictures of a data set.
 DOCUMENTS = {".pdf", ".ps", ".eps", ".h5", ".hdf", ".ico", ".icns", ".cur", ".mpg", ".mpeg", ".wmf", ".emf"}
+
+# The kind of fault of an image that stands alone.
+WITHOUT_MASK = "image without mask"
 
 
 def evenly_spread(total: int, count: int) -> list[int]:
@@ -104,7 +109,65 @@ def open_archive(path: Path) -> Archive:
     return Archive(path)
 
 
-Source = Path | Blob | Member
+@dataclass(frozen=True)
+class Labels:
+    """The mask values that labels of an annotation file become.
+
+    Attributes:
+        values: Value of each label, as the file has it; pixels of other labels are ignored.
+        uncovered: Value of pixels that no shape covers.
+        ignored: Value of pixels that don't count.
+        names: What to call a label in messages, where the file has numbers.
+    """
+
+    values: dict[str, int]
+    uncovered: int
+    ignored: int = IGNORE
+    names: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all of it."""
+        return hashlib.sha256(str(self).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Drawing(ABC):
+    """A mask that is drawn from the shapes of an annotation file whenever it is read.
+
+    Attributes:
+        kind: What the check calls it.
+        source: The annotation file, or what it has of this image.
+        image: The image, for its size.
+        labels: What the labels become.
+    """
+
+    kind: ClassVar[str] = "polygons"
+    source: Path | Blob
+    image: Path
+    labels: Labels
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+    def read_bytes(self) -> bytes:
+        """Read what the mask depends on.
+
+        Raises:
+            OSError: The annotation file can't be read.
+        """
+        return self.labels.digest.encode() + self.source.read_bytes()
+
+    @abstractmethod
+    def draw(self) -> tuple[np.ndarray, str]:
+        """Return ``(H, W)`` uint8, and in words which labels it has that are ignored.
+
+        Raises:
+            FileError: The file can't be read, or a shape has no area.
+        """
+
+
+Source = Path | Blob | Member | Drawing
 Pairs = Sequence[tuple[Source, Source]]
 
 
@@ -268,7 +331,7 @@ def match(
     """
     faults = list(images.faults + masks.faults)
     for stem in sorted(images.paths.keys() - masks.paths.keys()):
-        faults.append(_alone("image without mask", images.paths[stem], _path_of(stem, masks.folder, expected_mask)))
+        faults.append(_alone(WITHOUT_MASK, images.paths[stem], _path_of(stem, masks.folder, expected_mask)))
     for stem in sorted(masks.paths.keys() - images.paths.keys()):
         faults.append(_alone("mask without image", masks.paths[stem], _path_of(stem, images.folder, expected_image)))
     both = sorted(images.paths.keys() & masks.paths.keys())
@@ -283,26 +346,66 @@ def _alone(kind: str, path: Path, expected: Path) -> Fault:
     return Fault(kind, str(path), kind, f"expected {expected}")
 
 
-class PackedPairs(Sequence[tuple[Source, Source]]):
-    """Paths in one block of bytes.
+class PackedBytes(Sequence[bytes]):
+    """Strings of bytes in one block.
 
     Reference counts would make every forked loader process copy a list of Path objects; the pages of one block stay
     shared. benchmarks/worker_memory.py measures both.
     """
 
-    def __init__(self, pairs: Sequence[tuple[Path, Path]]) -> None:
-        names = [os.fsencode(path) for pair in pairs for path in pair]
-        self._bytes = np.frombuffer(b"".join(names), dtype=np.uint8)
-        self._ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        parts = list(parts)
+        self._bytes = np.frombuffer(b"".join(parts), dtype=np.uint8)
+        self._ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self._ends) // 2
+        return len(self._ends) - 1
 
-    def __getitem__(self, index: int) -> tuple[Source, Source]:  # type: ignore[override]
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        first = 2 * (index % len(self))
-        return self._path(first), self._path(first + 1)
+        place = index % len(self)
+        return self._bytes[self._ends[place] : self._ends[place + 1]].tobytes()
 
-    def _path(self, place: int) -> Path:
-        return Path(os.fsdecode(self._bytes[self._ends[place] : self._ends[place + 1]].tobytes()))
+
+# Makes the mask of an image from what was packed of its annotations.
+MakeMask = Callable[[Path, bytes], Source]
+
+
+class PackedPairs(Sequence[tuple[Source, Source]]):
+    """Pairs whose images are files, packed.
+
+    Args:
+        pairs: Image, and the path of its mask or other bytes that it is made of.
+        make: Makes the masks; None where they are files.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[Path, Path | bytes]], make: MakeMask | None = None) -> None:
+        self._images = PackedBytes(os.fsencode(image) for image, _ in pairs)
+        self._masks = PackedBytes(mask if isinstance(mask, bytes) else os.fsencode(mask) for _, mask in pairs)
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Source, Source]:  # type: ignore[override]
+        image, mask = Path(os.fsdecode(self._images[index])), self._masks[index]
+        return image, Path(os.fsdecode(mask)) if self._make is None else self._make(image, mask)
+
+
+class ChosenPairs(Sequence[tuple[Source, Source]]):
+    """Some of the pairs of a data set.
+
+    Args:
+        pairs: All of them.
+        chosen: The places of those.
+    """
+
+    def __init__(self, pairs: Pairs, chosen: Sequence[int]) -> None:
+        self._pairs, self._chosen = pairs, np.array(chosen, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> tuple[Source, Source]:  # type: ignore[override]
+        return self._pairs[int(self._chosen[index])]

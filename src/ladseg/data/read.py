@@ -14,8 +14,9 @@ import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ladseg.data.bands import bands_of, checked_bands, is_tiff, read_tiff
 from ladseg.data.classes import Color
-from ladseg.data.pairs import Source
+from ladseg.data.pairs import Drawing, Source
 from ladseg.errors import FileError, first_words
 
 # This uses Pillow because torchvision deprecated the decoders of torchvision.io in 0.29.
@@ -54,9 +55,9 @@ class Header(NamedTuple):
     palette: np.ndarray | None = None
 
 
-def read_image(source: Source, value_range: Range | None = None) -> Tensor:
-    """Return ``(3, H, W)`` uint8 RGB; see :func:`decode_image`."""
-    return torch.from_numpy(decode_image(source, value_range)[0]).permute(2, 0, 1)
+def read_image(source: Source, value_range: Range | None = None, channels: int = 3) -> Tensor:
+    """Return ``(C, H, W)`` uint8; see :func:`decode_image`."""
+    return torch.from_numpy(decode_image(source, value_range, channels)[0]).permute(2, 0, 1)
 
 
 def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.ndarray:
@@ -64,19 +65,23 @@ def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.nda
     return decode_mask(source, colors)[0]
 
 
-def decode_image(source: Source, value_range: Range | None = None) -> tuple[np.ndarray, Header]:
+def decode_image(source: Source, value_range: Range | None = None, channels: int = 3) -> tuple[np.ndarray, Header]:
     """Decode an image, rotate it upright by its EXIF orientation, and take the first frame of an animation.
 
     Args:
         source: The file.
         value_range: The values of files with 16 bits per channel that become 0 and 255; None for all 16 bits.
+        channels: C; 3 is RGB, which files of any colours are converted to.
 
     Returns:
         The pixels, ``(H, W, 3)`` uint8 RGB, and the header.
 
     Raises:
-        FileError: The file is missing, truncated, not an image, or has more than 16 bits per channel.
+        FileError: The file is missing, truncated, not an image, or has more than 16 bits per channel or another number
+            of channels.
     """
+    if channels != 3:
+        return _decode_bands(source, value_range, channels)
     with open_file(source, "an image") as image:
         raw = _raw_mode(image)
         header = _header(image)
@@ -88,6 +93,20 @@ def decode_image(source: Source, value_range: Range | None = None) -> tuple[np.n
         else:
             pixels = np.array(to_rgb(image, source))
         return pixels, header._replace(left_out=_left_out(image, raw))
+
+
+def _decode_bands(source: Source, value_range: Range | None, channels: int) -> tuple[np.ndarray, Header]:
+    """:func:`decode_image` of other than three channels."""
+    if is_tiff(source):
+        pixels, header = read_tiff(source), Header("TIFF")
+    else:
+        with open_file(source, "an image") as image:
+            header, pixels = _header(image), bands_of(_upright(image), channels)
+    pixels = checked_bands(pixels, channels, source)
+    if pixels.dtype == np.uint16:
+        header = header._replace(bits=16, values=(int(pixels.min()), int(pixels.max())))
+        pixels = scale_to_8_bits(pixels, value_range)
+    return pixels, header._replace(kind=f"{header.kind} of {channels} channel{'s' * (channels > 1)}")
 
 
 def scale_to_8_bits(values: np.ndarray, value_range: Range | None = None) -> np.ndarray:
@@ -103,7 +122,7 @@ def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tupl
     Without ``colors``, the values of a palette PNG are its indices, and an RGB file with three equal channels is grey.
     With ``colors``, the mask is read by colour, palette files too; a grey or 1-bit file is read by colour if all of its
     greys are named, else its values are ids. A 16-bit file is accepted if its values fit 8 bits. A Matlab file gives
-    its field S (COCO-Stuff) or GTcls.Segmentation (SBD).
+    its field S (COCO-Stuff) or GTcls.Segmentation (SBD). Drawings draw themselves.
 
     Args:
         source: The file.
@@ -115,6 +134,9 @@ def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tupl
     Raises:
         FileError: The file is missing or truncated, has values above 255, or has colours that are not named.
     """
+    if isinstance(source, Drawing):
+        drawn, left_out = source.draw()
+        return drawn, Header(source.kind, left_out=left_out, encoding="ids")
     if isinstance(source, Path) and source.suffix.lower() == ".mat":
         return _eight_bits(_read_mat(source), source), Header("MAT", encoding="ids")
     with open_file(source, "a mask") as image:
@@ -288,6 +310,23 @@ def _label_map(values: Any, name: str, path: Path) -> np.ndarray:
         what = f"{name} of this Matlab file is not a matrix of class ids but {found} of {shape or 0}"
         raise FileError(path, what, "replace or remove it")
     return array
+
+
+def image_size(source: Source) -> tuple[int, int]:
+    """Return height and width of an image, upright, from its header.
+
+    Raises:
+        FileError: Missing, or not an image.
+    """
+    try:
+        with open_file(source, "an image") as image:
+            width, height = image.size
+            return (width, height) if _header(image).turned else (height, width)
+    except FileError:
+        if not is_tiff(source):
+            raise
+    pixels = read_tiff(source)  # of more bands than Pillow knows
+    return pixels.shape[0], pixels.shape[1]
 
 
 def _eight_bits(values: np.ndarray, source: Source) -> np.ndarray:

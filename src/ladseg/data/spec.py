@@ -25,6 +25,7 @@ class DatasetSpec:
         closed: Whether values that ``label_map`` leaves out are faults; otherwise they are ignored.
         mask_colors: The colours that stand for the mask values 0, 1, 2, ... in masks; None if masks hold ids.
         value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
+        channels: Channels of the images.
     """
 
     class_names: tuple[str, ...]
@@ -34,6 +35,7 @@ class DatasetSpec:
     closed: bool = False
     mask_colors: tuple[Color, ...] | None = None
     value_range: tuple[int, int] | None = None
+    channels: int = 3
 
     def __post_init__(self) -> None:
         for name in self.class_names:
@@ -106,13 +108,13 @@ def make_spec(data: Data, own: DatasetSpec | None = None) -> DatasetSpec:
         if not 0 <= low < high <= 65535:
             raise DataError(f"data.value_range is {[low, high]}; it is the lowest and the highest value, of 0..65535")
         spec = replace(spec, value_range=(low, high))
-    return spec
+    return replace(spec, channels=data.channels)
 
 
 def portable(data: Data, spec: DatasetSpec) -> dict[str, Any]:
     """Return a recipe's data section for another machine: the meaning of the masks without this machine's paths."""
     section = asdict(data)
-    for key in ("root", "workers", "cache"):
+    for key in ("root", "workers", "cache", "unlabelled", "unlabelled_share"):
         del section[key]
     section["value_range"] = None if spec.value_range is None else list(spec.value_range)
     if data.classes:

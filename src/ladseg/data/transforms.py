@@ -43,16 +43,16 @@ def augment(
     resizing everything and cropping, except that the window is aligned to whole source pixels.
 
     Args:
-        image: ``(3, H, W)`` uint8.
+        image: ``(C, H, W)`` uint8.
         label: ``(H, W)`` uint8.
         crop: Height and width of the result in pixels.
-        mean: ``(3,)``, of images in 0..1.
-        std: ``(3,)``, of images in 0..1.
+        mean: ``(C,)``, of images in 0..1.
+        std: ``(C,)``, of images in 0..1.
         generator: Source of all random numbers.
         settings: Which changes to draw; its ``function`` is ignored.
 
     Returns:
-        The image, ``(3, h, w)`` float32, with 0 (the mean) where the crop exceeds the source, and the label,
+        The image, ``(C, h, w)`` float32, with 0 (the mean) where the crop exceeds the source, and the label,
         ``(h, w)`` uint8, with 255 there.
     """
     window, size = _choose_window(label, crop, generator, settings)
@@ -89,9 +89,9 @@ def pad_to(image: Tensor, label: Tensor, crop: tuple[int, int]) -> tuple[Tensor,
 
 
 def normalize(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Convert ``(3, H, W)`` uint8 to 0..1 float32, subtract the mean and divide by the standard deviation."""
+    """Convert ``(C, H, W)`` uint8 to 0..1 float32, subtract the mean and divide by the standard deviation."""
     scale = 1.0 / (255.0 * std)
-    return image.to(torch.float32).mul_(scale.view(3, 1, 1)).sub_((mean / std).view(3, 1, 1))
+    return image.to(torch.float32).mul_(scale.view(-1, 1, 1)).sub_((mean / std).view(-1, 1, 1))
 
 
 def _choose_window(
@@ -137,7 +137,7 @@ def _draw_window(
 
 
 def _resize(image: Tensor, size: tuple[int, int], antialias: bool) -> Tensor:
-    """Resize uint8 ``(3, H, W)`` bilinearly, in channels-last memory, for which torch's kernel is faster."""
+    """Resize uint8 ``(C, H, W)`` bilinearly, in channels-last memory, for which torch's kernel is faster."""
     if tuple(image.shape[-2:]) == size:
         return image
     pixels = image[None].contiguous(memory_format=torch.channels_last)
@@ -184,16 +184,20 @@ def _factors(generator: Generator, jitter: float) -> tuple[float, float, float]:
 
 
 def _recolor(image: Tensor, factors: tuple[float, float, float], mean: Tensor, std: Tensor) -> Tensor:
-    """Change brightness, contrast and saturation of uint8 ``(3, H, W)`` and normalise: one matrix, then one clamp.
+    """Change brightness, contrast and saturation of uint8 ``(C, H, W)`` and normalise: one matrix, then one clamp.
 
     Let g = w.x be the grey value of a pixel and G its mean over the image. Brightness b maps x to bx, contrast c maps
     that to cbx + (1-c)bG, and saturation s maps y to sy + (1-s)w.y. All are affine, so they are applied as one map;
-    torchvision makes four passes, and rounds and clips after each.
+    torchvision makes four passes, and rounds and clips after each. Images of other than three channels have no
+    saturation, and their grey is the mean of the channels.
     """
     brightness, contrast, saturation = factors
     pixels = image.contiguous().to(torch.float32).flatten(1)
-    gray = float(GRAY @ pixels.mean(1))
-    matrix = contrast * brightness * (saturation * torch.eye(3) + (1.0 - saturation) * GRAY.expand(3, 3))
+    channels = len(pixels)
+    weights = GRAY if channels == 3 else torch.full((channels,), 1 / channels)
+    saturation = saturation if channels == 3 else 1.0
+    gray = float(weights @ pixels.mean(1))
+    matrix = contrast * brightness * (saturation * torch.eye(channels) + (1.0 - saturation) * weights)
     offset = (1.0 - contrast) * brightness * gray
     result = torch.addmm(((offset / 255.0 - mean) / std)[:, None], matrix / (255.0 * std)[:, None], pixels)
     for channel, low, high in zip(result, (-mean / std).tolist(), ((1.0 - mean) / std).tolist(), strict=True):

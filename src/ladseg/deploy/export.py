@@ -148,6 +148,7 @@ def _require(to: str) -> None:
 
 def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes: Sizes | FixedSize) -> dict[str, Any]:
     """Collect the metadata of the file."""
+    colors = "RGB" if header.channels == 3 else f"{header.channels} channels"
     return {
         "ladseg": ladseg.__version__,
         "model": network.name,
@@ -157,9 +158,9 @@ def _facts(network: Segmenter, header: StudentHeader, deployed: Deployed, sizes:
         "mean": list(network.input_mean),
         "std": list(network.input_std),
         "align_corners": network.align_corners,
-        "normalization": "inside: image is RGB in 0..1"
+        "normalization": f"inside: image is {colors} in 0..1"
         if deployed.normalize
-        else "outside: image is (RGB in 0..1 - mean) / std",
+        else f"outside: image is ({colors} in 0..1 - mean) / std",
         "output": "label" if deployed.argmax else "logits",
         "sizes": str(sizes),
         "data": asdict(header.data),

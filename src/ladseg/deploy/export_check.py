@@ -21,20 +21,19 @@ class Measured:
     """The differences between a file and the network in torch, on one batch of random images.
 
     Attributes:
-        shape: Batch, height and width.
+        shape: Batch, channels, height and width.
         difference: The largest difference of the logits, as a share of their range. For class ids, the largest share
             by which the logit in torch of the class that the file chose is below the best one.
         pixels: Share of pixels whose class differs.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int, int]
     difference: float
     pixels: float
 
     def __str__(self) -> str:
-        batch, height, width = self.shape
         return (
-            f"{batch} x 3 x {height} x {width}: largest difference {self.difference:.1e} of the logits' range, "
+            f"{' x '.join(map(str, self.shape))}: largest difference {self.difference:.1e} of the logits' range, "
             f"class differs at {self.pixels:.4%} of pixels"
         )
 
@@ -95,7 +94,7 @@ def compare(
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (network.input_mean, network.input_std))
     measured = []
     for batch, height, width in shapes:
-        rgb = torch.rand(batch, 3, height, width, generator=generator)
+        rgb = torch.rand(batch, len(mean), height, width, generator=generator)
         normalized = (rgb - mean) / std
         output = network(normalized)
         expected = resize_logits(output.logits, (height, width), output.align_corners)
@@ -103,10 +102,10 @@ def compare(
             given = opened(rgb if normalize else normalized)
         except Exception as error:  # the runtimes have their own exceptions
             raise ModelError(
-                f"the exported file of '{network.name}' fails on {batch} x 3 x {height} x {width} and was not kept: "
-                f"{first_words(error)}"
+                f"the exported file of '{network.name}' fails on {batch} x {len(mean)} x {height} x {width} and was "
+                f"not kept: {first_words(error)}"
             ) from error
-        result = _measure((batch, height, width), given, expected, argmax)
+        result = _measure((batch, len(mean), height, width), given, expected, argmax)
         # This form of the comparison counts NaN as a disagreement.
         if not result.difference <= TOLERANCE:
             raise ModelError(
@@ -117,7 +116,7 @@ def compare(
     return measured
 
 
-def _measure(shape: tuple[int, int, int], given: Tensor, expected: Tensor, argmax: bool) -> Measured:
+def _measure(shape: tuple[int, int, int, int], given: Tensor, expected: Tensor, argmax: bool) -> Measured:
     wanted = (expected.shape[0], *expected.shape[2:]) if argmax else expected.shape
     if given.shape != wanted:
         raise ModelError(f"the exported file gives {tuple(given.shape)} where torch gives {tuple(wanted)}")

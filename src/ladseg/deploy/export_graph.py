@@ -145,7 +145,7 @@ def trace_fixed(deployed: Deployed, for_onnx: bool, size: FixedSize) -> Exported
     Raises:
         ModelError: It can't be traced, or does not take this size.
     """
-    image = torch.zeros(1, 3, size.height, size.width)
+    image = torch.zeros(1, len(deployed.mean), size.height, size.width)
     try:
         with torch.no_grad(), plain_sizes(deployed), AverageBins() if for_onnx else nullcontext():
             return torch.export.export(deployed, (image,), strict=False)
@@ -168,14 +168,14 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
                 program = torch.export.export(
                     deployed,
                     # Two unequal sides that are, if allowed, no multiples of a stride, to avoid special cases of sizes.
-                    (torch.zeros(2, 3, sizes.side(45), sizes.side(93)),),
+                    (torch.zeros(2, len(deployed.mean), sizes.side(45), sizes.side(93)),),
                     dynamic_shapes={
                         "image": {0: Dim("batch", min=1, max=MAX_BATCH), 2: sizes.dim("height"), 3: sizes.dim("width")}
                     },
                     strict=False,
                     **OPTIONS,
                 )
-            _hold(program, sizes)
+            _hold(program, sizes, len(deployed.mean))
             _without_ceil(program)
             return program, sizes
         except Exception as error:  # torch and users' networks raise many kinds of exceptions
@@ -186,7 +186,7 @@ def trace(deployed: Deployed, for_onnx: bool) -> tuple[ExportedProgram, Sizes]:
     ) from failures[0]
 
 
-def _hold(program: ExportedProgram, sizes: Sizes) -> None:
+def _hold(program: ExportedProgram, sizes: Sizes, channels: int) -> None:
     """Check that the graph's assumptions about sizes hold over the whole range, because ONNX drops them.
 
     Raises:
@@ -200,7 +200,7 @@ def _hold(program: ExportedProgram, sizes: Sizes) -> None:
     for step, height in enumerate(sides):
         for width in (height, sides[7 * step % len(sides)]):
             if max(height, width) <= LARGEST:
-                assumptions(torch.empty(1 + step % 3, 3, height, width, device="meta"))
+                assumptions(torch.empty(1 + step % 3, channels, height, width, device="meta"))
 
 
 def _assumptions(program: ExportedProgram) -> Callable[[Tensor], object] | None:

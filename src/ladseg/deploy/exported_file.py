@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ladseg.deploy.export_check import run_openvino
 from ladseg.deploy.export_graph import FixedSize, Sizes, read_sizes
-from ladseg.deploy.student_header import StudentHeader, Triple, make_header
+from ladseg.deploy.student_header import Numbers, StudentHeader, make_header
 from ladseg.errors import ModelError, UserError, first_words
 from ladseg.evaluation import WHOLE, Inference, class_ids
 from ladseg.outputs import SegmentationOutput
@@ -34,7 +34,7 @@ class ExportedFile:
         normalizes: Whether it takes RGB in 0..1 and normalises it inside.
         gives_ids: Whether it returns class ids; otherwise logits at the image's size.
         sizes: The heights and widths that it takes.
-        run: Maps an image ``(N, 3, H, W)`` float32 to its output.
+        run: Maps an image ``(N, C, H, W)`` float32 to its output.
     """
 
     path: Path
@@ -51,20 +51,20 @@ class ExportedFile:
         return sum(file.stat().st_size for file in files)
 
     @property
-    def mean(self) -> Triple:
+    def mean(self) -> Numbers:
         """The mean to subtract from RGB in 0..1 before the file gets the image."""
-        return (0.0, 0.0, 0.0) if self.normalizes else self.header.mean
+        return (0.0,) * self.header.channels if self.normalizes else self.header.mean
 
     @property
-    def std(self) -> Triple:
+    def std(self) -> Numbers:
         """The standard deviation to divide by, after subtracting the mean, before the file gets the image."""
-        return (1.0, 1.0, 1.0) if self.normalizes else self.header.std
+        return (1.0,) * self.header.channels if self.normalizes else self.header.std
 
     def class_ids(self, image: Tensor, how: Inference = WHOLE) -> Tensor:
         """Predict the class of every pixel.
 
         Args:
-            image: ``(N, 3, H, W)`` float32, normalised with ``mean`` and ``std``.
+            image: ``(N, C, H, W)`` float32, normalised with ``mean`` and ``std``.
             how: How to predict; a file that returns class ids has nothing to average and takes ``WHOLE`` only.
 
         Returns:

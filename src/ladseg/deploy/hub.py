@@ -122,6 +122,7 @@ def push(
 def _text(network: Segmenter, header: StudentHeader, facts: CardFacts, repository: str) -> str:
     """Return the model card below its metadata."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    images = "Images are RGB" if header.channels == 3 else f"Images have {header.channels} channels"
     custom = f', model="{header.model}"' if ":" in header.model else ""
     rows = [f"| {name} | {value:g} |" for name, value in (facts.figures or {}).items()]
     parts = [
@@ -130,8 +131,7 @@ def _text(network: Segmenter, header: StudentHeader, facts: CardFacts, repositor
         "## Use",
         f'```python\nimport ladseg\n\nstudent = ladseg.load("{repository}"{custom})\n'
         'ids = student.predict("image.jpg")  # (H, W) class ids\n```',
-        "Images are RGB; normalisation and upsampling are inside. `ladseg export` writes ONNX or a torch.export "
-        "program.",
+        f"{images}; normalisation and upsampling are inside. `ladseg export` writes ONNX or a torch.export program.",
         "## Figures",
         "\n".join(["| figure | value |", "|---|---|", *rows])
         if rows

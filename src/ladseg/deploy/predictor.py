@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ladseg.data.bands import as_bands, bands_of
 from ladseg.data.read import read_image, to_rgb
 from ladseg.deploy.hub import CardFacts, push, save_folder, weights_file
 from ladseg.deploy.student_file import load_student
@@ -17,6 +18,7 @@ from ladseg.models import Segmenter
 from ladseg.outputs import SegmentationOutput
 from ladseg.resize import resize_logits
 
+RGB = 3
 # The accepted types of images.
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -32,7 +34,7 @@ class Student(nn.Module):
         class_names: Class names in the order of the class ids.
         colors: One RGB colour per class, 0..255.
         value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
-        header: The metadata: ``model``, ``mean`` and ``std`` of RGB in 0..1, and the training ``data``.
+        header: The metadata: ``model``, ``mean`` and ``std`` of images in 0..1, and the training ``data``.
     """
 
     mean: Tensor
@@ -46,7 +48,7 @@ class Student(nn.Module):
         self.colors = list(header.data.colors)
         self.value_range = header.data.value_range
         for name, values in (("mean", header.mean), ("std", header.std)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -54,12 +56,12 @@ class Student(nn.Module):
         return self.mean.device
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map RGB ``(N, 3, H, W)`` in 0..1 to logits ``(N, C, H, W)``."""
+        """Map an image ``(N, C, H, W)`` in 0..1, RGB as a rule, to logits ``(N, C, H, W)``."""
         output = self.segment(image)
         return resize_logits(output.logits, (image.shape[-2], image.shape[-1]), output.align_corners)
 
     def normalized(self, image: Tensor) -> Tensor:
-        """Normalise RGB ``(N, 3, H, W)`` in 0..1 as the network expects it."""
+        """Normalise an image ``(N, C, H, W)`` in 0..1 as the network expects it."""
         normal = (image.to(self.device) - self.mean) / self.std
         return normal.contiguous(memory_format=torch.channels_last)
 
@@ -69,7 +71,8 @@ class Student(nn.Module):
         Args:
             image: A file's path, a Pillow image of any mode, an array ``(H, W, 3)`` or ``(H, W)``, or a tensor
                 ``(3, H, W)`` or ``(N, 3, H, W)``. Arrays and tensors are RGB, either uint8 or floating point in 0..1.
-                Files and Pillow images are rotated upright by their EXIF orientation.
+                Files and Pillow images are rotated upright by their EXIF orientation. A network of other than three
+                channels takes as many in place of 3.
             how: How to predict.
 
         Returns:
@@ -79,7 +82,7 @@ class Student(nn.Module):
             FileError: The file can't be read.
             ValueError: An array or tensor has another shape, type or range.
         """
-        batch, single = _batch(image, self.value_range)
+        batch, single = _batch(image, self.value_range, self.header.channels)
         ids = class_ids(self.segment, batch, how).cpu().long()
         return ids[0] if single else ids
 
@@ -88,12 +91,12 @@ class Student(nn.Module):
 
         Arguments and errors are those of :meth:`predict`.
         """
-        batch, single = _batch(image, self.value_range)
+        batch, single = _batch(image, self.value_range, self.header.channels)
         shares = probabilities(self.segment, batch, how).cpu()
         return shares[0] if single else shares
 
     def segment(self, image: Tensor) -> SegmentationOutput:
-        """Map RGB ``(N, 3, H, W)`` in 0..1 to the network's output, with logits at its own stride."""
+        """Map an image ``(N, C, H, W)`` in 0..1 to the network's output, with logits at its own stride."""
         output: SegmentationOutput = self.network(self.normalized(image))
         return output
 
@@ -167,22 +170,31 @@ def load(weights: str | Path, model: str | None = None, device: torch.device | s
     return student.eval()
 
 
-def _batch(image: Picture, value_range: tuple[int, int] | None) -> tuple[Tensor, bool]:
-    """Return ``(N, 3, H, W)`` uint8, or float32 in 0..1, and whether the input was a single image."""
+def _batch(image: Picture, value_range: tuple[int, int] | None, channels: int) -> tuple[Tensor, bool]:
+    """Return ``(N, C, H, W)`` uint8, or float32 in 0..1, and whether the input was a single image."""
     if isinstance(image, str | Path):
-        return read_image(Path(image), value_range)[None], True
+        return read_image(Path(image), value_range, channels)[None], True
     if isinstance(image, Image.Image):
-        return torch.from_numpy(np.array(to_rgb(image, value_range=value_range))).permute(2, 0, 1)[None], True
+        pixels = np.array(to_rgb(image, value_range=value_range)) if channels == RGB else bands_of(image, channels)
+        return _of_channels(as_bands(pixels), channels)[None], True
     if isinstance(image, np.ndarray):
-        array = np.stack([image] * 3, axis=-1) if image.ndim == 2 else image
-        if array.ndim != 3 or array.shape[2] != 3:
-            raise ValueError(f"an array of shape {image.shape}; expected (H, W, 3) or (H, W)")
-        return _checked(torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None]), True
+        array = np.stack([image] * RGB, axis=-1) if image.ndim == 2 and channels == RGB else image
+        if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != channels):
+            raise ValueError(f"an array of shape {image.shape}; expected (H, W, {channels}) or (H, W)")
+        return _checked(_of_channels(as_bands(array), channels)[None]), True
     if not isinstance(image, Tensor):
         raise ValueError(f"a {type(image).__name__}; expected a path, a Pillow image, an array or a tensor")
-    if image.ndim not in (3, 4) or image.shape[-3] != 3:
-        raise ValueError(f"a tensor of shape {tuple(image.shape)}; expected (3, H, W) or (N, 3, H, W)")
+    if image.ndim not in (3, 4) or image.shape[-3] != channels:
+        raise ValueError(
+            f"a tensor of shape {tuple(image.shape)}; expected ({channels}, H, W) or (N, {channels}, H, W)"
+        )
     return _checked(image if image.ndim == 4 else image[None]), image.ndim == 3
+
+
+def _of_channels(image: Tensor, channels: int) -> Tensor:
+    if len(image) != channels:
+        raise ValueError(f"an image of {len(image)} channels; the network takes {channels}")
+    return image
 
 
 def _checked(image: Tensor) -> Tensor:

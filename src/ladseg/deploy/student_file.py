@@ -195,4 +195,5 @@ def _delivered(header: StudentHeader) -> Segmenter:
             output_stride=header.output_stride,
             args=header.args,
             merged=True,
+            image_channels=header.channels,
         )

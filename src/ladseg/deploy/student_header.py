@@ -15,7 +15,9 @@ FORMAT = "ladseg-student-1"
 TEACHER = "ladseg-teacher-1"
 # Masks hold ids of at most 16 bits.
 MOST_CLASSES = 65536
-Triple = tuple[float, float, float]
+# One number a channel of the image.
+Numbers = tuple[float, ...]
+MOST_CHANNELS = 1024
 Color = tuple[int, int, int]
 T = TypeVar("T")
 
@@ -52,7 +54,7 @@ class StudentHeader:
     Attributes:
         model: The network's name for :func:`ladseg.build_model`.
         num_classes: Number of classes.
-        mean: Mean of RGB in 0..1 to subtract from images.
+        mean: Mean of each channel to subtract from images in 0..1.
         std: Standard deviation to divide images by.
         data: The training data.
         align_corners: How its logits are upsampled; networks whose files do not record it were trained with aligned
@@ -63,12 +65,17 @@ class StudentHeader:
 
     model: str
     num_classes: int
-    mean: Triple
-    std: Triple
+    mean: Numbers
+    std: Numbers
     data: TrainedOn
     align_corners: bool = True
     output_stride: int | None = None
     args: dict[str, Any] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image that it takes."""
+        return len(self.mean)
 
     def metadata(self) -> dict[str, str]:
         """Return the header as strings by name, the form in which safetensors stores it."""
@@ -121,11 +128,12 @@ def make_header(path: Path, values: Any) -> StudentHeader:
     """
     entries = _Entries(path, values)
     count = entries.take("num_classes", _whole(1, MOST_CLASSES), f"a whole number from 1 to {MOST_CLASSES}")
+    mean = entries.take("mean", _numbers(-math.inf), "finite numbers, one a channel")
     return StudentHeader(
         model=entries.take("model", _text, "the name of a network"),
         num_classes=count,
-        mean=entries.take("mean", _triple(-math.inf), "three finite numbers"),
-        std=entries.take("std", _triple(0.0), "three finite numbers above 0"),
+        mean=mean,
+        std=entries.take("std", _numbers(0.0, len(mean)), f"{len(mean)} finite numbers above 0"),
         data=_trained_on(_Entries(path, entries.values.get("data"), "data."), count),
         align_corners=entries.take("align_corners", _truth, "true or false", default=True),
         output_stride=entries.take("output_stride", _or_none(_whole(1, 1024)), "a stride or null", default=None),
@@ -202,13 +210,17 @@ def _whole(low: int, high: int) -> Check[int]:
     return check
 
 
-def _triple(above: float) -> Check[Triple]:
+def _numbers(above: float, count: int | None = None) -> Check[Numbers]:
     def number(value: Any) -> float:
         if type(value) not in (int, float) or not math.isfinite(value) or not value > above:
             raise ValueError
         return float(value)
 
-    return _list_of(number, 3)
+    def numbers(value: Any) -> Numbers:
+        channels = count or (min(len(value), MOST_CHANNELS) if isinstance(value, list | tuple) and value else 1)
+        return tuple(_list_of(number, channels)(value))
+
+    return numbers
 
 
 def _list_of(check: Check[Any], count: int) -> Check[Any]:

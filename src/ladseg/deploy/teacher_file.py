@@ -70,6 +70,16 @@ def read_teacher_header(path: Path) -> tuple[StudentHeader, NoiseSettings | None
         raise ModelError(f"{path}: its label noise settings can't be read ({first_words(error)})") from None
 
 
+def is_ladsegs(path: Path) -> bool:
+    """Return whether a file is one that ladseg wrote of a network; a missing one counts, for its error says so."""
+    if not path.is_file():
+        return True
+    try:
+        return read_metadata(path).get("format") in (FORMAT, TEACHER)
+    except ModelError:
+        return False
+
+
 def load_teacher(path: Path, model: str | None = None) -> Network:
     """Read a finished teacher: what :func:`save_teacher` wrote, or a delivered student as a classic teacher.
 
@@ -91,7 +101,12 @@ def load_teacher(path: Path, model: str | None = None) -> Network:
     try:
         with torch.random.fork_rng(devices=[]):
             network = build_model(
-                header.model, header.num_classes, output_stride=header.output_stride, args=header.args, merged=True
+                header.model,
+                header.num_classes,
+                output_stride=header.output_stride,
+                args=header.args,
+                merged=True,
+                image_channels=header.channels,
             )
             teacher: Network = network
             if noise is not None:

@@ -56,9 +56,9 @@ def time_model(
 
 @torch.inference_mode()
 def prediction_seconds(network: Segmenter, size: tuple[int, int], device: torch.device) -> float:
-    """Return the median seconds from one normalised image ``(1, 3, *size)`` to logits, in float32, channels last."""
+    """Return the median seconds from one normalised image ``(1, C, *size)`` to logits, in float32, channels last."""
     network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    image = torch.zeros(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
+    image = torch.zeros(1, network.in_channels, *size, device=device).contiguous(memory_format=torch.channels_last)
     return _median_seconds(lambda: network(image), device)
 
 

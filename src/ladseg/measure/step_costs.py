@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from ladseg.measure.mac_counter import count_macs
 from ladseg.measure.peak_memory import PeakMemory
 from ladseg.measure.timing import in_turns
-from ladseg.objectives import LabelAssisted, Network, segmenter
+from ladseg.models import Segmenter
+from ladseg.objectives import Network, segmenter
 from ladseg.recipe import Schedule
 from ladseg.results import StepTime
 from ladseg.training import build_optimizer, depthwise_in_float32, resolve_precision, to_device
@@ -44,7 +45,7 @@ def step_macs(training: Trained, num_classes: int) -> int:
 
 
 def _macs(training: Trained, count: int, num_classes: int) -> int:
-    batch = sample_batch(count, training.schedule.crop, num_classes)
+    batch = _batch_for(training, count, num_classes)
     objective = training.objective.train()
     macs = count_macs(lambda: objective(batch)["loss"].backward())
     objective.zero_grad()
@@ -55,9 +56,8 @@ def _macs(training: Trained, count: int, num_classes: int) -> int:
 def prediction_macs(network: Network, size: tuple[int, int]) -> int:
     """Return the multiply-accumulates of predicting one image, with the label's channel if the network has one."""
     inner = segmenter(network).eval()
-    channels = 4 if isinstance(network, LabelAssisted) else 3
     device = next(inner.parameters()).device
-    return count_macs(lambda: inner(torch.zeros(1, channels, *size, device=device)))
+    return count_macs(lambda: inner(torch.zeros(1, inner.in_channels, *size, device=device)))
 
 
 def step_times(trainings: Mapping[str, Trained], num_classes: int, device: torch.device) -> dict[str, StepTime]:
@@ -89,7 +89,7 @@ class Step:
         self.training, self.device, self.precision = training, device, schedule.precision
         self.objective = training.objective.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.objective, schedule)
-        self.batch = to_device(sample_batch(schedule.batch_size, schedule.crop, num_classes), device)
+        self.batch = to_device(_batch_for(training, schedule.batch_size, num_classes), device)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
@@ -109,13 +109,19 @@ def _parts(optimizer: Optimizer | JoinedOptimizer) -> Sequence[Optimizer]:
     return optimizer.parts if isinstance(optimizer, JoinedOptimizer) else [optimizer]
 
 
-def sample_batch(count: int, crop: tuple[int, int], num_classes: int) -> dict[str, Tensor]:
+def _batch_for(training: Trained, count: int, num_classes: int) -> dict[str, Tensor]:
+    """Return a random batch of images as the networks of a training take them."""
+    means = [module.input_mean for module in training.objective.modules() if isinstance(module, Segmenter)]
+    return sample_batch(count, training.schedule.crop, num_classes, len(means[0]) if means else 3)
+
+
+def sample_batch(count: int, crop: tuple[int, int], num_classes: int, channels: int = 3) -> dict[str, Tensor]:
     """Return a batch of random images and labels; equal calls return equal batches."""
     generator = torch.Generator().manual_seed(0)
     # Labels are regions rather than noise, as methods that depend on classes would find in real data.
     coarse = torch.randint(num_classes, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
     return {
-        "image": torch.randn(count, 3, *crop, generator=generator),
+        "image": torch.randn(count, channels, *crop, generator=generator),
         "label": F.interpolate(coarse, size=crop, mode="nearest")[:, 0].long(),
         "seed": torch.arange(count),
     }

@@ -166,6 +166,20 @@ def label_factor(network: Segmenter) -> float:
     return sum(IMAGENET_DEFAULT_STD) / sum(network.input_std) if network.input_std == CIRKD_NORMALIZATION[1] else 1.0
 
 
+def find_entries(network: nn.Module, side: int) -> list[EntryLayer]:
+    """Return the layers that the image reaches, their channels with one more than the image has.
+
+    Raises:
+        ModelError: The image reaches none, or something else too.
+    """
+    return _find(network, [], side, 1)
+
+
+def dense_weight(layer: InputLayer) -> Tensor:
+    """Return the weights of a layer; those of a grouped convolution are made dense."""
+    return _dense(layer) if isinstance(layer, nn.Conv2d) else layer.weight.detach()
+
+
 def _core(network: nn.Module) -> nn.Module:
     """Return the module whose paths a user names; in an adapted network this is the wrapped one."""
     return network.core if isinstance(network, Segmenter) else network
@@ -275,7 +289,7 @@ def _widen_layer(
     entry: EntryLayer, extra_channels: int, slice_std: float | Literal["match"], generator: Generator | None
 ) -> None:
     layer = entry.layer
-    old = _dense(layer) if isinstance(layer, nn.Conv2d) else layer.weight.detach()
+    old = dense_weight(layer)
     std = float(old[:, entry.rgb()].float().std()) if slice_std == "match" else float(slice_std)
     weight = _with_new_slice(old, entry.order(), std, generator)
     layer.weight = nn.Parameter(weight)

@@ -36,7 +36,10 @@ def trial_side(network: nn.Module) -> int | None:
 
 def in_channels(network: nn.Module) -> int:
     """Return the number of image channels that a network takes: three, and those by which it was widened."""
-    return RGB + max((added_channels(module) for module in network.modules()), default=0)
+    # Fewer than none where an image has fewer channels than three.
+    return RGB + max(
+        (added_channels(module) for module in network.modules() if hasattr(module, "added_channels")), default=0
+    )
 
 
 def added_channels(module: nn.Module) -> int:

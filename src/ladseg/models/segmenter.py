@@ -82,7 +82,10 @@ class Segmenter(nn.Module):
     @property
     def in_channels(self) -> int:
         """Number of image channels that it takes: 3, and those by which it was widened."""
-        return RGB + max((int(getattr(module, "added_channels", 0)) for module in self.modules()), default=0)
+        return RGB + max(
+            (int(module.added_channels) for module in self.modules() if hasattr(module, "added_channels")),  # type: ignore[arg-type]
+            default=0,
+        )
 
     def freeze(self, parts: Sequence[str]) -> "Segmenter":
         """Exclude parts from training, in place: their parameters get no gradient, and they stay in eval mode.

@@ -118,7 +118,7 @@ def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> N
         ModelError: Tensors are missing or have another shape.
     """
     own = module.state_dict()
-    checkpoint = Checkpoint(checkpoint.file, _under_own_names(checkpoint, own))
+    checkpoint = under_own_names(checkpoint, own)
     state = checkpoint.state
     wanted = {key: value.shape for key, value in own.items() if not key.endswith("num_batches_tracked")}
     present = {_part(key) for key in wanted if key in state}
@@ -135,7 +135,7 @@ def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> N
     module.load_state_dict({k: v for k, v in state.items() if k in own and k not in classifiers}, strict=False)
 
 
-def _under_own_names(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under_own_names(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> Checkpoint:
     """Return the tensors under the names that fit a network best.
 
     The candidates are timm's or our names, those in the file, and those without a prefix, since Lightning puts the name
@@ -145,7 +145,8 @@ def _under_own_names(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> dict[
     first = next(iter(own), "")
     prefixes = [key[: -len(first)] for key in original if key.endswith(f".{first}")]
     below = [{k.removeprefix(p): v for k, v in original.items() if k.startswith(p)} for p in prefixes]
-    return max([checkpoint.state, original, *below], key=lambda state: sum(key in state for key in own))
+    best = max([checkpoint.state, original, *below], key=lambda state: sum(key in state for key in own))
+    return Checkpoint(checkpoint.file, best)
 
 
 def _part(key: str) -> str:

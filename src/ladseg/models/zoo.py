@@ -23,6 +23,7 @@ from ladseg.models.backbones import build_backbone, dilate_first_convolutions_on
 from ladseg.models.dinov2 import LAST_BLOCKS, DINOv2, NormedMaps
 from ladseg.models.heads import ASPPHead, AuxHead, DeepLabV3Head, FCNHead, Head, PSPNetHead
 from ladseg.models.heads.base import init_as_mmsegmentation
+from ladseg.models.image_channels import take_channels
 from ladseg.models.input_layer import input_normalization, widen_input
 from ladseg.models.names import list_models
 from ladseg.models.ocrnet import OCRNet
@@ -213,6 +214,7 @@ def build_model(
     args: dict[str, Any] | None = None,
     merged: bool = False,
     generator: Generator | None = None,
+    image_channels: int = 3,
 ) -> Segmenter:
     """Build a network that maps ``(N, in_channels, H, W)`` to a :class:`ladseg.SegmentationOutput`.
 
@@ -232,6 +234,8 @@ def build_model(
             are those of the checkpoint if it records them, else the published ones.
         merged: Whether to leave out the LoRA adapters of ``dinov2_*``, as after ``merge()``.
         generator: Source of the weights of channels beyond three.
+        image_channels: Channels of an image, such as those of a multispectral one: it is built for three, and its input
+            layers' weights are repeated and scaled as timm's ``in_chans`` does.
 
     Raises:
         ModelError: The name is unknown, or the weights or the stride don't fit.
@@ -249,6 +253,7 @@ def build_model(
         if args:
             apply_args(network, name, args)
             network.origin["args"] = args
+    take_channels(network, image_channels)
     if not merged:
         network.prepare()
     if in_channels > 3:

@@ -31,7 +31,7 @@ class FrozenTeacherObjective(nn.Module):
 
     Args:
         teacher: A label-assisted or a classic network. It is not changed; the objective holds a frozen view of it.
-        teacher_input: Scale and offset ``(3,)`` that convert an image normalised for the student to one normalised for
+        teacher_input: Scale and offset ``(C,)`` that convert an image normalised for the student to one normalised for
             the teacher; None if both normalisations are equal.
     """
 
@@ -53,7 +53,7 @@ class FrozenTeacherObjective(nn.Module):
         """Return the teacher's output for a batch of images, labels and seeds, in float32."""
         image = batch["image"]
         if self.teacher_input is not None:
-            scale, offset = (value.to(image).view(1, 3, 1, 1) for value in self.teacher_input)
+            scale, offset = (value.to(image).view(1, -1, 1, 1) for value in self.teacher_input)
             image = image * scale + offset
         if isinstance(self.teacher, LabelAssisted):
             output = self.teacher(image, batch["label"], noise_generators(batch, 1))

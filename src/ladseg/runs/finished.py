@@ -11,6 +11,7 @@ from typing import Any
 
 from ladseg.data.checked import Checked, fingerprints
 from ladseg.data.dataset import SegmentationDataset, open_dataset
+from ladseg.data.unlabelled import UNLABELLED
 from ladseg.errors import RecipeError, printable
 from ladseg.recipe import VALUES, Data, Recipe
 from ladseg.recipe_files import load_recipe
@@ -29,6 +30,7 @@ FREE_KEYS = {
     "data.workers",
     "data.cache",
     "data.root",
+    "data.unlabelled",
     "schedule.save_every",
     "trackers",
     "keep_checkpoints",
@@ -108,8 +110,9 @@ def refuse_other_recipe(recipe: Recipe) -> None:
 
 
 def open_splits(data: Data) -> dict[str, SegmentationDataset]:
-    """Open the training and the validation split."""
-    return {split: open_dataset(data, split) for split in SPLITS}
+    """Open the training and the validation split, and the images without masks if there are any."""
+    splits = SPLITS if data.unlabelled is None else (*SPLITS, UNLABELLED)
+    return {split: open_dataset(data, split) for split in splits}
 
 
 def _way_out(recipe: Recipe, differences: list[str]) -> str:

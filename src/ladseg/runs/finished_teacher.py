@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ladseg.data.classes import read_classes
 from ladseg.data.dataset import open_dataset
 from ladseg.errors import ModelError, RecipeError
 from ladseg.recipe import Recipe
@@ -17,29 +18,26 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
     """Return the recipe with the settings from the teacher's file; a recipe that trains its teacher is unchanged.
 
     Raises:
-        ModelError: The file is missing, damaged or not written by ladseg, or it lacks a class of the data.
-        RecipeError: The recipe names another model than the file.
+        ModelError: The file is missing or damaged, or lacks a class of the data.
+        RecipeError: The recipe names another model than the file, or none for a file that is not ladseg's.
     """
     teacher = recipe.teacher
     if teacher.train:
         return recipe
     from ladseg.deploy.student_file import refuse_untrusted
-    from ladseg.deploy.teacher_file import read_teacher_header
+    from ladseg.deploy.teacher_file import is_ladsegs, read_teacher_header
 
     assert teacher.weights is not None
     path = Path(teacher.weights)
+    if not is_ladsegs(path):
+        return _with_foreign_teacher(recipe, path)
+    if teacher.class_names is not None:
+        raise RecipeError(f"teacher.class_names: {path} tells its classes itself; leave them out")
     header, noise = read_teacher_header(path)
     refuse_untrusted(path, header, teacher.model, "--teacher.model")
     if teacher.model not in (None, header.model):
         raise RecipeError(f"teacher.model is '{teacher.model}', but {path} is a '{header.model}'; leave it out")
-    wanted, there = open_dataset(recipe.data, "train").spec.class_names, header.data.class_names
-    classes = teacher.classes
-    if classes is None and tuple(wanted) != tuple(there):
-        classes = classes_by_name(path, there, wanted)
-    if classes is not None and (len(classes) != len(wanted) or max(classes) >= len(there)):
-        raise RecipeError(
-            f"teacher.classes must be {len(wanted)} class ids of 0..{len(there) - 1}, one for each class of the data"
-        )
+    classes = _classes(recipe, path, header.data.class_names)
     recorded = {} if noise is None else vars(noise)
     teacher = replace(
         teacher,
@@ -52,6 +50,41 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
         **recorded,
     )
     return replace(recipe, teacher=teacher)
+
+
+def _with_foreign_teacher(recipe: Recipe, path: Path) -> Recipe:
+    """Return the recipe with a classic teacher of another library, its classes mapped by name."""
+    teacher = recipe.teacher
+    if teacher.model is None:
+        raise RecipeError(
+            f"{path}: not one of ladseg's files, so teacher.model must name its network, such as "
+            "torchvision.models.segmentation:fcn_resnet50"
+        )
+    classes = _classes(recipe, path, finished_class_names(recipe))
+    return replace(recipe, teacher=replace(teacher, label_assisted=False, warm_start=False, classes=classes))
+
+
+def finished_class_names(recipe: Recipe) -> tuple[str, ...]:
+    """Return the class names of a finished teacher of another library; without any, the data's."""
+    names = recipe.teacher.class_names
+    return read_classes(names)[0] if names else open_dataset(recipe.data, "train").spec.class_names
+
+
+def _classes(recipe: Recipe, path: Path, there: Sequence[str]) -> list[int] | None:
+    """Return the teacher's class id for each class of the data; None where they are the same.
+
+    Raises:
+        ModelError: A class is missing.
+        RecipeError: ``teacher.classes`` are of another number, or beyond the teacher's classes.
+    """
+    wanted, classes = open_dataset(recipe.data, "train").spec.class_names, recipe.teacher.classes
+    if classes is None and tuple(wanted) != tuple(there):
+        classes = classes_by_name(path, there, wanted)
+    if classes is not None and (len(classes) != len(wanted) or max(classes) >= len(there)):
+        raise RecipeError(
+            f"teacher.classes must be {len(wanted)} class ids of 0..{len(there) - 1}, one for each class of the data"
+        )
+    return classes
 
 
 def classes_by_name(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from ladseg.data import build_transform
-from ladseg.deploy.teacher_file import load_teacher
+from ladseg.deploy.teacher_file import is_ladsegs, load_teacher
 from ladseg.distillers import Distiller, MissingFeatureMap, build_distiller
-from ladseg.errors import ModelError
+from ladseg.errors import ModelError, RecipeError
 from ladseg.losses.class_loss import make_class_loss
 from ladseg.models import Segmenter, build_model, label_factor, refuse_unknown_network, see_bgr
+from ladseg.models.finished import load_finished
 from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
 from ladseg.recipe import Recipe, StudentSettings
+from ladseg.recipe_checks import unlabelled_fault
+from ladseg.runs.finished_teacher import finished_class_names
 from ladseg.seeds import derive_seed, generator_for
 
 
@@ -52,10 +55,22 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
 
 
 def _finished_teacher(recipe: Recipe) -> Network:
-    assert recipe.teacher.weights is not None
-    teacher = load_teacher(Path(recipe.teacher.weights), recipe.teacher.model)
+    settings = recipe.teacher
+    assert settings.weights is not None
+    teacher: Network
+    if is_ladsegs(Path(settings.weights)):
+        teacher = load_teacher(Path(settings.weights), settings.model)
+    else:
+        assert settings.model is not None
+        count = len(finished_class_names(recipe))
+        teacher = load_finished(settings.model, count, settings.weights, settings.output_stride, settings.args)
     if recipe.teacher.classes is not None:
         reorder_classes(teacher, recipe.teacher.classes)
+    takes = len(segmenter(teacher).input_mean)
+    if takes != recipe.data.channels:
+        raise ModelError(
+            f"{recipe.teacher.weights}: takes images of {takes} channels, but data.channels is {recipe.data.channels}"
+        )
     features = teacher_network(recipe).features
     if features:
         segmenter(teacher).tap(features)
@@ -81,6 +96,14 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
         RecipeError: The distillation methods can't be combined, or the class loss or the augmentation does not fit.
     """
     make_class_loss(recipe.loss, num_classes)
+    if recipe.data.channels != 3 and recipe.data.mean is None:
+        raise RecipeError(
+            f"data.channels is {recipe.data.channels}, which needs data.mean and data.std; "
+            "'ladseg check RECIPE --stats' prints them"
+        )
+    fault = unlabelled_fault(recipe)
+    if fault:
+        raise RecipeError(fault)
     if recipe.augment.function is not None:
         build_transform(recipe.augment.function, recipe.schedule.crop)
     student = build_student(recipe, num_classes)
@@ -137,7 +160,10 @@ def _build(settings: StudentSettings, num_classes: int, recipe: Recipe) -> Segme
             weights=settings.weights,
             output_stride=settings.output_stride,
             args=settings.args,
+            image_channels=recipe.data.channels,
         )
+    if recipe.data.mean is not None and recipe.data.std is not None:
+        network.input_mean, network.input_std = tuple(recipe.data.mean), tuple(recipe.data.std)
     if settings.dropout is not None:
         for module in network.modules():
             if isinstance(module, nn.Dropout | nn.Dropout2d):

@@ -50,7 +50,9 @@ def spoilt_part(folder: Path, results: RunResults) -> str | None:
         place = folder / (row.folder or key)
         parts.append(place / ROW)
         if key == "teacher":  # where several runs share it, it has its file in its own folder
-            parts.append((folder if place.parent == folder else place) / TEACHER_FILE)
+            teacher = (folder if place.parent == folder else place) / TEACHER_FILE
+            # A finished teacher of another library is the user's own file alone.
+            parts += [teacher] if row.steps or teacher.exists() else []
     return first_fault(parts, results)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ladseg.data import SegmentationDataset, eval_loader
+from ladseg.data.bands import pictured, shown
 from ladseg.evaluation import WHOLE, Evaluation, Inference, iou_of
 from ladseg.files import write_atomically
 from ladseg.objectives import LabelAssisted, Network, noise_generators, segmenter
@@ -73,7 +74,7 @@ def save_run_picture(
     count = min(ROWS, len(dataset))
     indices = [round(i * (len(dataset) - 1) / max(count - 1, 1)) for i in range(count)]
     raw = [dataset.read(index) for index in indices]
-    panels = [Panel("image", [image for image, _ in raw]), Panel("label", [label.long() for _, label in raw])]
+    panels = [Panel("image", [shown(image) for image, _ in raw]), Panel("label", [label.long() for _, label in raw])]
     for key in ("teacher", "baseline", "student"):
         if key in networks:
             predicted = predict_images(networks[key], dataset, indices, device, how)
@@ -133,7 +134,7 @@ def sample_strips(
     strips = []
     for index, prediction in zip(indices, predict_images(network, dataset, indices, device, how).labels, strict=True):
         image, label = dataset.read(index)
-        parts = [image.permute(1, 2, 0).numpy(), _colored(label, dataset), _colored(prediction, dataset)]
+        parts = [pictured(image), _colored(label, dataset), _colored(prediction, dataset)]
         strips.append(np.asarray(_shrunk(np.concatenate(parts, axis=1), 3 * SIDE)))
     return strips
 
@@ -163,7 +164,7 @@ def _pictures(
 ) -> dict[str, np.ndarray]:
     """Return the pictures of one image by what they show; ``place`` is the index of its predictions."""
     image, label = dataset.read(index)
-    pictures = {"image": image.permute(1, 2, 0).numpy(), "label": _colored(label, dataset)}
+    pictures = {"image": pictured(image), "label": _colored(label, dataset)}
     for key, one in predicted.items():
         if one.noised:
             pictures["noised"] = _grey(one.noised[place])

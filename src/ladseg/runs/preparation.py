@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 
 from ladseg.data import Checked, SegmentationDataset, check_once, keep_decoded, refuse_other_data
+from ladseg.data.unlabelled import UNLABELLED
 from ladseg.errors import DataError, printable
 from ladseg.files import write_text
 from ladseg.measure.environment import describe_environment
@@ -28,13 +29,15 @@ class Workspace:
         accelerator: Device, precision, processes and trackers.
         train_set: The training split.
         val_set: The validation split.
-        checked: The record of the check of both splits.
+        checked: The record of the check of all splits.
+        unlabelled: The images without masks; None without any.
     """
 
     accelerator: Accelerator
     train_set: SegmentationDataset
     val_set: SegmentationDataset
     checked: Checked
+    unlabelled: SegmentationDataset | None = None
 
     @property
     def num_classes(self) -> int:
@@ -69,7 +72,7 @@ def open_workspace(recipe: Recipe, log: Log) -> Workspace:
             split: keep_decoded(known.apply_to(dataset, split), recipe.data.cache, split)
             for split, dataset in open_splits(recipe.data).items()
         }
-    return Workspace(accelerator, sets["train"], sets["val"], known)
+    return Workspace(accelerator, sets["train"], sets["val"], known, sets.get(UNLABELLED))
 
 
 def claim_folder(recipe: Recipe, num_classes: int, checked: Checked) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ladseg.data import portable
 from ladseg.deploy.student_file import save_student
-from ladseg.deploy.teacher_file import save_teacher
+from ladseg.deploy.teacher_file import is_ladsegs, save_teacher
 from ladseg.evaluation import Evaluation, Inference, paired_interval
 from ladseg.files import folder_bytes, write_atomically
 from ladseg.lease import Lease
@@ -143,7 +143,7 @@ class Run:
             if self.accelerator.is_main_process:
                 claim_folder(recipe, opened.num_classes, opened.checked)
             wait_patiently(self.accelerator)
-        self.train_set, self.val_set = opened.train_set, opened.val_set
+        self.train_set, self.val_set, self.unlabelled = opened.train_set, opened.val_set, opened.unlabelled
         self.spec = self.train_set.spec
         self.evaluations: dict[str, Evaluation] = {}
         box = recipe.augment.rescale
@@ -243,7 +243,7 @@ class Run:
         settings = self.recipe.teacher
         if settings.train:
             save_teacher(path, teacher, data, settings.input_layer)
-        elif settings.weights is not None and fault_of(path) is not None:
+        elif settings.weights is not None and is_ladsegs(Path(settings.weights)) and fault_of(path) is not None:
             file = settings.weights
             write_atomically(path, lambda temporary: shutil.copyfile(file, temporary))
 
@@ -278,9 +278,15 @@ class Run:
     def _fit(self, training: Training, folder: Path, measured: Network | None) -> FitResult:
         """Train, and keep the weights with the best mIoU of ``measured`` on val; without it keep the last weights."""
         schedule = training.schedule
+        # The student alone learns on images without masks.
+        unlabelled = self.unlabelled if training.key == "student" else None
+        data = {"data.train": self.train_set.contents, "data.val": self.val_set.contents}
+        if unlabelled is not None:
+            data |= {"data.unlabelled": unlabelled.contents}
 
         def batches(start_step: int) -> Iterable[dict[str, Tensor]]:
-            return batches_of(training, self.recipe, self.train_set, self.accelerator, start_step, schedule.iterations)
+            steps = start_step, schedule.iterations
+            return batches_of(training, self.recipe, self.train_set, self.accelerator, *steps, unlabelled)
 
         def validate() -> float:
             assert measured is not None
@@ -302,11 +308,7 @@ class Run:
             self.accelerator,
             seed=self.recipe.seed,
             title=training.key,
-            depends_on={
-                **training.depends_on,
-                "data.train": self.train_set.contents,
-                "data.val": self.val_set.contents,
-            },
+            depends_on={**training.depends_on, **data},
             pictures=pictures,
             callbacks=self.callbacks,
             stage=self._stage(training.key),

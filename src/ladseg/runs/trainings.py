@@ -115,6 +115,8 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         min_lr=recipe.schedule.min_lr if distill.min_lr is None else distill.min_lr,
     )
     depends_on = _sections(recipe, "student", "teacher", "distill") | teacher_digest(recipe)
+    if recipe.data.unlabelled is not None:
+        depends_on["data.unlabelled_share"] = recipe.data.unlabelled_share
     return Training("student", objective, student, student, schedule, depends_on)
 
 
@@ -168,11 +170,29 @@ def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:
 
 
 def batches_of(
-    training: Training, recipe: Recipe, dataset: SegmentationDataset, accelerator: Accelerator, start: int, steps: int
+    training: Training,
+    recipe: Recipe,
+    dataset: SegmentationDataset,
+    accelerator: Accelerator,
+    start: int,
+    steps: int,
+    unlabelled: SegmentationDataset | None = None,
 ) -> Iterable[dict[str, Tensor]]:
-    """Return the batches of a training from step ``start`` to ``steps``, this process's share of each."""
+    """Return the batches of a training from step ``start`` to ``steps``, this process's share of each.
+
+    Args:
+        training: The training.
+        recipe: The run.
+        dataset: The training split.
+        accelerator: The processes.
+        start: The first step.
+        steps: The step to stop before.
+        unlabelled: Images without masks, of which each batch has ``recipe.unlabelled_images``.
+    """
     return train_loader(
         dataset,
+        unlabelled=unlabelled,
+        unlabelled_images=recipe.unlabelled_images if unlabelled is not None else 0,
         crop=training.schedule.crop,
         batch_size=training.schedule.batch_size,
         seed=recipe.seed,
@@ -196,8 +216,11 @@ def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
     """Return sections of the recipe, and loss and augmentation unless they equal what earlier versions had fixed."""
     changed = [name for name, own in {"loss": Loss(), "augment": Augment()}.items() if getattr(recipe, name) != own]
     sections = {name: dataclasses.asdict(getattr(recipe, name)) for name in (*names, *changed)}
+    data = recipe.data
+    if data.channels != 3 or data.mean is not None:
+        sections["image"] = {"channels": data.channels, "mean": data.mean, "std": data.std}
     if "teacher" in sections and recipe.teacher.train:  # as recorded by earlier versions
-        for key in ("train", "classes"):
+        for key in ("train", "classes", "class_names"):
             del sections["teacher"][key]
     return sections
 

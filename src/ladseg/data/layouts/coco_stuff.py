@@ -100,7 +100,7 @@ or shards {train,val}-000000.tar of both, as in the layout shards""",
 http://images.cocodataset.org/zips/{train,val}2017.zip
 http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip""",
     find=_find_164k,
-    recognises=lambda root: (root / "images/train2017").is_dir(),
+    recognises=lambda root: any((root / kind / "train2017").is_dir() for kind in ("stuffthingmaps", "annotations")),
     spec=SPEC_164K,
     published=PUBLISHED_164K,
     recipe="coco_stuff_164k",

@@ -28,7 +28,7 @@ FLAT_TREES = (
 def _find(data: Data, split: str) -> Listing:
     root = Path(data.root)
     if data.images or data.masks:
-        _refuse_one_for_all(data)
+        refuse_one_for_all(data)
         return find_by_patterns(root, split, data.images or "", data.masks or "")
     folders = _tree_of(root, split)
     if folders is None:
@@ -40,8 +40,7 @@ def _find_all(data: Data) -> Listing:
     """Find the pairs of the training split, or those of a folder without splits."""
     root = Path(data.root)
     if data.images or data.masks:
-        if "{split}" in (data.images or "") and has_files(root, "val", data.images or ""):
-            raise own_val(data.images or "")
+        refuse_own_val(data)
         return find_by_patterns(root, "train", data.images or "", data.masks or "")
     if own := _tree_of(root, "val"):
         raise own_val(own[0])
@@ -72,13 +71,19 @@ def flat_tree_of(root: Path) -> tuple[Path, Path] | None:
     return next((pair for pair in folders if all(map(Path.is_dir, pair))), None)
 
 
-def _refuse_one_for_all(data: Data) -> None:
+def refuse_one_for_all(data: Data) -> None:
     """Refuse patterns that give train and val the same files."""
     if all("{stem}" in (text or "") and "{split}" not in (text or "") for text in (data.images, data.masks)):
         raise DataError(
             f"data.images '{data.images}' is the same for all splits; write it with {{split}}, or set "
             "data.val_fraction: 0.2"
         )
+
+
+def refuse_own_val(data: Data) -> None:
+    """Refuse data.val_fraction where the pattern of the images finds some of val."""
+    if "{split}" in (data.images or "") and has_files(Path(data.root), "val", data.images or ""):
+        raise own_val(data.images or "")
 
 
 def _no_tree(root: Path, split: str) -> DataError:

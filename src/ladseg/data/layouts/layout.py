@@ -60,6 +60,7 @@ class Layout:
         published: Number of pairs in each published split.
         recipe: Name of its ready recipe.
         submission: The evaluation server's format, if there is a server.
+        labels: The class names by the annotation files, background first; None where masks hold ids.
         find_all: Finds all pairs of a data set without a val split, for data.val_fraction; None if it always has one.
     """
 
@@ -74,6 +75,7 @@ class Layout:
     published: Mapping[str, int] | None = None
     recipe: str | None = None
     submission: Submission | None = None
+    labels: Callable[[Data], list[str]] | None = None
     find_all: Callable[[Data], Listing] | None = None
 
 

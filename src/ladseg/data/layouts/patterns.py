@@ -11,8 +11,10 @@ from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, Files, Listi
 from ladseg.errors import DataError
 
 
-def find_by_patterns(root: Path, split: str, images: str, masks: str) -> Listing:
-    """Find the pairs of a split by the patterns ``data.images`` and ``data.masks``.
+def find_by_patterns(
+    root: Path, split: str, images: str, masks: str, suffixes: tuple[str, ...] = MASK_SUFFIXES
+) -> Listing:
+    """Find the pairs of a split by the patterns ``data.images`` and ``data.masks``; masks have one of the suffixes.
 
     Raises:
         DataError: A pattern lacks ``{stem}``, or no file matches.
@@ -25,7 +27,7 @@ def find_by_patterns(root: Path, split: str, images: str, masks: str) -> Listing
             )
     for word in spellings(split):
         image_pattern, mask_pattern = _patterns(images.replace("{split}", word), masks.replace("{split}", word))
-        mask_files = _list(root, mask_pattern, MASK_SUFFIXES)
+        mask_files = _list(root, mask_pattern, suffixes)
         image_files = _list(root, image_pattern, IMAGE_SUFFIXES, but=set(mask_files.paths.values()))
         if image_files.paths and mask_files.paths:
             return Listing(*match(image_files, mask_files, mask_pattern.path_in(root), image_pattern.path_in(root)))

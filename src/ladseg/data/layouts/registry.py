@@ -3,13 +3,16 @@
 from ladseg.data.layouts.ade20k import ADE20K
 from ladseg.data.layouts.camvid import CAMVID
 from ladseg.data.layouts.cityscapes import CITYSCAPES
+from ladseg.data.layouts.coco_json import COCO_JSON
 from ladseg.data.layouts.coco_stuff import COCO_STUFF_10K, COCO_STUFF_164K
 from ladseg.data.layouts.folder import FOLDER
 from ladseg.data.layouts.huggingface import HUGGINGFACE
+from ladseg.data.layouts.labelme import LABELME
 from ladseg.data.layouts.layout import Layout
 from ladseg.data.layouts.pair_list import PAIR_LIST
 from ladseg.data.layouts.shards import SHARDS
 from ladseg.data.layouts.voc import VOC
+from ladseg.data.layouts.yolo import YOLO
 from ladseg.errors import DataError, nearest
 
 LAYOUTS: dict[str, Layout] = {
@@ -21,6 +24,10 @@ LAYOUTS: dict[str, Layout] = {
         COCO_STUFF_10K,
         COCO_STUFF_164K,
         CAMVID,
+        # Before folders, whose trees these have too.
+        COCO_JSON,
+        LABELME,
+        YOLO,
         FOLDER,
         PAIR_LIST,
         HUGGINGFACE,
