@@ -415,6 +415,9 @@ def test_a_published_folder_predicts_and_has_a_card_that_the_hub_reads(run: Path
         "ladseg",
         "image-segmentation",
     )
+    (figure,) = card.data.eval_results
+    assert (figure.metric_name, figure.metric_value, figure.dataset_name) == ("mIoU % on val", 61.5, "drawn scenes")
+    assert (figure.task_type, figure.metric_type) == ("image-segmentation", "miou_on_val")
     for words in ("| mIoU % on val | 61.5 |", "drawn scenes", *first.class_names):
         assert words in card.text
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ladseg.deploy.student_file import save_student
 from ladseg.deploy.student_header import StudentHeader
@@ -12,7 +13,11 @@ from ladseg.files import write_text
 from ladseg.models import Segmenter
 from ladseg.results import STUDENT
 
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
 CARD = "README.md"
+UNNAMED = "an unnamed data set"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -79,8 +84,26 @@ def save_folder(
         library_name="ladseg",
         pipeline_tag="image-segmentation",
         tags=["semantic-segmentation", "ladseg", header.model],
+        model_name=header.model,
+        eval_results=_hub_figures(facts) or None,
     )
     write_text(folder / CARD, f"---\n{about.to_yaml()}\n---\n\n{_text(network, header, facts, repository)}")
+
+
+def _hub_figures(facts: CardFacts) -> list["EvalResult"]:
+    """Return the figures as the Hub lists them beside a model."""
+    from huggingface_hub import EvalResult
+
+    dataset = facts.dataset or UNNAMED
+    return [
+        EvalResult("image-segmentation", _slug(dataset), dataset, _slug(name), value, metric_name=name)
+        for name, value in (facts.figures or {}).items()
+    ]
+
+
+def _slug(name: str) -> str:
+    """Return a name as an identifier, such as ``miou_on_val``."""
+    return re.sub(r"\W+", "_", name.lower()).strip("_") or "unnamed"
 
 
 def push(
@@ -137,7 +160,7 @@ def _text(network: Segmenter, header: StudentHeader, facts: CardFacts, repositor
         if rows
         else "None were given. Measure with `ladseg eval`.",
         "## Data",
-        f"Trained on {facts.dataset or 'a data set that was not named'}. Classes, in the order of their ids: "
+        f"Trained on {facts.dataset or UNNAMED}. Classes, in the order of their ids: "
         f"{', '.join(header.data.class_names)}.",
         "## Licence",
         f"{facts.license or 'None was given'}. That of the data set and of pretrained weights may bind too.",
