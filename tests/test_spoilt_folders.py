@@ -1,6 +1,8 @@
 """Spoilt files of a run's folder: made again with a line that says so, or one line that says what to do."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +17,13 @@ import ladseg
 from ladseg.commands.report import write_report
 from ladseg.data import write_demo_scenes
 from ladseg.errors import RecipeError, UserError
+from ladseg.lease import Lease
 from ladseg.results import RunResults, read_results, to_json
 from ladseg.runs.finished import finished_results
 from ladseg.runs.parts import refuse_misplaced
-from ladseg.training import read_metrics, validation_curve
+from ladseg.training import make_accelerator, read_metrics, validation_curve
 from ladseg.training.checkpoints import load_checkpoint, load_weights, save_weights
-from ladseg.training.logs import drop_later_metrics
+from ladseg.training.logs import RunLog, drop_later_metrics
 from ladseg.training.result import load_result
 
 
@@ -279,3 +282,57 @@ def test_a_spoilt_report_is_written_again(run: Path) -> None:
     ANY["cut off"](run / "report.html")
     again(run)
     assert len((run / "report.html").read_bytes()) == len(good)
+
+
+class Full:
+    """A tracker on a full disk."""
+
+    name = "tensorboard"
+
+    def log(self, values: object, step: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def log_images(self, *words: object, **options: object) -> None:
+        self.log({}, 0)
+
+    def finish(self) -> None:
+        self.log({}, 0)
+
+
+FIGURES: dict[str, Callable[[RunLog], None]] = {
+    "terms": lambda log: log.terms(1, 0.1, {"loss": 1.0}, 1.0, 1.0),
+    "an evaluation": lambda log: log.evaluation(1, 0.5, 0.5, 1, 1.0),
+    "pictures": lambda log: log.pictures(1, lambda: [np.zeros((2, 2, 3), np.uint8)]),
+    "the end": lambda log: None,
+}
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_a_tracker_on_a_full_disk_is_one_line(kind: str, tmp_path: Path) -> None:
+    accelerator = make_accelerator("fp32", tmp_path)
+
+    def write() -> None:
+        with RunLog(tmp_path / "toy", "toy", 0, 2, accelerator) as log:
+            accelerator.log_with, accelerator.trackers = ["tensorboard"], [Full()]
+            FIGURES[kind](log)
+
+    with pytest.raises(UserError, match=r"toy: tensorboard can't write there \(No space left on device\); make room"):
+        write()
+
+
+def test_a_lease_on_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullFile:
+        def __enter__(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def __exit__(self, *about: object) -> None:
+            pass
+
+    def full(descriptor: int, mode: str) -> FullFile:
+        os.close(descriptor)
+        return FullFile()
+
+    monkeypatch.setattr("ladseg.lease.os.fdopen", full)
+    with pytest.raises(UserError, match=r"\.lease: can't be written \(No space left on device\); make room"):
+        Lease(tmp_path).acquire()
+    assert not list(tmp_path.iterdir())

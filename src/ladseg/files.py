@@ -49,7 +49,7 @@ def write_atomically(path: Path | str, write: Callable[[Path], object], size: in
         os.replace(temporary, path)
     except OSError as error:
         # An error that names another file does not concern the file that is written.
-        if error.filename not in (None, str(temporary)):
+        if error.filename is not None and os.fspath(error.filename) != str(temporary):
             raise
         raise _cant_write(path, error.strerror or str(error), size) from error
     except UserError:

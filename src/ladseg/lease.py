@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from ladseg.errors import UserError
 from ladseg.files import make_folder
 
 # Seconds between two touches, and seconds without a touch after which a lease is free.
@@ -130,8 +131,12 @@ def _create(path: Path, text: str) -> bool:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise UserError(f"{path}: can't be written ({error.strerror}); make room or write to another place") from None
     return True
 
 

@@ -7,6 +7,7 @@ import platform
 import shlex
 import sys
 import tempfile
+import threading
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     known = Namespace(resumes=False)
+    threading.excepthook = _report_thread
     try:
         escape_what_cannot_be_encoded()
         known, keys = parse(words)
@@ -107,6 +109,12 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     network_commands.add_commands(commands)
     listing_commands.add_commands(commands)
     return parser, commands.parsers
+
+
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+    """Print the trace of a thread, unless the machine refused: the main thread says that in one line."""
+    if not (isinstance(failed.exc_value, OSError) and failed.exc_value.errno in REFUSED):
+        threading.__excepthook__(failed)
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ from numpy.random import Generator
 from PIL import Image
 from rich.progress import track
 
+from ladseg.errors import UserError
 from ladseg.files import make_folder, write_text
 
 CLASSES = ("sky", "ground", "water", "bricks", "planks", "disc", "box", "triangle", "pole")
@@ -46,7 +47,10 @@ def write_demo_scenes(
         for kind, values in zip(("images", "masks"), pixels, strict=True):
             folder = root / kind / split
             make_folder(folder)
-            Image.fromarray(values).save(folder / f"{number:04d}.png")
+            try:
+                Image.fromarray(values).save(folder / f"{number:04d}.png")
+            except OSError as error:
+                raise UserError(f"{folder}: can't be written to ({error.strerror}); write to another place") from None
     write_text(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
 
 

@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from typing import TextIO
 
 import numpy as np
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from rich.console import Console
 from rich.text import Text
 
@@ -89,7 +90,8 @@ class RunLog:
             self.files = [self._open(name) for name in ("metrics.jsonl", "log.txt")]
         if self.accelerator.log_with:
             self.accelerator.project_configuration.logging_dir = str(self.folder)
-            self.accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(self.folder, self.start))
+            with self._tracking():
+                self.accelerator.init_trackers(PROJECT, init_kwargs=tracker_options(self.folder, self.start))
         self.bar = self.screen.enter_context(display(self.console, hidden=not self.active))
         self.task = self.bar.add_task(self.heading, total=self.iterations, completed=self.start, left="", state="")
         return self
@@ -104,9 +106,10 @@ class RunLog:
         for file in self.files:
             with suppress(OSError):
                 file.close()
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
-        self.accelerator.trackers = []
+        trackers, self.accelerator.trackers = self.accelerator.trackers, []
+        for tracker in trackers:
+            with self._tracking() if error is None else suppress(OSError):
+                tracker.finish()
 
     def advance(self, step: int) -> None:
         """Move the progress bar to ``step`` steps done."""
@@ -131,7 +134,8 @@ class RunLog:
             "images_per_second": images_per_second,
         }
         self._metrics(line)
-        self.accelerator.log({f"train/{k}": v for k, v in line.items() if k != "step"}, step=step)
+        with self._tracking():
+            self.accelerator.log({f"train/{k}": v for k, v in line.items() if k != "step"}, step=step)
         self.bar.update(self.task, state=state)
         self._write(1, f"step {step}/{self.iterations}  lr {lr:.3g}  {state}")
         if not self.console.is_terminal and time.perf_counter() - self.spoken >= QUIET:
@@ -140,7 +144,8 @@ class RunLog:
     def evaluation(self, step: int, score: float, best_score: float, best_step: int, seconds: float) -> None:
         """Log the network's score after ``step`` steps, and how many seconds the evaluation took."""
         self._metrics({"step": step, "score": score, "best_score": best_score, "evaluation_seconds": round(seconds, 3)})
-        self.accelerator.log({"val/score": score}, step=step)
+        with self._tracking():
+            self.accelerator.log({"val/score": score}, step=step)
         best = "the best so far" if best_step == step else f"best {best_score:.4f} at step {best_step}"
         self.say(f"step {step}/{self.iterations}  mIoU {score:.4f}, {best}")
 
@@ -154,16 +159,9 @@ class RunLog:
         if not self.accelerator.trackers or not self.active:
             return
         named = {f"samples/{number}": picture for number, picture in enumerate(make())}
-        for tracker in self.accelerator.trackers:
-            if tracker.name == "tensorboard":
-                tracker.log_images({name: picture[None] for name, picture in named.items()}, step, dataformats="NHWC")
-            elif tracker.name == "wandb":
-                tracker.log_images({name: [picture] for name, picture in named.items()}, step)
-            elif tracker.name == "mlflow":
-                from mlflow import log_image  # logs to the run that accelerate has started
-
-                for name, picture in named.items():
-                    log_image(picture, key=name.replace("/", "-"), step=step)
+        with self._tracking():
+            for tracker in self.accelerator.trackers:
+                _show(tracker, named, step)
 
     def say(self, text: str) -> None:
         """Print one line, and write it to log.txt."""
@@ -181,6 +179,18 @@ class RunLog:
         self._write(0, json.dumps(to_json(values)))
         for callback in self.callbacks if self.active else ():
             callback(self.title, dict(values))
+
+    @contextmanager
+    def _tracking(self) -> Iterator[None]:
+        """Within the context, let a tracker that can't write stop the training in one line."""
+        try:
+            yield
+        except OSError as fault:
+            names = ", ".join(str(name) for name in self.accelerator.log_with)
+            raise UserError(
+                f"{self.folder}: {names} can't write there ({fault.strerror or fault}); make room, then start the same "
+                "command again to go on from the last checkpoint, or leave it out of trackers"
+            ) from None
 
     def _write(self, file: int, line: str) -> None:
         if self.files:
@@ -206,6 +216,18 @@ class RunLog:
         left = pace * (self.iterations - step)
         run = f", run {clock(left + pace * self.stage.later)}" if self.stage.later else ""
         return f"{clock(left)} left{run}"
+
+
+def _show(tracker: GeneralTracker, pictures: dict[str, np.ndarray], step: int) -> None:
+    if tracker.name == "tensorboard":
+        tracker.log_images({name: picture[None] for name, picture in pictures.items()}, step, dataformats="NHWC")
+    elif tracker.name == "wandb":
+        tracker.log_images({name: [picture] for name, picture in pictures.items()}, step)
+    elif tracker.name == "mlflow":
+        from mlflow import log_image  # logs to the run that accelerate has started
+
+        for name, picture in pictures.items():
+            log_image(picture, key=name.replace("/", "-"), step=step)
 
 
 def tracker_options(folder: Path, start: int) -> dict[str, dict[str, object]]:
