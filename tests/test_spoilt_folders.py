@@ -46,6 +46,7 @@ def recipe(root: Path, out: Path) -> dict[str, Any]:
         "distill": {"method": "cwd"},
         "schedule": {"iterations": 2, "batch_size": 2, "crop": [32, 32], "eval_every": 1, "precision": "fp32"},
         "trackers": [],
+        "keep_checkpoints": True,
         "out": str(out),
     }
 
@@ -247,7 +248,7 @@ def test_a_checkpoint_of_other_values_is_no_checkpoint(kind: str, run: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["another network's", "without one", "empty", "zeros"])
-def test_spoilt_weights_come_from_the_checkpoint(kind: str, run: Path) -> None:
+def test_spoilt_weights_come_from_the_checkpoint(kind: str, run: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = run / "student/weights.safetensors"
     good = path.read_bytes()
     if kind in ANY:
@@ -261,6 +262,7 @@ def test_spoilt_weights_come_from_the_checkpoint(kind: str, run: Path) -> None:
         (run / "results.json").unlink()
         again(run)
         assert path.read_bytes() == good
+        assert f"{path}: missing or damaged; student is trained again from its last checkpoint" in caplog.text
 
 
 def test_counts_of_other_classes_are_measured_again(run: Path) -> None:
@@ -316,7 +318,9 @@ def test_a_tracker_on_a_full_disk_is_one_line(kind: str, tmp_path: Path) -> None
             accelerator.log_with, accelerator.trackers = ["tensorboard"], [Full()]
             FIGURES[kind](log)
 
-    with pytest.raises(UserError, match=r"toy: tensorboard can't write there \(No space left on device\); make room"):
+    with pytest.raises(
+        UserError, match=r"toy: tensorboard can't write there \(No space left on device\); put that right"
+    ):
         write()
 
 

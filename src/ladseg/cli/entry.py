@@ -112,8 +112,8 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:
-    """Print the trace of a thread, unless the machine refused: the main thread says that in one line."""
-    if not (isinstance(failed.exc_value, OSError) and failed.exc_value.errno in REFUSED):
+    """Print the trace of a thread, unless it can't write: the main thread says that in one line."""
+    if not isinstance(failed.exc_value, OSError):
         threading.__excepthook__(failed)
 
 

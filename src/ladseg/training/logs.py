@@ -188,8 +188,8 @@ class RunLog:
         except OSError as fault:
             names = ", ".join(str(name) for name in self.accelerator.log_with)
             raise UserError(
-                f"{self.folder}: {names} can't write there ({fault.strerror or fault}); make room, then start the same "
-                "command again to go on from the last checkpoint, or leave it out of trackers"
+                f"{self.folder}: {names} can't write there ({fault.strerror or fault}); put that right and "
+                "start the same command again to go on from the last checkpoint, or leave it out of trackers"
             ) from None
 
     def _write(self, file: int, line: str) -> None:

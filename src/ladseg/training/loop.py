@@ -1,5 +1,6 @@
 """The one training loop, for any objective: evaluate, save, stop, step, log, advance."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,11 +12,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ladseg.errors import TrainingError
+from ladseg.errors import TrainingError, printable
 from ladseg.recipe import Schedule
 from ladseg.seeds import derive_seed
 from ladseg.training.average import AveragedWeights, delivered_state
-from ladseg.training.checkpoints import load_weights, refuse_broken_weights, save_checkpoint, save_weights
+from ladseg.training.checkpoints import (
+    checkpoint_paths,
+    load_weights,
+    refuse_broken_weights,
+    save_checkpoint,
+    save_weights,
+)
 from ladseg.training.identity import refuse_other_identity, training_identity
 from ladseg.training.interruption import interruption
 from ladseg.training.logs import THE_ONE, Callback, RunLog, Stage
@@ -27,6 +34,7 @@ from ladseg.training.step import seed_dropout, to_device, train_step
 from ladseg.training.terms import TermWatch
 
 Batch = dict[str, Tensor]
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -86,7 +94,11 @@ def fit(
         network.to(accelerator.device)
         if load_weights(folder / "weights.safetensors", network):
             return result
-    # A finished training whose weights are damaged goes on here: its checkpoints hold them, where they were kept.
+        # Its checkpoints hold the weights, where they were kept.
+        if accelerator.is_main_process:
+            kept = "its last checkpoint" if checkpoint_paths(folder / "checkpoints") else "the beginning"
+            weights = folder / "weights.safetensors"
+            logger.warning("%s", printable(f"{weights}: missing or damaged; {title} is trained again from {kept}"))
     with prepared(objective, accelerator, lambda: _next(iter(batches(0)), title, 0)) as (model, unused):
         loop = _Loop(
             objective, model, network, evaluate, schedule, folder, accelerator, seed, title, identity, pictures
