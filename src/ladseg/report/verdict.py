@@ -15,8 +15,10 @@ ALONE = "not compared"
 
 # A network has learned if its mIoU covers at least this share of the way from the constant prediction's mIoU to 1.
 LEARNED = 0.02
-# A curve is flat if the last quarter of the steps brought less than this share of the whole gain.
-FLAT = 0.05
+# A curve is flat if the last quarter of the steps brought less than this share of the whole gain. The decay of the
+# learning rate flattens the end of every curve: the demo's plain student still brings 4 to 8 % there, and gains a tenth
+# more when it is trained for twice as long.
+FLAT = 0.03
 LAST_PART = 0.25
 
 
