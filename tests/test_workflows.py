@@ -66,9 +66,10 @@ def test_a_finished_run_keeps_checkpoints_only_if_asked_and_is_readable_by_other
     assert "has finished before" in told[-1]
 
     schedule = {**recipe["schedule"], "iterations": 2}
+    distilled = {**recipe, "distill": {}, "schedule": schedule, "out": str(tmp_path / "lad")}
     before = os.umask(0o027)
     try:
-        ladseg.train({**recipe, "distill": {}, "schedule": schedule, "out": str(tmp_path / "lad")}, log=told.append)
+        ladseg.train(distilled, log=told.append)
     finally:
         os.umask(before)
     files = [path for path in (tmp_path / "lad").rglob("*") if path.is_file()]
@@ -77,6 +78,13 @@ def test_a_finished_run_keeps_checkpoints_only_if_asked_and_is_readable_by_other
     assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
     taken = sum(path.stat().st_size for path in files if path.name != "report.html")
     assert f"{tmp_path / 'lad'} takes {taken / 1e6:.1f} MB" in told
+
+    weights = tmp_path / "lad/student/weights.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(b"damaged")
+    (tmp_path / "lad/results.json").unlink()
+    ladseg.train(distilled, log=told.append)  # trained anew, where no checkpoint holds them
+    assert weights.read_bytes() == good
 
 
 def test_compare_returns_what_its_folder_holds(tmp_path: Path, recipe: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ through the strides one by one, and gives up where two maps meet whose sizes it 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Operations that are told their result's size, and which input tells it.
@@ -39,7 +39,7 @@ def name_sides(model: Any) -> None:
     from onnxscript import ir
 
     (image,) = model.graph.inputs
-    names = dict(zip(map(_text, image.shape), ("batch", "", "height", "width"), strict=True))
+    names = dict(zip(_texts(image.shape), ("batch", "", "height", "width"), strict=True))
     for value in (image, *(output for node in model.graph for output in node.outputs)):
         if value.shape is not None:
             value.shape = ir.Shape([side if isinstance(side, int) else _renamed(side, names) for side in value.shape])
@@ -49,15 +49,17 @@ def _renamed(side: Any, names: Mapping[str, str]) -> str | None:
     return side.value and re.sub(r"[a-z]\w*", lambda word: names.get(word[0], word[0]), side.value)
 
 
-def _text(side: Any) -> str:
-    return str(side) if isinstance(side, int) else str(side.value)
+def _texts(sides: Iterable[Any]) -> tuple[str, ...]:
+    """Return sides as text; nothing if one is unknown."""
+    texts = tuple(str(side) if isinstance(side, int) else side.value for side in sides)
+    return () if None in texts else texts
 
 
 def _size(value: Any) -> tuple[str, ...]:
-    """Return height and width of a map, as text, if they depend on the image's; else nothing."""
+    """Return height and width of a map, as text, if they are known and depend on the image's; else nothing."""
     if value.shape is None or len(value.shape) != 4 or all(isinstance(side, int) for side in value.shape[2:]):
         return ()
-    return tuple(map(_text, value.shape[2:]))
+    return _texts(value.shape[2:])
 
 
 def _take_size(node: Any, first: Mapping[tuple[str, ...], Any]) -> None:
@@ -66,7 +68,10 @@ def _take_size(node: Any, first: Mapping[tuple[str, ...], Any]) -> None:
 
     (given, *_), (result,), index = node.inputs, node.outputs, SIZED[node.op_type]
     like = first.get(_size(result))
-    if like is None or index >= len(node.inputs) or given.shape is None or given.shape[:2] != result.shape[:2]:
+    if like is None or index >= len(node.inputs) or given.shape is None:
+        return
+    kept = _texts(given.shape[:2])
+    if not kept or kept != _texts(result.shape[:2]):
         return
 
     def sides(value: Any, start: int, end: int) -> Any:
