@@ -59,6 +59,7 @@ CLASSES = 9
 BASE = Recipe(
     student=StudentSettings(model="pspnet@test_resnet"),
     teacher=TeacherSettings(iterations=3),
+    distill=Distill(warm_start=False),
     schedule=Schedule(iterations=4, batch_size=4, crop=(32, 48), precision="fp32"),
 )
 
@@ -103,13 +104,13 @@ def test_a_distiller_names_its_teacher() -> None:
     assert classic.warm_start is False
     assert classic.iterations is None
     assisted = make_method(BASE, "kd+label", classic)
-    assert assisted.recipe == replace(BASE, distill=Distill(method="kd"))
+    assert assisted.recipe == replace(BASE, distill=Distill(method="kd", warm_start=False))
     # Two paths of 3 steps see as many images as one path of 6.
     own = make_method(BASE, "kd+self", classic)
     assert own.recipe.teacher == replace(BASE.teacher, label_assisted=False, iterations=6)
     other = make_method(BASE, "kd+fcn@test_resnet", classic)
     assert (other.recipe.teacher.model, other.recipe.teacher.label_assisted) == ("fcn@test_resnet", False)
-    assert make_method(BASE, "cwd-full", classic).recipe.distill == Distill(method="cwd-full")
+    assert make_method(BASE, "cwd-full", classic).recipe.distill == Distill(method="cwd-full", warm_start=False)
 
 
 def test_a_teacher_by_its_model_is_the_one_of_the_command_line() -> None:
@@ -188,7 +189,7 @@ def test_what_the_teacher_sees_and_what_is_read_is_the_recipes() -> None:
     # kd reads no layer.
     for name, layer in (("at", "backbone"), ("kd", None)):
         rival = make_method(base, f"{name}+label", default_teacher(BASE)).recipe.distill
-        assert rival == Distill(method=name, layer=layer, alpha=0.02, class_weights="fixed")
+        assert rival == Distill(method=name, layer=layer, warm_start=False, alpha=0.02, class_weights="fixed")
     voc = replace(BASE, data=replace(BASE.data, layout="voc"))
     weights = make_method(voc, "cirkd", default_teacher(voc)).recipe.distill.term_weights
     assert weights == {"cirkd_pixel": 0.01, "cirkd_region": 0.01}
@@ -374,11 +375,14 @@ def test_a_comparison_trains_each_cell_once_and_as_a_run_would(
     assert all(set(row.mean_iou) == {0, 1} for row in results.methods)
     rows = {row.name: row for row in results.methods}
 
-    lone = train(recipe_of(scenes, tmp_path / "run", "--seed", "1"), log=lambda line: None)
+    words = ["--seed", "1", "--distill.warm_start", "false"]
+    lone = train(recipe_of(scenes, tmp_path / "run", *words), log=lambda line: None)
     assert lone is not None
     assert rows["none"].mean_iou[1] == lone.networks["baseline"].mean_iou
     assert rows["lad"].mean_iou[1] == lone.networks["student"].mean_iou
-    ours, theirs = (load_file(tmp_path / f"{p}/student.safetensors") for p in ("compare/seed-1/lad", "run"))
+    distilled = "student" if lone.delivers == "student" else "distilled"
+    files = (tmp_path / "compare/seed-1/lad/student.safetensors", tmp_path / f"run/{distilled}.safetensors")
+    ours, theirs = map(load_file, files)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
     lad, none, longer = rows["lad"], rows["none"], rows["none-long"]

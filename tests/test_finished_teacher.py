@@ -57,7 +57,7 @@ def test_it_comes_back_from_its_file_as_it_was(tmp_path: Path, label_assisted: b
     inner.aux_in_eval = True  # a distiller may read training-only heads too
     assert inner.trial_output().aux
     told = read_teacher_header(tmp_path / "teacher.safetensors")[1]
-    assert told is None if not label_assisted else vars(told) == {**noise, "input_layer": None}
+    assert told is None if not label_assisted else vars(told) == {**noise, "input_layer": None, "placebo": None}
     with pytest.raises(ModelError, match="a teacher for ladseg train --teacher-from"):
         load_student(tmp_path / "teacher.safetensors")
 

@@ -202,3 +202,20 @@ def test_of_real_curves(steps: int, scores: list[float], rises: bool) -> None:
     learner = Learner(max(scores) / 100, 0.037, steps, curve)
     assert learner.has_learned
     assert learner.is_still_improving == rises
+
+
+@pytest.mark.parametrize(
+    ("delivers", "warm", "words"),
+    [
+        ("student", True, "Delivered is the distilled student, the better one on val."),
+        ("baseline", None, "Delivered is the student alone, the better one on val."),
+        (None, None, None),
+    ],
+)
+def test_the_headline_says_which_student_is_delivered(delivers: str | None, warm: bool | None, words: str) -> None:
+    rows = {"baseline": network_row(0.5), "student": network_row(0.55 if warm else 0.45, steps=400)}
+    results = run_results(rows, delivers=delivers, student_starts_warm=warm)
+    sentence = run_verdict(results).sentence
+    assert (words in sentence) if words else ("Delivered" not in sentence)
+    assert ("went on from the student alone for 400 more steps" in sentence) == bool(warm)
+    assert results.delivered == rows[delivers or "student"]

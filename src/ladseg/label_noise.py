@@ -86,6 +86,24 @@ class LabelNoise(nn.Module):
             noised.masked_fill_(ignored, 0.0)
         return noised.mul_(self.scale).unsqueeze(1)
 
+    def of_no_label(self, label: Tensor, generator: Generators = None) -> Tensor:
+        """Return a placebo: noise of the mean and deviation that the classes' weights have, and nothing of the label.
+
+        Args:
+            label: Gives the shape and the device.
+            generator: As for :meth:`forward`.
+        """
+        if isinstance(generator, Sequence):
+            draws = [torch.randn(label.shape[1:], generator=one, device=label.device) for one in generator]
+            noise = torch.stack(draws)
+        else:
+            noise = torch.randn(label.shape, generator=generator, device=label.device)
+        mean, deviation = 0.0, 1.0
+        if self.class_weights != "random":
+            weights = self._constant_weights(torch.device("cpu"))[:-1]
+            mean, deviation = weights.mean().item(), weights.std(correction=0).item()
+        return (noise.mul_((deviation**2 + self.alpha**2) ** 0.5) + mean).mul_(self.scale).unsqueeze(1)
+
     def _check_classes(self, label: Tensor, ignored: Tensor) -> None:
         outside = ~ignored & ((label < 0) | (label >= self.num_classes))
         if outside.any():

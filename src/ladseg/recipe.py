@@ -12,7 +12,7 @@ from ladseg.recipe_values import Length, Range
 # Keys whose values are mappings but not sections, so that they are replaced as a whole.
 VALUES = ("label_map", "args", "term_weights", "options")
 # The keys of one distillation method; the section's other keys concern the student and teacher of all methods.
-METHOD_KEYS = ("method", "weight", "term_weights", "tau", "layer", "options")
+METHOD_KEYS = ("method", "weight", "weight_for_classes", "term_weights", "tau", "layer", "options")
 # Keys that hold paths, in which ~ and $VARIABLE are replaced; relative paths start at the working directory.
 NAMES_A_FILE = ("data.root", "data.classes", "data.unlabelled", "student.weights", "teacher.weights", "out")
 MASK_VALUE = Range(least=0, most=65535)
@@ -24,6 +24,7 @@ Count = Annotated[int, Range(least=1)]
 NotNegativeInt = Annotated[int, Range(least=0)]
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 ClassWeights = Literal["random", "fixed", "none"]
+Placebo = Literal["shuffled", "noise"]
 if TYPE_CHECKING:
     DistillMethod = str
 else:
@@ -59,6 +60,7 @@ class Data:
         pairs: For layout list, the list of pairs, such as {split}.txt or pairs.csv.
         val_fraction: For data without a val split, the share of the training images to validate on, such as 0.2; the
             choice depends on their names alone.
+        test: A split that is measured besides val, such as test; nothing is selected on it. Null for none.
         group: With val_fraction, which images stay together, such as the frames of a video: {stem_prefix} is the stem
             without the number at its end, {folder} the folder; or a pattern such as images/{group}_*.png; null divides
             single images.
@@ -83,6 +85,7 @@ class Data:
     masks: str | None = None
     pairs: str | None = None
     val_fraction: Annotated[float, Range(above=0, below=1)] | None = None
+    test: str | None = None
     group: str | None = None
     unlabelled: str | None = None
     unlabelled_share: Annotated[float, Range(above=0, below=1)] = 0.5
@@ -148,10 +151,15 @@ class TeacherSettings:
         weight_decay: Weight decay; null takes the schedule's.
         train: Whether to train the teacher; false takes it from weights: the teacher.safetensors or
             student.safetensors of a finished run, which records model, noise and all other settings; or a file of
-            another library, whose network model names.
+            another library, whose network model names. With warm_start true and no weights, the trained plain student
+            itself is the teacher.
         classes: With train false, the teacher's class id for each class of the data; null matches the class names.
         class_names: With train false and a file that is not ladseg's, the names of its classes in the order of their
             ids, as a list or a file as data.classes; null is the data's.
+        snapshot: Train no teacher: after this share of its steps, such as 0.5, the student as it is then teaches itself
+            for the rest. Null for a teacher.
+        placebo: For a control, what the teacher sees in place of the label: shuffled is the label of another image,
+            noise has the label's mean and deviation and no other trace of it; null is the label.
     """
 
     label_assisted: bool = True
@@ -178,6 +186,8 @@ class TeacherSettings:
     train: bool = True
     classes: list[NotNegativeInt] | None = None
     class_names: Annotated[list[str], Length(least=2)] | str | None = None
+    snapshot: Annotated[float, Range(above=0, below=1)] | None = None
+    placebo: Placebo | None = None
 
 
 @dataclass(frozen=True)
@@ -187,13 +197,16 @@ class Distill:
     Args:
         method: The method's name; docs/methods.md has each method's formula, weights and settings.
         weight: Weight beta of the method's first term; null takes the method's own (cwd 3, kd 1, fitnet 10, at 10000).
+        weight_for_classes: The number of classes that the weight of cwd was chosen for, such as the paper's 19. With C
+            classes it is multiplied by C / 19, as the gradient of cwd goes as weight / C; null takes it as it is.
         term_weights: Weights of any of the method's terms by name, such as {cirkd_pixel: 0.01}; null takes its own.
         tau: Temperature; null takes the method's own (cwd 4, kd 1, dist 1).
         layer: The feature map that the method reads: head, the map before the classifier, or backbone, the backbone's
             last map or the one that the network's features names; null takes the method's own.
         options: Settings of a single method, such as {masked: 0.5}; docs/methods.md lists them.
         also: The further methods of a list, filled in from it; not a key.
-        warm_start: Start the student from the trained plain student (needs baseline).
+        warm_start: Start the student from the trained plain student; null does so if there is one. In a comparison
+            null gives all students the same start.
         alpha: Strength of the pixel noise during distillation; null keeps the teacher's.
         class_weights: Class weights of the noise during distillation; null keeps the teacher's.
         aux_weight: Weight of the training-only heads' loss of the distilled student; null takes the student's.
@@ -207,12 +220,13 @@ class Distill:
 
     method: DistillMethod = "cwd"
     weight: NotNegative | None = None
+    weight_for_classes: Count | None = None
     term_weights: dict[str, NotNegative] | None = None
     tau: Positive | None = None
     layer: Literal["head", "backbone"] | None = None
     options: dict[str, Any] | None = None
     also: list[dict[str, Any]] = field(default_factory=list)
-    warm_start: bool = False
+    warm_start: bool | None = None
     alpha: NotNegative | None = None
     class_weights: ClassWeights | None = None
     aux_weight: NotNegative | None = None
@@ -227,6 +241,7 @@ class Distill:
         method = METHODS[self.method]
         for key, read in {
             "weight": bool(method.terms),
+            "weight_for_classes": "cwd" in method.terms,
             "tau": method.tau is not None,
             "layer": method.layer is not None,
         }.items():
@@ -442,8 +457,24 @@ class Recipe:
     @property
     def teacher_starts_warm(self) -> bool:
         """Whether the teacher starts from the trained plain student."""
-        possible = self.baseline and self.teacher.train and self.teacher_is_students_model
+        trained = self.teacher.train and self.teacher.snapshot is None
+        possible = self.baseline and trained and self.teacher_is_students_model
         return possible if self.teacher.warm_start is None else self.teacher.warm_start
+
+    @property
+    def student_starts_warm(self) -> bool:
+        """Whether the distilled student starts from the trained plain student."""
+        if self.distill.warm_start is not None:
+            return self.distill.warm_start
+        # Not where the teacher is that same student: it would have nothing to teach.
+        other_teacher = self.teacher.snapshot is None and (self.teacher.train or self.teacher.weights is not None)
+        return self.baseline and other_teacher and self.distill.method != "none"
+
+    @property
+    def snapshot_step(self) -> int | None:
+        """Steps after which the student teaches itself; None where a teacher does."""
+        share = self.teacher.snapshot
+        return None if share is None else max(1, round(share * self.schedule.iterations))
 
     @property
     def folder(self) -> Path:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from ladseg.errors import RecipeError, control_character
 from ladseg.presets import PRESETS
-from ladseg.recipe import Recipe
+from ladseg.recipe import Recipe, TeacherSettings
 
 LONGEST_NAME = 100
 DEFAULTS = Recipe()
@@ -85,6 +85,8 @@ def _data_fault(recipe: Recipe) -> str | None:
             return f"data.classes has '{unprintable[0]}', a name with control characters; take them out"
     if data.value_range is not None and data.value_range[0] >= data.value_range[1]:
         return f"data.value_range is {list(data.value_range)}; the lower value comes first, such as [0, 4095]"
+    if data.test in ("", "train", "val"):
+        return f"data.test is '{data.test}'; it names a split that is neither train nor val, such as test"
     if data.group is not None and data.val_fraction is None:
         return "data.group is read with data.val_fraction only; set that, or leave data.group out"
     for key, values in {"mean": data.mean, "std": data.std}.items():
@@ -116,10 +118,9 @@ def _training_fault(recipe: Recipe) -> str | None:
         return "schedule.eval_window is for images at their own size, and augment.rescale changes it; leave one out"
     if not any((loss.cross_entropy, loss.dice, loss.focal, loss.lovasz)):
         return "loss has weight 0 for every part; give one of cross_entropy, dice, focal, lovasz a weight"
-    if not teacher.train and teacher.weights is None:
-        return "teacher.train is false, so teacher.weights must name the file of a finished network"
-    if not teacher.train and teacher.warm_start:
-        return "teacher.warm_start trains the teacher, but teacher.train is false; leave one of them out"
+    fault = _teacher_fault(teacher)
+    if fault:
+        return fault
     if teacher.train and teacher.classes is not None:
         return "teacher.classes are those of a finished teacher; set teacher.train: false too"
     if teacher.train and teacher.class_names is not None:
@@ -147,6 +148,27 @@ def unlabelled_fault(recipe: Recipe) -> str | None:
             f"data.unlabelled_share {recipe.data.unlabelled_share:g} of schedule.batch_size {batch} is "
             f"{recipe.unlabelled_images} images; choose it so that a batch has some with and some without a mask"
         )
+    return None
+
+
+def _teacher_fault(teacher: TeacherSettings) -> str | None:
+    """Return what does not go together in the teacher's section alone."""
+    if not teacher.train and teacher.weights is None and not teacher.warm_start:
+        return (
+            "teacher.train is false, so teacher.weights must name the file of a finished network; or "
+            "teacher.warm_start: true takes the trained plain student"
+        )
+    if not teacher.train and teacher.weights is not None and teacher.warm_start:
+        return "teacher.train is false, and teacher.warm_start and teacher.weights both name it; leave one of them out"
+    if teacher.label_assisted:
+        if not teacher.train and teacher.weights is None:
+            return (
+                "the plain student, which teacher.train: false takes, sees no label; set teacher.label_assisted: false"
+            )
+        if teacher.snapshot is not None:
+            return "teacher.snapshot is the student, which sees no label; set teacher.label_assisted: false"
+    elif teacher.placebo is not None:
+        return "teacher.placebo stands in the label's place, but teacher.label_assisted is false; leave one of them out"
     return None
 
 

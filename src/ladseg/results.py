@@ -21,8 +21,9 @@ T = TypeVar("T")
 
 # The results file in the folder of a run or of a comparison.
 RESULTS = "results.json"
-# The file of the delivered network in the folder of a run.
+# Files in the folder of a run: the delivered network, and the other student by its training, if there are two.
 STUDENT = "student.safetensors"
+OTHER_STUDENT = {"baseline": "plain.safetensors", "student": "distilled.safetensors"}
 
 
 def cell_folder(folder: Path, method: str, seed: int) -> Path:
@@ -86,6 +87,7 @@ class NetworkRow:
         iou: IoU of each class; NaN for a class that occurs in neither labels nor predictions.
         best_step: Number of training steps after which the delivered weights were taken.
         last_mean_iou: mIoU after the last step; None without evaluations.
+        test_mean_iou: mIoU on the test split, with the same weights as ``mean_iou``; None without such a split.
         steps: Number of training steps.
         precision: ``"fp32"`` or ``"bf16"``.
         seconds: Seconds spent in training steps.
@@ -96,6 +98,8 @@ class NetworkRow:
         first_stage_seconds: Seconds of training the first stage of a student's distiller.
         folder: The training's folder, relative to the run's.
         validation_curve: Step and mIoU of each evaluation during training.
+        gradient_ratio: Of a distilled student, the strength of distillation relative to the label: the norm of its
+            gradient on the logits over that of the class loss, median of the logged steps.
     """
 
     model: str
@@ -117,6 +121,8 @@ class NetworkRow:
     first_stage_seconds: float | None = None
     folder: str | None = None
     validation_curve: list[tuple[int, float]] | None = None
+    gradient_ratio: float | None = None
+    test_mean_iou: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.mean_iou <= 1:
@@ -138,10 +144,11 @@ class MeasuredRow:
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """Numbers of images in the two splits."""
+    """Numbers of images in the splits; test is None where none was named."""
 
     train: int
     val: int
+    test: int | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,9 @@ class RunResults:
         prediction: Prediction time of the delivered network.
         constant_mean_iou: mIoU on the validation split of the best prediction of one class everywhere.
         verdict: The conclusion that the results allow.
+        delivers: Key of the delivered student, the better one on val; None in a comparison, which delivers the
+            method's own.
+        student_starts_warm: Whether the distilled student continued from the student alone.
     """
 
     name: str
@@ -207,6 +217,13 @@ class RunResults:
     prediction: PredictionTime
     constant_mean_iou: float | None = None
     verdict: Verdict | None = None
+    delivers: str | None = None
+    student_starts_warm: bool | None = None
+
+    @property
+    def delivered_key(self) -> str:
+        """Key of the network that the run delivers: where nothing else was chosen, the last student."""
+        return self.delivers or self.students[-1]
 
     def __post_init__(self) -> None:
         if not {"baseline", "student"} & self.networks.keys():
@@ -217,8 +234,8 @@ class RunResults:
 
     @property
     def delivered(self) -> NetworkRow:
-        """The network that the run delivers: the distilled student, or else the student alone."""
-        return self.networks.get("student") or self.networks["baseline"]
+        """The network that the run delivers."""
+        return self.networks[self.delivered_key]
 
     @property
     def students(self) -> list[str]:
@@ -373,12 +390,16 @@ class MethodRow:
         student: The delivered network.
         teacher: The network that it learns from; None without one.
         last_mean: Mean of the mIoU after the last step, whereas ``mean`` is that of the best evaluation.
+        test_mean: Mean over the seeds of the mIoU on the test split; None without one.
+        test_std: Its standard deviation; None for fewer than two seeds.
+        test_difference: Paired difference from ``none`` on the test split; None for ``none`` itself.
         compute_total: ``macs`` as a multiple of those of ``none``.
         compute_marginal: The same multiple for one more student of an existing teacher.
         gain_at_equal_total: Mean over seeds of the mIoU minus that of the seed's own plain curve at ``compute_total``.
             This and the following fields are None if the curve does not reach so far, and for the student alone.
         gain_at_equal_marginal: The same at ``compute_marginal``.
-        break_even_students: Number of students from which their common teacher pays off; None if no number suffices.
+        break_even_students: Number of students from which their common teacher pays off; None if no number suffices,
+            and for a method without a teacher.
         p_sign_flip: Two-sided p of the exact sign-flip test of ``gain_at_equal_total``.
         p_holm: ``p_sign_flip`` adjusted for the number of methods.
         interval_t: 95 % interval of ``gain_at_equal_total`` by Student's t.
@@ -403,6 +424,9 @@ class MethodRow:
     student: NetworkCost
     teacher: TeacherCost | None
     last_mean: float | None = None
+    test_mean: float | None = None
+    test_std: float | None = None
+    test_difference: MeanInterval | None = None
     compute_total: float | None = None
     compute_marginal: float | None = None
     gain_at_equal_total: float | None = None

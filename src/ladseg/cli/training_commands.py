@@ -48,9 +48,11 @@ def add_commands(command: Commands) -> None:
         takes_recipe_keys=True,
         resumes=True,
         epilog="A method is none, none-4x (none for 4 times the steps), none-long (none for LAD's total compute),\n"
-        "none-ema, none-long-ema (none and none-long with averaged weights), lad,\n"
+        "none-ema, none-long-ema (none and none-long with averaged weights), snapshot\n"
+        "(half way the student becomes its own teacher), self (taught by the plain student), lad,\n"
         "lad-warm (LAD from the trained plain student) or a method of docs/methods.md. A distiller may name its\n"
         "teacher: kd+label, kd+self (the student's network without a label), kd+MODEL.\n"
+        "kd+shuffled, lad+noise and the like are placebos: another image's label, or noise.\n"
         "Every key of a recipe can be set here too, such as --schedule.iterations 1000.",
     )
     compare.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
@@ -139,7 +141,7 @@ def _run(recipe: "Recipe") -> None:
     from rich.console import Console
 
     from ladseg.data.memory import keep_freed_memory
-    from ladseg.report.run_tables import results_table, teacher_remark
+    from ladseg.report.run_tables import pull_remark, results_table, teacher_remark
     from ladseg.report.verdict import run_verdict
     from ladseg.workflows import train
 
@@ -147,7 +149,7 @@ def _run(recipe: "Recipe") -> None:
     results = train(recipe, log=print_line)
     if results is not None:
         Console(markup=False).print(results_table(results))
-        for line in filter(None, (run_verdict(results).sentence, teacher_remark(results))):
+        for line in filter(None, (run_verdict(results).sentence, teacher_remark(results), pull_remark(results))):
             print_line(line)
         print_line(f"weights: {recipe.folder / 'student.safetensors'}")
         print_line(f"picture: {recipe.folder / 'picture.png'}")

@@ -36,8 +36,8 @@ class Cell:
 
     @property
     def shared(self) -> dict[str, Path]:
-        """The folders of trainings that the cells of one seed share; a longer plain training shares none."""
-        if self.method.teacher is None and self.method.name != NONE:
+        """The folders of trainings that the cells of one seed share; another plain training shares none."""
+        if self.method.recipe.distill.method == "none" and self.method.name != NONE:
             return {}
         beside = self.folder.parent
         shared = {"baseline": beside / "baseline"}

@@ -11,6 +11,7 @@ from ladseg.comparison.methods import (
     default_teacher,
     make_method,
     plain_words,
+    with_one_start,
 )
 from ladseg.errors import RecipeError
 from ladseg.measure.environment import is_main_process
@@ -112,7 +113,7 @@ def compare_methods(
 
 def _shared(recipe: Recipe) -> Recipe:
     """Return the recipe to record in the folder: it trains the student alone, and the seeds belong to the cells."""
-    return replace(recipe, baseline=True, seed=0)
+    return with_one_start(replace(recipe, baseline=True, seed=0))
 
 
 def _find_finished(recipe: Recipe, cells: Sequence[Cell]) -> ComparisonResults | None:

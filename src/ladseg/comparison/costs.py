@@ -83,22 +83,24 @@ def marginal_macs(method: Method, cost: MethodCost) -> int:
     """
     if method.teacher is None:
         return total_macs(method, cost)
-    keys = ["student", *(["baseline"] if method.recipe.distill.warm_start else [])]
+    keys = ["student", *(["baseline"] if method.recipe.student_starts_warm else [])]
     return sum(cost.step_macs[key] * _steps(method.recipe)[key] for key in keys)
 
 
 def starts_from_baseline(recipe: Recipe) -> bool:
     """Return whether the teacher or the distilled student starts from the trained plain student."""
-    return recipe.teacher_starts_warm or recipe.distill.warm_start
+    return recipe.teacher_starts_warm or recipe.student_starts_warm
 
 
 def _steps(recipe: Recipe) -> dict[str, int]:
     steps = recipe.schedule.iterations
+    # Until it teaches itself, a student's step is one of the student alone.
+    alone = recipe.snapshot_step or 0
     return {
-        "baseline": steps,
+        "baseline": steps if recipe.snapshot_step is None else steps * recipe.student_starts_warm + alone,
         "teacher": (recipe.teacher.iterations or steps) if recipe.teacher.train else 0,
         "first-stage": first_stage_steps(recipe),
-        "student": steps,
+        "student": steps - alone,
     }
 
 
@@ -107,6 +109,8 @@ def trainings_of(recipe: Recipe, num_classes: int) -> list[Training]:
     baseline = baseline_training(recipe, num_classes)
     if recipe.distill.method == "none":
         return [baseline]
+    if recipe.snapshot_step is not None:
+        return [baseline, student_training(recipe, num_classes, None, None)]
     teacher = teacher_training(recipe, num_classes, None)
     assert isinstance(teacher.network, Network)
     student = student_training(recipe, num_classes, None, teacher.network)

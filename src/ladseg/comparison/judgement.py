@@ -47,7 +47,7 @@ def _judged(row: MethodRow, total: float, marginal: float, curves: Mapping[int, 
             marginal_interval_t=test.interval_t,
         )
     common = [seed for seed in row.mean_iou if seed in curves]
-    if common:
+    if common and row.teacher is not None:
         mean = sum(row.mean_iou[seed] for seed in common) / len(common)
         curve = mean_curve([curves[seed] for seed in common])
         row = replace(row, break_even_students=break_even_students(mean, total, marginal, curve))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ladseg.distillation_methods import METHODS as DISTILLERS
 from ladseg.errors import RecipeError, nearest
-from ladseg.recipe import Distill, Recipe, TeacherSettings
+from ladseg.recipe import Distill, Placebo, Recipe, TeacherSettings
 
 # The student alone, and the student alone trained with the total compute of LAD.
 NONE, NONE_LONG = "none", "none-long"
@@ -21,12 +21,18 @@ EMA = 0.999
 NONE_TIMES = re.compile(r"none-([1-9]\d*)x")
 # The lengths of the plain curve that a comparison trains, as multiples of the schedule.
 PLAIN_LENGTHS = (1, 2, 4, 8)
+# LAD's distillation without a trained teacher: from the student itself half way, and from the finished plain student.
+SNAPSHOT, SELF = "snapshot", "self"
+SNAPSHOT_TEACHER = TeacherSettings(label_assisted=False, snapshot=0.5)
+PLAIN_TEACHER = TeacherSettings(label_assisted=False, warm_start=True, train=False)
 # LAD as in the recipe, and LAD that starts from the trained plain student.
 LAD, LAD_WARM = "lad", "lad-warm"
 RIVALS = tuple(name for name in DISTILLERS if name != "none")
 # Term weights that a method's authors chose for one data set, by method and layout.
 OWN_WEIGHTS = {("cirkd", "voc"): {"cirkd_pixel": 0.01, "cirkd_region": 0.01}}
-METHODS = (NONE, NONE_LONG, NONE_EMA, NONE_LONG_EMA, LAD, LAD_WARM, *RIVALS)
+METHODS = (NONE, NONE_LONG, NONE_EMA, NONE_LONG_EMA, SNAPSHOT, SELF, LAD, LAD_WARM, *RIVALS)
+# What LAD's teacher may be shown in place of the label, as a control: lad+shuffled, kd+noise ...
+PLACEBOS: tuple[Placebo, ...] = ("shuffled", "noise")
 
 
 @dataclass(frozen=True)
@@ -53,17 +59,19 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
         word: One of ``METHODS``, or a name like ``none-4x``: the student alone, trained for four times the steps. A
             distiller may name its teacher: ``kd+label``, the label-assisted one; ``kd+self``, the student's own
             network, which sees no label and is trained for as many passes as the label-assisted one; or ``kd+MODEL``,
-            any other network.
+            any other network. ``kd+shuffled`` and ``kd+noise``, also of LAD, are placebos: the label-assisted teacher
+            sees another image's label, or noise.
         teacher: The teacher of a distiller that names none.
 
     Raises:
         RecipeError: There is no such method.
     """
+    base = with_one_start(base)
     name, plus, own = word.partition("+")
     if times := NONE_TIMES.fullmatch(word):
         plain = Method(word, replace(base, distill=Distill(method="none")), None)
         return lengthened(plain, int(times[1]) * base.schedule.iterations)
-    if name not in METHODS or (plus and name not in RIVALS):
+    if name not in METHODS or (plus and name not in RIVALS and not (name in (LAD, LAD_WARM) and own in PLACEBOS)):
         raise RecipeError(f"--methods: no method is called '{word}'{nearest(name, METHODS)}")
     if plus and not own:
         raise RecipeError(f"--methods: '{word}' names no teacher; write {name}+label, {name}+self or {name}+MODEL")
@@ -72,14 +80,24 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
     if name in (NONE_EMA, NONE_LONG_EMA):
         schedule = replace(base.schedule, ema=base.schedule.ema or EMA)
         return Method(name, replace(base, distill=Distill(method="none"), schedule=schedule), None)
+    if name == SNAPSHOT:
+        return Method(name, replace(base, distill=_distill_of_lad(base), teacher=SNAPSHOT_TEACHER), None)
+    if name == SELF:
+        return Method(name, replace(base, distill=_distill_of_lad(base), teacher=PLAIN_TEACHER), "plain")
     if name in (LAD, LAD_WARM):
-        return _lad(base, name)
+        return _lad(base, name, next((placebo for placebo in PLACEBOS if placebo == own), None))
     named = {"label": label_teacher(base), "self": self_teacher(base)}
+    named |= {placebo: replace(named["label"], placebo=placebo) for placebo in PLACEBOS}
     if teacher not in named.values():
         named[teacher.model or base.student.model] = teacher
     chosen = (named.get(own) or classic_teacher(base, own)) if own else teacher
     teacher_name = _file_name(next((word for word, one in named.items() if one == chosen), own))
     return Method(f"{name}+{teacher_name}", replace(base, distill=_rival(base, name), teacher=chosen), teacher_name)
+
+
+def with_one_start(base: Recipe) -> Recipe:
+    """Return the recipe of a comparison, in which no student has the steps of another unless the recipe says so."""
+    return replace(base, distill=replace(base.distill, warm_start=bool(base.distill.warm_start)))
 
 
 def _rival(base: Recipe, name: str) -> Distill:
@@ -89,6 +107,7 @@ def _rival(base: Recipe, name: str) -> Distill:
         method=name,
         layer=shared.layer if DISTILLERS[name].layer else None,
         term_weights=OWN_WEIGHTS.get((name, base.data.layout)),
+        warm_start=False,
         alpha=shared.alpha,
         class_weights=shared.class_weights,
     )
@@ -150,10 +169,11 @@ def label_teacher(base: Recipe) -> TeacherSettings:
 
 
 def _of_the_students_model(base: Recipe) -> TeacherSettings:
-    if base.teacher.train and base.teacher_is_students_model:
-        return base.teacher
+    teacher = replace(base.teacher, snapshot=None, placebo=None)
+    if teacher.train and base.teacher_is_students_model:
+        return teacher
     return replace(
-        base.teacher,
+        teacher,
         model=None,
         args=None,
         weights=None,
@@ -167,8 +187,12 @@ def _of_the_students_model(base: Recipe) -> TeacherSettings:
     )
 
 
-def _lad(base: Recipe, name: str) -> Method:
-    distill = base.distill if base.distill.method != "none" else Distill()
+def _distill_of_lad(base: Recipe) -> Distill:
+    return base.distill if base.distill.method != "none" else Distill(warm_start=False)
+
+
+def _lad(base: Recipe, name: str, placebo: Placebo | None) -> Method:
+    distill = _distill_of_lad(base)
     teacher = label_teacher(base)
     if name == LAD_WARM:
         # A teacher that is widened by zeros starts with the trained student's predictions.
@@ -176,7 +200,10 @@ def _lad(base: Recipe, name: str) -> Method:
         own = replace(_of_the_students_model(base), label_assisted=True)
         teacher = replace(own, warm_start=True, slice_std=0.0, iterations=steps)
         distill = replace(distill, warm_start=True)
-    return Method(name, replace(base, teacher=teacher, distill=distill), "label" if name == LAD else "label-warm")
+    folder = (placebo or "label") + "-warm" * (name == LAD_WARM)
+    if placebo is not None:
+        name, teacher = f"{name}+{placebo}", replace(teacher, placebo=placebo)
+    return Method(name, replace(base, teacher=teacher, distill=distill), folder)
 
 
 def _file_name(model: str) -> str:

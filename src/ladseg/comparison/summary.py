@@ -29,12 +29,14 @@ def summarize(
         costs: The costs of each method, by name.
         environment: The software and machine of the runs.
     """
+    on_test = {name: _test_mean_iou(finished) for name, finished in runs.items()}
     alone, longer = ({seed: _mean_iou(run) for seed, run in runs.get(name, {}).items()} for name in (NONE, NONE_LONG))
     rows = []
     for method in methods:
         cost, finished = costs[method.name], runs[method.name]
         by_seed = {seed: _mean_iou(run) for seed, run in finished.items()}
         values = list(by_seed.values())
+        tested = on_test[method.name]
         rows.append(
             MethodRow(
                 name=method.name,
@@ -51,6 +53,9 @@ def summarize(
                 student=cost.student,
                 teacher=_teacher(method, cost),
                 last_mean=mean_of_known(run.delivered.last_mean_iou for run in finished.values()),
+                test_mean=mean_of_known(tested.values()),
+                test_std=statistics.stdev(tested.values()) if len(tested) > 1 else None,
+                test_difference=None if method.name == NONE else _paired(tested, on_test.get(NONE, {})),
             )
         )
     rows = judged(rows, {method.name: marginal_macs(method, costs[method.name]) for method in methods})
@@ -93,12 +98,19 @@ def _mean_iou(run: RunResults) -> float:
     return run.delivered.mean_iou
 
 
+def _test_mean_iou(runs: RunsBySeed) -> dict[int, float]:
+    """Return the mIoU on the test split by seed, of the runs that have one."""
+    found = {seed: run.delivered.test_mean_iou for seed, run in runs.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
 def _seconds_before(method: Method, run: RunResults) -> float:
     """Return the seconds of the trainings on which the student's own training builds."""
     if "student" not in run.networks:
         return 0.0
     start = run.networks["baseline"].seconds if starts_from_baseline(method.recipe) else 0.0
-    return run.networks["teacher"].seconds + (run.networks["student"].first_stage_seconds or 0.0) + start
+    teacher = run.networks["teacher"].seconds if "teacher" in run.networks else 0.0
+    return teacher + (run.networks["student"].first_stage_seconds or 0.0) + start
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:

@@ -75,7 +75,8 @@ def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
     if split == UNLABELLED:
         own = find_split(data, "train")[1]
         return find_unlabelled(data.unlabelled), without_masks(own)
-    listing = _packed(layout.find(data, split)) if data.val_fraction is None else _divided(data, split)
+    own_split = data.val_fraction is None or split == data.test
+    listing = _packed(layout.find(data, split)) if own_split else _divided(data, split)
     return listing, make_spec(data, listing.spec)
 
 

@@ -33,6 +33,7 @@ class NoiseSettings:
     class_weights: Literal["random", "fixed", "none"]
     ignore: Literal["class", "zero"]
     input_layer: str | list[str] | None = None
+    placebo: Literal["shuffled", "noise"] | None = None
 
 
 def save_teacher(
@@ -50,7 +51,7 @@ def save_teacher(
     noise = None
     if isinstance(teacher, LabelAssisted):
         own = teacher.noise
-        noise = asdict(NoiseSettings(own.alpha, own.scale, own.class_weights, own.ignore, input_layer))
+        noise = asdict(NoiseSettings(own.alpha, own.scale, own.class_weights, own.ignore, input_layer, teacher.placebo))
     header = header_of(path, merged, data)
     write_tensors(path, tensors_of(merged), header.metadata() | {"format": TEACHER, "noise": json.dumps(noise)})
 

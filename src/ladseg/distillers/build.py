@@ -43,4 +43,6 @@ def _build_one(distill: Distill, student: SegmentationOutput, teacher: Segmentat
         arguments["classes"] = teacher.logits.shape[1]
     distiller: Distiller = method.load()(**arguments)
     distiller.terms = distiller.terms | distill.named_weights
+    if distill.weight_for_classes is not None:
+        distiller.terms["cwd"] *= teacher.logits.shape[1] / distill.weight_for_classes
     return distiller

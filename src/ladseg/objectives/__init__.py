@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .label_assisted import noise_generators as noise_generators
     from .label_assisted import segmenter as segmenter
     from .plain import Plain as Plain
+    from .snapshot import SnapshotObjective as SnapshotObjective
     from .student import FirstStageObjective as FirstStageObjective
     from .student import StudentObjective as StudentObjective
     from .teacher import TeacherObjective as TeacherObjective

@@ -28,6 +28,8 @@ class LabelAssisted(nn.Module):
         slice_std: Standard deviation of the new input weights, or ``"match"``; see :func:`ladseg.widen_input`.
         input_layer: Path of the layer to widen, several paths, or ``"stem"``; see :func:`ladseg.widen_input`.
         generator: Source of the new input weights; None means torch's global one.
+        placebo: For a control, what replaces the image's own label in the channel: ``"shuffled"``, the label of the
+            image before it in the batch, or ``"noise"``, see :meth:`ladseg.LabelNoise.of_no_label`.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class LabelAssisted(nn.Module):
         slice_std: float | Literal["match"] = 0.1,
         input_layer: str | Sequence[str] | None = None,
         generator: Generator | None = None,
+        placebo: Literal["shuffled", "noise"] | None = None,
     ) -> None:
         super().__init__()
+        self.placebo = placebo
         self.network = widen_input(network, 1, slice_std=slice_std, input_layer=input_layer, generator=generator)
         self.noise = LabelNoise(num_classes, alpha, scale=scale, class_weights=class_weights, ignore=ignore)
 
@@ -77,7 +81,15 @@ class LabelAssisted(nn.Module):
 
     def joined(self, image: Tensor, label: Tensor, generator: Generators = None) -> Tensor:
         """Return the network's input ``(N, 4, H, W)`` under one noise draw."""
-        return torch.cat([image, self.noise(label, generator).to(image.dtype)], dim=1)
+        return torch.cat([image, self.channel(label, generator).to(image.dtype)], dim=1)
+
+    def channel(self, label: Tensor, generator: Generators = None) -> Tensor:
+        """Return what the network sees beside the image, ``(N, 1, H, W)``: the noised label, or its placebo."""
+        if self.placebo == "noise":
+            return self.noise.of_no_label(label, generator)
+        shown = label.roll(1, 0) if self.placebo == "shuffled" else label
+        noised: Tensor = self.noise(shown, generator)
+        return noised
 
 
 Network = Segmenter | LabelAssisted

@@ -36,7 +36,7 @@ class FrozenTeacherObjective(nn.Module):
     """
 
     # The training loop leaves these children out of checkpoints.
-    frozen = ("teacher",)
+    frozen: tuple[str, ...] = ("teacher",)
 
     def __init__(self, teacher: nn.Module, teacher_input: tuple[Tensor, Tensor] | None) -> None:
         super().__init__()
@@ -95,23 +95,63 @@ class StudentObjective(FrozenTeacherObjective):
         self.weight = weight
         self.aux_weight = aux_weight_of(student) if aux_weight is None else aux_weight
         self.class_loss = class_loss
+        # Set before each step: whether to measure the gradients in it, and the result.
+        self.watched = False
+        self.ratio: Tensor | None = None
         # The training loop stops if one is missing, because a distillation loss must not be dropped silently.
         self.expected_terms = {"seg"} | set(distiller.terms)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         student = run_network(self.student, batch["image"])
+        distilled = self.distilled(student, batch)
+        supervised = supervised_terms(student, batch["label"], class_loss=self.class_loss)
+        weights = {"aux": self.aux_weight} | self._distiller_weights()
+        if self.watched and distilled:
+            pull = weighted(distilled, weights)["loss"]
+            self.ratio = gradient_ratio(pull, supervised["seg"], student.logits)
+        return weighted(supervised | distilled, weights)
+
+    def before_step(self, step: int, logged: bool) -> None:
+        """Measure the gradients in the next step if it is one that is logged."""
+        self.watched, self.ratio = logged, None
+
+    def measured(self) -> dict[str, Tensor]:
+        """Return how hard distillation pulled in the last step beside the label, see :func:`gradient_ratio`."""
+        return {} if self.ratio is None else {"gradient_ratio": self.ratio}
+
+    def distilled(self, student: SegmentationOutput, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the distiller's terms for the student's output of a batch, unweighted."""
         teacher, label = self.teacher_output(batch), batch["label"]
         # Distillation runs in float32 even under autocast, which would compute its matrix products in bfloat16.
         with torch.autocast(label.device.type, enabled=False):
-            distilled = self.distiller(student.map(Tensor.float), teacher, label)
-        terms = supervised_terms(student, label, class_loss=self.class_loss) | distilled
-        return weighted(terms, {"aux": self.aux_weight} | self._distiller_weights())
+            terms: dict[str, Tensor] = self.distiller(student.map(Tensor.float), teacher, label)
+        return terms
 
     def _distiller_weights(self) -> dict[str, float]:
         weights = dict(self.distiller.terms)
         if self.weight is not None and weights:
             weights[next(iter(weights))] = self.weight
         return weights
+
+
+def gradient_ratio(distilled: Tensor, supervised: Tensor, logits: Tensor) -> Tensor | None:
+    """Return the norm of one loss's gradient on the logits over that of another's, without touching any weight.
+
+    Args:
+        distilled: The weighted sum of the distiller's terms.
+        supervised: The class loss.
+        logits: The student's, of which both are functions.
+
+    Returns:
+        A scalar; None where distillation does not reach the logits, as that of feature maps alone does not.
+    """
+    if not distilled.requires_grad:
+        return None
+    (pull,) = torch.autograd.grad(distilled, logits, retain_graph=True, allow_unused=True)
+    (label,) = torch.autograd.grad(supervised, logits, retain_graph=True)
+    if pull is None:
+        return None
+    return pull.float().norm() / label.float().norm().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 class FirstStageObjective(FrozenTeacherObjective):

@@ -178,6 +178,8 @@ def _worth(row: MethodRow) -> str:
     total, margin = row.gain_at_equal_total, row.gain_at_equal_marginal
     assert total is not None
     sentence = f"'{row.name}' is {100 * total:+.2f} points from the plain student of equal total compute"
+    if row.teacher is None:
+        return f"{sentence}."
     if margin is not None:
         sentence += f", and {100 * margin:+.2f} from that of one more student's compute"
     if row.break_even_students is None:

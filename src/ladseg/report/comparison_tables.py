@@ -11,12 +11,14 @@ from ladseg.results import ComparisonResults, MeanInterval, MethodRow
 
 # The p-value below which a gain counts as shown.
 LEVEL = 0.05
-ACCURACY = ("method", "mIoU %", "n", "against none (95 %)", "MACs", "x none")
+ACCURACY = ("method", "mIoU %", "last %", "n", "against none (95 %)", "MACs", "x none")
+TEST = ("method", "test %", "against none (95 %)")
 COST = ("method", "teacher M", "teacher GMACs", "teacher s", "student s", "step ms", "x none", "MB")
 JUDGEMENT = ("method", "compute x", "gain (95 %)", "p", "p Holm", "margin x", "gain there (95 %)", "students")
 # The meaning of the columns, by the column that each begins with.
 NOTES = {
     "mIoU %": "mIoU: best evaluation on val, mean ± standard deviation over n seeds.",
+    "last %": "Last: the mean after the last step, as the best of several evaluations is too high.",
     "against none (95 %)": "Against none: mean difference of equal seeds and its 95 % interval by Student's t.",
     "MACs": "MACs: multiply-accumulates, forward and backward, of all trainings for this student.",
     "compute x": (
@@ -49,6 +51,8 @@ def comparison_sheets(comparison: ComparisonResults) -> list[Sheet]:
         Sheet(title, ACCURACY, [_accuracy(row, none) for row in comparison.methods]),
         Sheet("Costs", COST, [_cost(row, none) for row in comparison.methods]),
     ]
+    if any(row.test_mean is not None for row in comparison.methods):
+        sheets.insert(1, Sheet("On the test split, the weights that are best on val", TEST, _tested(comparison)))
     judged = judged_rows(comparison)
     if judged:
         sheets.insert(1, Sheet("Against the plain student of equal compute", JUDGEMENT, [_judged(r) for r in judged]))
@@ -56,8 +60,12 @@ def comparison_sheets(comparison: ComparisonResults) -> list[Sheet]:
 
 
 def judged_rows(comparison: ComparisonResults) -> list[MethodRow]:
-    """Return the methods with a teacher, which are judged against the plain curve."""
-    return [row for row in comparison.methods if row.teacher is not None and row.compute_total is not None]
+    """Return the methods that are judged against the plain curve: all but the student alone."""
+    return [
+        row
+        for row in comparison.methods
+        if row.compute_total is not None and (row.teacher is not None or row.gain_at_equal_total is not None)
+    ]
 
 
 def power_remark(comparison: ComparisonResults) -> str | None:
@@ -133,10 +141,18 @@ def _accuracy(row: MethodRow, none: MethodRow) -> list[str]:
     return [
         row.name,
         _spread(row.mean, row.std),
+        _spread(row.last_mean, None),
         str(len(row.mean_iou)),
         format_difference(row.difference),
         f"{row.macs:.2e}",
         f"{row.macs / none.macs:.2f}",
+    ]
+
+
+def _tested(comparison: ComparisonResults) -> list[list[str]]:
+    return [
+        [row.name, _spread(row.test_mean, row.test_std), format_difference(row.test_difference)]
+        for row in comparison.methods
     ]
 
 
@@ -151,7 +167,7 @@ def _judged(row: MethodRow) -> list[str]:
         _p(row.p_holm),
         f"{row.compute_marginal:.2f}",
         _gain(row.gain_at_equal_marginal, row.marginal_interval_t),
-        "none" if row.break_even_students is None else str(row.break_even_students),
+        "" if row.teacher is None else str(row.break_even_students or "none"),
     ]
 
 

@@ -14,14 +14,14 @@ import yaml
 from ladseg.report.next_steps import next_steps
 from ladseg.report.numbers import gmacs
 from ladseg.report.page import file_uri, machine, render
-from ladseg.report.run_tables import role, teacher_remark
+from ladseg.report.run_tables import pull_remark, role, teacher_remark
 from ladseg.report.svg_figures import curves, heat_map
 from ladseg.report.verdict import run_verdict
-from ladseg.results import Environment, RunResults, Sample, to_json
+from ladseg.results import OTHER_STUDENT, Environment, RunResults, Sample, to_json
 
 # Indices of the networks' colours, equal in the whole page.
 SERIES = {"baseline": 6, "student": 0, "teacher": 1}
-NOT_TERMS = {"step", "lr", "seconds", "images_per_second"}
+NOT_TERMS = {"step", "lr", "seconds", "images_per_second", "gradient_ratio"}
 LARGEST = 10
 GROUPS = {
     "gained": "Where the student gained most",
@@ -32,6 +32,7 @@ GROUPS = {
 # What may lie in a run's folder, and in that of a training.
 FILES = {
     "student.safetensors": "the network to ship",
+    **dict.fromkeys(OTHER_STUDENT.values(), "the student that is not delivered"),
     "teacher.safetensors": "the teacher, for the next student",
     "results.json": "all figures",
     "recipe.yaml": "the recipe, every value resolved",
@@ -81,6 +82,7 @@ def run_page(run: RunRecord) -> str:
         summary=run_verdict(results).sentence,
         uncertainty=uncertainty(results),
         val_images=results.images.val,
+        test_images=results.images.test,
         networks=list(_networks(results)),
         class_columns=[{"role": role(key, results), "series": SERIES[key]} for key in students],
         class_differences=pair,
@@ -128,6 +130,8 @@ def uncertainty(results: RunResults) -> str | None:
 
 def _compute(results: RunResults) -> str:
     networks = results.networks
+    if "teacher" not in networks:
+        return "The student taught itself; no teacher was trained."
     if not networks["teacher"].steps:
         return "The teacher was finished already and was not trained for this student."
     times = (networks["student"].seconds + networks["teacher"].seconds) / networks["baseline"].seconds
@@ -143,8 +147,7 @@ def _subject(results: RunResults, recipe: dict[str, Any]) -> str:
     if "student" in results.networks:
         distill = recipe["distill"]
         methods = " and ".join(part["method"] for part in (distill if isinstance(distill, list) else [distill]))
-        kind = "a label-assisted" if results.label_assisted else "a classic"
-        what += f", distilled by {methods} from {kind} {results.networks['teacher'].model},"
+        what += f", distilled by {methods} from {_teacher_kind(results)},"
     return (
         f"{what} on {results.images.train:,} images of '{PurePath(data['root'] or results.name).name}' (layout "
         f"{data['layout']}, {len(results.class_names)} classes); crops of {crop[0]} x {crop[1]}, "
@@ -161,7 +164,7 @@ def _sections(teacher: bool, samples: bool) -> dict[str, str]:
         "samples": "Samples",
         "curves": "Learning curves",
         "confusion": "Confusion",
-        "cost": "Cost",
+        "cost": "Details and cost",
         "next": "What next",
         "files": "Files",
         "repeat": "To repeat it",
@@ -180,6 +183,12 @@ def _files(run: RunRecord) -> Iterator[dict[str, str]]:
             yield {"address": quote(path), "name": name, "what": what}
 
 
+def _teacher_kind(results: RunResults) -> str:
+    if "teacher" not in results.networks:
+        return "what it was itself earlier"
+    return f"{'a label-assisted' if results.label_assisted else 'a classic'} {results.networks['teacher'].model}"
+
+
 def _networks(results: RunResults) -> Iterator[dict[str, Any]]:
     alone = results.networks.get("baseline")
     for key, row in results.networks.items():
@@ -187,6 +196,7 @@ def _networks(results: RunResults) -> Iterator[dict[str, Any]]:
             "row": row,
             "role": role(key, results),
             "series": SERIES[key],
+            "delivered": key == results.delivers,
             "points": None if alone is None or key == "baseline" else 100 * (row.mean_iou - alone.mean_iou),
         }
 
@@ -198,6 +208,8 @@ def _costs(results: RunResults) -> list[tuple[str, list[str]]]:
     memory = ("peak memory", ["-" if peak is None else f"{peak / 2**30:.2f} GiB" for peak in peaks])
     return [
         ("model", [row.model for row in rows]),
+        ("sees", [row.sees for row in rows]),
+        ("pixel accuracy", [f"{100 * row.pixel_accuracy:.2f} %" for row in rows]),
         ("steps", [f"{row.steps:,}" for row in rows]),
         ("precision", [row.precision for row in rows]),
         ("training", [_duration(row.seconds + (row.first_stage_seconds or 0)) for row in rows]),
@@ -282,6 +294,11 @@ def _plots(run: RunRecord) -> Iterator[dict[str, str]]:
         series = {term: [(line["step"], line[term]) for line in lines if term in line] for term in terms}
         title = f"{role(key, run.results)}: the terms of its loss"
         yield {"title": title, "alt": f"{title}, against training steps", "svg": curves(key, series, "loss", log=True)}
+    remark = pull_remark(run.results)
+    lines = [line for line in run.metrics.get("student", ()) if line.get("gradient_ratio") is not None]
+    if remark is not None and lines:
+        pull = {"distillation / label": [(line["step"], line["gradient_ratio"]) for line in lines]}
+        yield {"title": remark, "alt": remark, "svg": curves("pull", pull, "ratio of gradients", log=True)}
 
 
 def _confusions(run: RunRecord, students: list[str]) -> Iterator[dict[str, Any]]:

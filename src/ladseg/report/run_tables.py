@@ -2,6 +2,8 @@
 
 import math
 
+from rich.box import SIMPLE
+
 from ladseg.report.sheet import PlainTable
 from ladseg.results import EvaluationResults, RunResults
 
@@ -13,18 +15,29 @@ ROLES = {"baseline": "student alone", "teacher": "teacher", "student": "LAD stud
 
 
 def results_table(results: RunResults) -> PlainTable:
-    """Return a table with one row per network."""
+    """Return a table with one row per network; a test split's column replaces that of the parameters."""
+    test = results.images.test
     table = PlainTable(
         title=f"{results.name}, seed {results.seed}",
-        caption="mIoU: best evaluation on val, whose weights are kept\ntime: training steps; "
-        "parameters: those in use when it runs",
+        caption="mIoU: best evaluation on val, whose weights are kept; last: after the last step\n"
+        + ("time: training steps; parameters: those in use when it runs" if test is None else "")
+        + (f"test: the kept weights on {test:,} images of the test split" if test is not None else ""),
+        box=SIMPLE,
+        show_edge=False,
+        pad_edge=False,
     )
-    for heading in ("network", "sees", "mIoU %", "time s", "parameters"):
+    for heading in ("network", "sees", "mIoU %", "last %", "time s", "parameters" if test is None else "test %"):
         table.add_column(heading, justify="left" if heading in ("network", "sees") else "right", no_wrap=True)
     for key, row in results.networks.items():
-        cells = (f"{100 * row.mean_iou:.2f}", f"{row.seconds:.0f}", f"{row.parameters:,}")
-        table.add_row(role(key, results), row.sees, *cells)
+        end = f"{row.parameters:,}" if test is None else percent(row.test_mean_iou)
+        scores = percent(row.mean_iou), percent(row.last_mean_iou)
+        table.add_row(role(key, results), row.sees, *scores, f"{row.seconds:.0f}", end)
     return table
+
+
+def percent(value: float | None) -> str:
+    """Return a score in per cent, or a dash for one that is not known."""
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def role(key: str, results: RunResults) -> str:
@@ -56,6 +69,17 @@ def teacher_remark(results: RunResults) -> str | None:
         meaning = f"it uses both, the label for {both - image:.2f} points and the image for {both - label:.2f}"
     alone = f"from the image alone {image:.2f}, from the label alone {label:.2f}"
     return f"The teacher has {both:.2f} % mIoU, {alone}: {meaning}."
+
+
+def pull_remark(results: RunResults) -> str | None:
+    """Return a sentence on how hard distillation pulled at the student; None where that was not measured."""
+    student = results.networks.get("student")
+    if student is None or student.gradient_ratio is None:
+        return None
+    return (
+        f"Distillation pulled {student.gradient_ratio:.1f} times as hard as the label (norm of the gradient on the "
+        "student's logits, median of the logged steps); distill.weight sets it."
+    )
 
 
 def iou_table(measured: EvaluationResults) -> PlainTable:

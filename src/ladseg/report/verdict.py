@@ -113,7 +113,8 @@ def run_verdict(results: RunResults) -> Verdict:
     word = word_of(learners[-1:], learners[:-1], gain, interval, seeds=1)
     if compared:
         assert gain is not None
-        return Verdict(word, f"{_meaning(word, results)} {_run_figures(results, gain)}")
+        sentences = [_meaning(word, results), _delivery(results), _run_figures(results, gain)]
+        return Verdict(word, " ".join(filter(None, sentences)))
     alone = f"{100 * learners[0].mean_iou:.2f} % mIoU"
     if "student" in results.networks:
         figures = f"The distilled student has {alone}; baseline was off, so there is nothing to compare it with."
@@ -167,6 +168,14 @@ def _meaning(word: str, results: RunResults) -> str:
     return f"The distilled student is {word}."
 
 
+def _delivery(results: RunResults) -> str | None:
+    """Return which student is delivered, where a run has chosen one."""
+    if results.delivers is None:
+        return None
+    name = "the distilled student" if results.delivers == "student" else "the student alone"
+    return f"Delivered is {name}, the better one on val."
+
+
 def _run_figures(results: RunResults, gain: float) -> str:
     alone, student = (100 * results.networks[key].mean_iou for key in ("baseline", "student"))
     points = f"{100 * gain:+.2f} points"
@@ -175,7 +184,14 @@ def _run_figures(results: RunResults, gain: float) -> str:
         points += f", 95 % interval {low:+.2f} to {high:+.2f} over the validation images"
     elif results.difference:
         points += f", without an interval: {results.difference.no_interval}"
-    return (
+    figures = (
         f"The distilled student has {student:.2f}, the student alone {alone:.2f} % mIoU ({points}; one seed, so repeat "
         "with other seeds before relying on it)."
+    )
+    if not results.student_starts_warm:
+        return figures
+    steps = results.networks["student"].steps
+    return (
+        f"{figures} It went on from the student alone for {steps:,} more steps; what plain training makes of those and "
+        "of the teacher's is told by 'ladseg compare'."
     )

@@ -120,6 +120,8 @@ def _trainings(recipe: Recipe, num_classes: int) -> list[Training]:
         if recipe.distill.method == "none":
             return [plain]
         before = [plain] if recipe.baseline else []
+        if recipe.snapshot_step is not None:
+            return [*before, student_training(recipe, num_classes, None, None)]
         if recipe.teacher.train:
             teacher = teacher_training(recipe, num_classes, None)
             assert isinstance(teacher.network, Network)

@@ -110,8 +110,9 @@ def refuse_other_recipe(recipe: Recipe) -> None:
 
 
 def open_splits(data: Data) -> dict[str, SegmentationDataset]:
-    """Open the training and the validation split, and the images without masks if there are any."""
-    splits = SPLITS if data.unlabelled is None else (*SPLITS, UNLABELLED)
+    """Open the training and the validation split, the test split and the images without masks if there are any."""
+    named = [] if data.test is None else [data.test]
+    splits = [*SPLITS, *named, *([] if data.unlabelled is None else [UNLABELLED])]
     return {split: open_dataset(data, split) for split in splits}
 
 

@@ -22,12 +22,11 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
         RecipeError: The recipe names another model than the file, or none for a file that is not ladseg's.
     """
     teacher = recipe.teacher
-    if teacher.train:
+    if teacher.train or teacher.weights is None:
         return recipe
     from ladseg.deploy.student_file import refuse_untrusted
     from ladseg.deploy.teacher_file import is_ladsegs, read_teacher_header
 
-    assert teacher.weights is not None
     path = Path(teacher.weights)
     if not is_ladsegs(path):
         return _with_foreign_teacher(recipe, path)
@@ -38,7 +37,7 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
     if teacher.model not in (None, header.model):
         raise RecipeError(f"teacher.model is '{teacher.model}', but {path} is a '{header.model}'; leave it out")
     classes = _classes(recipe, path, header.data.class_names)
-    recorded = {} if noise is None else vars(noise)
+    recorded = {"placebo": None} if noise is None else vars(noise)
     teacher = replace(
         teacher,
         model=header.model,

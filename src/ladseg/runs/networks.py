@@ -1,5 +1,6 @@
 """Build the networks of a run from its recipe."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,10 +32,10 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
     Args:
         recipe: The recipe; a teacher without its own model takes the student's.
         num_classes: Number of classes.
-        start: Weights of the trained plain student to start from, for ``teacher.warm_start``; None for none.
+        start: Weights of the trained plain student, for ``teacher.warm_start``; None for none.
     """
     teacher = recipe.teacher
-    if not teacher.train:
+    if not teacher.train and teacher.weights is not None:
         return _finished_teacher(recipe)
     network = _build(teacher_network(recipe), num_classes, recipe)
     if start is not None:
@@ -51,6 +52,7 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
         slice_std=teacher.slice_std,
         input_layer=teacher.input_layer,
         generator=generator_for(recipe.seed, "input slice"),
+        placebo=teacher.placebo,
     )
 
 
@@ -93,7 +95,8 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
 
     Raises:
         ModelError: A network can't be built, or its input layer or features are not found.
-        RecipeError: The distillation methods can't be combined, or the class loss or the augmentation does not fit.
+        RecipeError: The distillation methods can't be combined or don't go with the teacher, or the class loss or the
+            augmentation does not fit.
     """
     make_class_loss(recipe.loss, num_classes)
     if recipe.data.channels != 3 and recipe.data.mean is None:
@@ -107,8 +110,20 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
     if recipe.augment.function is not None:
         build_transform(recipe.augment.function, recipe.schedule.crop)
     student = build_student(recipe, num_classes)
-    if recipe.distill.method != "none":
+    if recipe.distill.method == "none":
+        return
+    if recipe.snapshot_step is None:
         make_distiller(recipe, student, build_teacher(recipe, num_classes, start=None))
+        _refuse_lone_images(recipe)
+    elif make_distiller(recipe, student, student).first_stage() is not None:
+        raise RecipeError("teacher.snapshot: maskd learns of a trained teacher first, and there is none; leave one out")
+
+
+def _refuse_lone_images(recipe: Recipe) -> None:
+    """Refuse batches in which an image has no other one whose label it could be shown."""
+    parts = int(os.environ.get("WORLD_SIZE", "1")) * recipe.schedule.accumulate
+    if recipe.teacher.placebo == "shuffled" and recipe.schedule.batch_size // parts < 2:
+        raise RecipeError("teacher.placebo shuffled needs batches of two images or more in each process and part")
 
 
 def make_distiller(recipe: Recipe, student: Segmenter, teacher: Network) -> Distiller:

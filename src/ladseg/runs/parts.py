@@ -13,7 +13,17 @@ import numpy as np
 
 from ladseg.errors import RecipeError, first_words
 from ladseg.recipe_yaml import read_recipe_file, read_yaml
-from ladseg.results import STUDENT, Environment, MeasuredRow, RunResults, Sample, from_json, load_json, read_json
+from ladseg.results import (
+    OTHER_STUDENT,
+    STUDENT,
+    Environment,
+    MeasuredRow,
+    RunResults,
+    Sample,
+    from_json,
+    load_json,
+    read_json,
+)
 from ladseg.runs.finished_teacher import TEACHER_FILE
 
 # In a run's folder: how it was made, where, and what the check has found out about the data.
@@ -31,6 +41,7 @@ FILES = (
         PICTURE,
         SAMPLE_LIST,
         STUDENT,
+        *OTHER_STUDENT.values(),
         TEACHER_FILE,
         "results.json",
         "report.html",
@@ -46,6 +57,7 @@ FOLDERS = (*TRAININGS, "checkpoints", SAMPLES, "ladseg")
 def spoilt_part(folder: Path, results: RunResults) -> str | None:
     """Return a line about the first file of a finished run that is missing or spoilt; None if all are sound."""
     parts = [*shown_parts(folder, results), folder / STUDENT, folder / PICTURE]
+    parts += [folder / name for key, name in OTHER_STUDENT.items() if results.delivers not in (None, key)]
     for key, row in results.networks.items():
         place = folder / (row.folder or key)
         parts.append(place / ROW)

@@ -19,7 +19,7 @@ from ladseg.report.picture import Panel, color_table, save_picture
 from ladseg.report.run_tables import role
 from ladseg.results import RunResults, Sample, write_json
 from ladseg.runs.parts import SAMPLE_LIST
-from ladseg.runs.validation import predictor_of
+from ladseg.runs.validation import predictor_of, with_label_to_see
 
 # Rows of the run's picture; images per group of samples; pixels of a sample's longer side.
 ROWS, EACH, SIDE = 4, 3, 480
@@ -49,13 +49,14 @@ def predict_images(
     how: Inference = WHOLE,
 ) -> Predictions:
     """Predict the images at ``indices`` as the evaluation does, with the same noise."""
-    inner, predict = segmenter(network), predictor_of(network, how)
+    inner, predict = segmenter(network), predictor_of(network, how, dataset)
     labels, noised = [], []
     for batch in eval_loader(dataset, mean=inner.input_mean, std=inner.input_std, indices=indices):
         batch = {**batch, "image": batch["image"].to(device), "label": batch["label"].to(device).long()}
         labels.append(predict(batch)[0].cpu())
         if isinstance(network, LabelAssisted):
-            noised.append(network.noise(batch["label"], noise_generators(batch, 1))[0, 0].cpu())
+            seen = with_label_to_see(network, batch, dataset)
+            noised.append(network.channel(seen["label"], noise_generators(batch, 1))[0, 0].cpu())
     return Predictions(labels, noised)
 
 

@@ -29,6 +29,7 @@ class Workspace:
         accelerator: Device, precision, processes and trackers.
         train_set: The training split.
         val_set: The validation split.
+        test_set: The test split; None if the recipe names none.
         checked: The record of the check of all splits.
         unlabelled: The images without masks; None without any.
     """
@@ -36,6 +37,7 @@ class Workspace:
     accelerator: Accelerator
     train_set: SegmentationDataset
     val_set: SegmentationDataset
+    test_set: SegmentationDataset | None
     checked: Checked
     unlabelled: SegmentationDataset | None = None
 
@@ -46,7 +48,7 @@ class Workspace:
 
 
 def open_workspace(recipe: Recipe, log: Log) -> Workspace:
-    """Check all of the data, claim the recipe's folder, and open the two splits.
+    """Check all of the data, claim the recipe's folder, and open the splits.
 
     Under torchrun the main process checks while the others wait.
 
@@ -72,7 +74,8 @@ def open_workspace(recipe: Recipe, log: Log) -> Workspace:
             split: keep_decoded(known.apply_to(dataset, split), recipe.data.cache, split)
             for split, dataset in open_splits(recipe.data).items()
         }
-    return Workspace(accelerator, sets["train"], sets["val"], known, sets.get(UNLABELLED))
+    test_set = None if recipe.data.test is None else sets[recipe.data.test]
+    return Workspace(accelerator, sets["train"], sets["val"], test_set, known, sets.get(UNLABELLED))
 
 
 def claim_folder(recipe: Recipe, num_classes: int, checked: Checked) -> None:

@@ -24,6 +24,7 @@ from ladseg.objectives import Network
 from ladseg.recipe import Recipe
 from ladseg.report.verdict import run_verdict
 from ladseg.results import (
+    OTHER_STUDENT,
     RESULTS,
     STUDENT,
     Difference,
@@ -56,6 +57,7 @@ from ladseg.training import (
     Stage,
     fit,
     load_result,
+    median_of,
     remove_checkpoints,
     validation_curve,
     wait_patiently,
@@ -94,12 +96,13 @@ def train_networks(
     if recipe.baseline or not distilled:
         fit_one(baseline_training(recipe, classes))
     if distilled:
-        if recipe.teacher.train:
-            teacher = fit_one(teacher_training(recipe, classes, networks.get("baseline")))
-        else:
-            teacher, rows["teacher"] = run.measure_teacher(build_teacher(recipe, classes, start=None))
-            networks["teacher"] = teacher
-        student = student_training(recipe, classes, networks.get("baseline"), teacher)
+        baseline = networks.get("baseline")
+        if recipe.snapshot_step is None and recipe.teacher.train:
+            fit_one(teacher_training(recipe, classes, baseline))
+        elif recipe.snapshot_step is None:
+            start = None if baseline is None else baseline.state_dict()
+            networks["teacher"], rows["teacher"] = run.measure_teacher(build_teacher(recipe, classes, start))
+        student = student_training(recipe, classes, baseline, networks.get("teacher"))
         before = run.fit_first_stage(first_stage_training(recipe, student))
         fit_one(student)
         rows["student"] = dataclasses.replace(rows["student"], first_stage_seconds=before)
@@ -133,6 +136,8 @@ class Run:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.callbacks = callbacks
+        # A cell of a comparison delivers its method's student, whichever is better.
+        self.chooses = workspace is None
         self.recipe = recipe
         self.log = log
         self.folder = recipe.folder
@@ -144,11 +149,12 @@ class Run:
                 claim_folder(recipe, opened.num_classes, opened.checked)
             wait_patiently(self.accelerator)
         self.train_set, self.val_set, self.unlabelled = opened.train_set, opened.val_set, opened.unlabelled
+        self.test_set = opened.test_set
         self.spec = self.train_set.spec
         self.evaluations: dict[str, Evaluation] = {}
         box = recipe.augment.rescale
         how = Inference(window=recipe.schedule.eval_window, rescale=None if box is None else (box[0], box[1]))
-        self.validation = Validation(self.val_set, recipe.data.workers, self.accelerator, how)
+        self.validation = Validation(self.val_set, recipe.data.workers, self.accelerator, how, self.test_set)
         if self.accelerator.is_main_process:
             log(
                 f"{len(self.train_set)} training and {len(self.val_set)} validation images, "
@@ -199,7 +205,10 @@ class Run:
 
     def deliver(self, networks: dict[str, Network], rows: dict[str, NetworkRow]) -> RunResults:
         """Write the delivered weights, the pictures and the results; return the results."""
-        delivered = networks.get("student") or networks["baseline"]
+        students = [key for key in ("student", "baseline") if key in rows]
+        best = max(students, key=lambda key: rows[key].mean_iou)  # of equal ones the distilled student
+        chosen = best if self.chooses and len(students) == 2 else None
+        delivered = networks[chosen or students[0]]
         assert isinstance(delivered, Segmenter)
         device = self.accelerator.device
         height, width = self.val_set.read(0)[1].shape
@@ -210,13 +219,16 @@ class Run:
             iterations=self.recipe.schedule.iterations,
             class_names=list(self.spec.class_names),
             colors=list(self.spec.colors),
-            images=ImageCounts(len(self.train_set), len(self.val_set)),
+            images=ImageCounts(
+                len(self.train_set), len(self.val_set), None if self.test_set is None else len(self.test_set)
+            ),
             crop=self.recipe.schedule.crop,
             networks={
                 key: dataclasses.replace(
                     row,
                     folder=os.path.relpath(self.folder_of(key), self.folder),
                     validation_curve=validation_curve(self.folder_of(key) / "metrics.jsonl"),
+                    gradient_ratio=median_of(self.folder_of(key) / "metrics.jsonl", "gradient_ratio"),
                 )
                 for key, row in rows.items()
             },
@@ -225,10 +237,14 @@ class Run:
                 (height, width), prediction_seconds(delivered, (height, width), device), device.type
             ),
             constant_mean_iou=next(iter(self.evaluations.values())).matrix.constant_mean_iou(),
+            delivers=chosen,
+            student_starts_warm=self.recipe.student_starts_warm or None,
         )
         results = dataclasses.replace(results, verdict=run_verdict(results))
         data = {**dataclasses.asdict(self.spec), "recipe": portable(self.recipe.data, self.spec)}
         save_student(self.folder / STUDENT, delivered, data)
+        if chosen is not None:
+            self._save_other(networks, chosen, data)
         how = self.validation.how
         if "teacher" in networks:
             self._save_teacher(networks["teacher"], data)
@@ -237,11 +253,21 @@ class Run:
         write_json(self.folder / RESULTS, results)
         return results
 
+    def _save_other(self, networks: dict[str, Network], chosen: str, data: dict[str, Any]) -> None:
+        """Keep the student that is not delivered, under the name of what it is."""
+        for key, name in OTHER_STUDENT.items():
+            network = networks[key]
+            assert isinstance(network, Segmenter)
+            if key == chosen:
+                (self.folder / name).unlink(missing_ok=True)
+            else:
+                save_student(self.folder / name, network, data)
+
     def _save_teacher(self, teacher: Network, data: dict[str, Any]) -> None:
         """Save the teacher for further students, in the run's folder, or in its own if several runs share it."""
         path = self.shared.get("teacher", self.folder) / TEACHER_FILE
         settings = self.recipe.teacher
-        if settings.train:
+        if settings.train or settings.weights is None:
             save_teacher(path, teacher, data, settings.input_layer)
         elif settings.weights is not None and is_ladsegs(Path(settings.weights)) and fault_of(path) is not None:
             file = settings.weights

@@ -17,6 +17,7 @@ from ladseg.objectives import (
     LabelAssisted,
     Network,
     Plain,
+    SnapshotObjective,
     StudentObjective,
     TeacherObjective,
     segmenter,
@@ -83,27 +84,32 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
     return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on)
 
 
-def student_training(recipe: Recipe, num_classes: int, baseline: Network | None, teacher: Network) -> Training:
+def student_training(recipe: Recipe, num_classes: int, baseline: Network | None, teacher: Network | None) -> Training:
     """Return the training of the distilled student (Eq. 8).
 
     Args:
         recipe: The recipe.
         num_classes: Number of classes.
         baseline: The trained plain student, from which the distilled student starts if the recipe says so.
-        teacher: The trained teacher.
+        teacher: The trained teacher; None for a student that teaches itself.
     """
     distill = recipe.distill
     student = build_student(recipe, num_classes)
-    if distill.warm_start and baseline is not None:
+    if recipe.student_starts_warm and baseline is not None:
         student.load_state_dict(baseline.state_dict())
-    objective = StudentObjective(
-        student,
-        teacher,
-        make_distiller(recipe, student, teacher),
-        aux_weight=recipe.student.aux_weight if distill.aux_weight is None else distill.aux_weight,
-        teacher_input=_teacher_input(student, segmenter(teacher)),
-        class_loss=make_class_loss(recipe.loss, num_classes),
-    )
+    aux_weight = recipe.student.aux_weight if distill.aux_weight is None else distill.aux_weight
+    class_loss = make_class_loss(recipe.loss, num_classes)
+    distiller = make_distiller(recipe, student, teacher or student)
+    objective: StudentObjective
+    if teacher is None:
+        start = recipe.snapshot_step
+        assert start is not None
+        objective = SnapshotObjective(student, distiller, start, aux_weight=aux_weight, class_loss=class_loss)
+    else:
+        read = _teacher_input(student, segmenter(teacher))
+        objective = StudentObjective(
+            student, teacher, distiller, aux_weight=aux_weight, teacher_input=read, class_loss=class_loss
+        )
     if isinstance(objective.teacher, LabelAssisted):  # this is a view, so the trained teacher keeps its own noise
         noise = objective.teacher.noise
         noise.alpha = noise.alpha if distill.alpha is None else distill.alpha
@@ -160,7 +166,7 @@ def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:
     work = {}
     if recipe.baseline or not distilled:
         work["baseline"] = (recipe.schedule.iterations, 1.0)
-    if distilled and settings.train:
+    if distilled and settings.train and settings.snapshot is None:
         work["teacher"] = (settings.iterations or recipe.schedule.iterations, 2.0 if settings.label_assisted else 1.0)
     if recipe.distill.method == "maskd":
         work["first-stage"] = (first_stage_steps(recipe), 2 / 3)

@@ -22,6 +22,8 @@ from ladseg.results import MeasuredRow, NetworkRow, read_if_complete, write_json
 from ladseg.runs.parts import COUNTS, ROW, fault_of, read_counts
 from ladseg.training import FitResult
 
+# What a label-assisted network sees, by its placebo.
+SEES = {None: "image + noised label", "shuffled": "image + another's label", "noise": "image + noise"}
 # Number of noise draws as in Table 8 (m), and the most images on which their divergence is computed.
 DRAWS, STABILITY_IMAGES = 3, 50
 
@@ -34,12 +36,19 @@ class Validation:
         workers: Number of loader processes.
         accelerator: Device, and the processes that share the work.
         how: How to predict images.
+        test: The test split, on which finished networks are measured too.
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, workers: int, accelerator: Accelerator, how: Inference = WHOLE
+        self,
+        dataset: SegmentationDataset,
+        workers: int,
+        accelerator: Accelerator,
+        how: Inference = WHOLE,
+        test: SegmentationDataset | None = None,
     ) -> None:
         self.how = how
+        self.test = test
         self.dataset = dataset
         self.workers = workers
         self.accelerator = accelerator
@@ -63,7 +72,7 @@ class Validation:
         )
         share = len(range(rank, len(self.dataset), processes))
         batches = progress(loader, share, title, "images") if self.accelerator.is_main_process else loader
-        predictor = predictor or predictor_of(network, self.how)
+        predictor = predictor or predictor_of(network, self.how, self.dataset)
         return evaluate(predictor, batches, self.dataset.spec.num_classes, self.accelerator.device)
 
     def measure(
@@ -78,7 +87,8 @@ class Validation:
             memory: Peak memory of its training in bytes; None if it was not measured.
             folder: The training's folder.
         """
-        measured_on = self.dataset.contents or fingerprint(self.dataset)
+        splits = [self.dataset] if self.test is None else [self.dataset, self.test]
+        measured_on = " ".join(split.contents or fingerprint(split) for split in splits)
         known = read_if_complete(MeasuredRow, folder / ROW)
         if known is not None and known.measured_on == measured_on:
             kept = self._kept(folder)
@@ -88,13 +98,16 @@ class Validation:
             memory = known.row.peak_memory
         evaluation = self.evaluate(network, title=f"measuring {folder.name}")
         row = _row(network, fitted, evaluation, crop, memory)
-        if isinstance(network, LabelAssisted):
+        if isinstance(network, LabelAssisted) and network.placebo is None:
             row = replace(
                 row,
                 mean_iou_without_label=self._without_label(network),
                 mean_iou_without_image=self._without_image(network),
                 mean_kl_between_draws=self._mean_kl(network),
             )
+        if self.test is not None:
+            test = Validation(self.test, self.workers, self.accelerator, self.how)
+            row = replace(row, test_mean_iou=test.evaluate(network).matrix.mean_iou())
         if self.accelerator.is_main_process:
             _save_evaluation(folder, evaluation)
             write_json(folder / ROW, MeasuredRow(measured_on, row))
@@ -147,15 +160,22 @@ class Validation:
         return values[..., starts[0] : starts[0] + sizes[0], starts[1] : starts[1] + sizes[1]]
 
 
-def predictor_of(network: Network, how: Inference = WHOLE) -> Predictor:
-    """Return a network's predictor, which reads image and noised label if it is label-assisted, else the image."""
+def predictor_of(network: Network, how: Inference = WHOLE, dataset: SegmentationDataset | None = None) -> Predictor:
+    """Return a network's predictor, which reads image and noised label if it is label-assisted, else the image.
+
+    Args:
+        network: The network.
+        how: How to predict images.
+        dataset: The split, for a placebo that shows the labels of other images.
+    """
 
     def assisted(batch: dict[str, Tensor]) -> SegmentationOutput:
         return network(batch["image"], batch["label"], noise_generators(batch, 1))
 
-    if isinstance(network, LabelAssisted):
-        return by_argmax_of_both(assisted, how)
-    return by_argmax(lambda batch: network(batch["image"]), how)
+    if not isinstance(network, LabelAssisted):
+        return by_argmax(lambda batch: network(batch["image"]), how)
+    predict = by_argmax_of_both(assisted, how)
+    return lambda batch: predict(with_label_to_see(network, batch, dataset))
 
 
 def by_argmax_of_both(network: Callable[[dict[str, Tensor]], SegmentationOutput], how: Inference) -> Predictor:
@@ -172,6 +192,18 @@ def by_argmax_of_both(network: Callable[[dict[str, Tensor]], SegmentationOutput]
         return class_ids(output_of, both, how)
 
     return predict
+
+
+def with_label_to_see(
+    network: Network, batch: dict[str, Tensor], dataset: SegmentationDataset | None
+) -> dict[str, Tensor]:
+    """Return a batch of one image with the label that the network is to see: for a shuffled one, the split's label
+    before it, at the image's size.
+    """
+    if dataset is None or not isinstance(network, LabelAssisted) or network.placebo != "shuffled":
+        return batch
+    other = dataset.read((int(batch["index"]) - 1) % len(dataset))[1]
+    return with_label_of_its_size({**batch, "label": other[None].to(batch["image"].device).long()})
 
 
 def with_label_of_its_size(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -195,7 +227,7 @@ def _row(
 ) -> NetworkRow:
     return NetworkRow(
         model=segmenter(network).name,
-        sees="image + noised label" if isinstance(network, LabelAssisted) else "image",
+        sees=SEES[network.placebo] if isinstance(network, LabelAssisted) else "image",
         parameters=segmenter(network).deployed_parameters(),
         macs=prediction_macs(network, crop),
         mean_iou=evaluation.matrix.mean_iou(),

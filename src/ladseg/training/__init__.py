@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .checkpoints import remove_checkpoints as remove_checkpoints
     from .logs import Callback as Callback
     from .logs import Stage as Stage
+    from .logs import median_of as median_of
     from .logs import read_metrics as read_metrics
     from .logs import validation_curve as validation_curve
     from .loop import fit as fit

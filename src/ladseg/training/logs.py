@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -263,6 +264,12 @@ def validation_curve(path: Path) -> list[tuple[int, float]]:
 def _lines(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     return text.replace("\0", "").split("\n")
+
+
+def median_of(path: Path, name: str) -> float | None:
+    """Return the median of a figure over the lines of ``metrics.jsonl`` that have it; None if none has."""
+    values = [line[name] for line in read_metrics(path) if name in line]
+    return statistics.median(values) if values else None
 
 
 def _metrics_of(line: str) -> dict[str, float] | None:

@@ -31,7 +31,7 @@ from ladseg.training.result import FitResult, load_result, save_result
 from ladseg.training.resume import last_good_checkpoint, prepared, resume, share_buffers
 from ladseg.training.schedule import evaluation_is_due, is_delivered, is_over, learning_rate, log_is_due, save_is_due
 from ladseg.training.step import seed_dropout, to_device, train_step
-from ladseg.training.terms import TermWatch
+from ladseg.training.terms import TermWatch, measured
 
 Batch = dict[str, Tensor]
 logger = logging.getLogger(__name__)
@@ -63,7 +63,9 @@ def fit(
 
     Args:
         objective: Maps a batch to the scalar ``loss`` and its named terms. It may declare ``frozen``, the names of
-            children that are not trained, and ``expected_terms``, a set of terms that every step must have.
+            children that are not trained, and ``expected_terms``, a set of terms that every step must have. Its
+            ``before_step(step, logged)``, if it has one, is called before each step, and its ``measured()`` after a
+            logged one: scalars by name for the log.
         network: The part of the objective whose weights are delivered.
         batches: Returns the batches from a step on, this process's share of each; they depend on seed and step alone.
         evaluate: Returns the network's score, higher is better, the same on every process. It is called with the
@@ -146,6 +148,7 @@ class _Loop:
             folder, objective, network, self.optimizer, schedule, self.average, self.precision, identity, accelerator
         )
         self.watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
+        self.before_step = getattr(objective, "before_step", lambda step, logged: None)
 
     def run(
         self,
@@ -190,6 +193,7 @@ class _Loop:
                 self.watch.add(progress.step, terms)
                 if log_is_due(progress.step, schedule):
                     means = self.watch.collect(self.accelerator, last_good_checkpoint(self.folder))
+                    means |= measured(self.objective, self.accelerator)
                     now = time.perf_counter()
                     rate = (progress.step - logged) * schedule.batch_size / (now - clock)
                     progress.seconds += now - clock
@@ -232,6 +236,7 @@ class _Loop:
 
     def _step(self, batch: Batch, lr: float) -> dict[str, Tensor]:
         step, device = self.progress.step, self.accelerator.device
+        self.before_step(step, log_is_due(step + 1, self.schedule))
         seed_dropout(derive_seed(self.seed, "step", step, self.accelerator.process_index), device)
         batch = to_device(batch, device)
         terms = train_step(self.model, batch, self.optimizer, self.parameters, lr, self.schedule, self.accelerator)

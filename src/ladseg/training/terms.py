@@ -4,7 +4,7 @@ import math
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladseg.errors import TrainingError
 
@@ -68,3 +68,9 @@ class TermWatch:
             f"{self.title}: {what} is {row[self.names.index(name)]} at step {step}; {kept}; "
             "lower schedule.lr or set schedule.warmup or schedule.clip_grad, in a new folder"
         )
+
+
+def measured(objective: nn.Module, accelerator: Accelerator) -> dict[str, float]:
+    """Return what an objective has measured in the last step beside its terms, as the mean of all processes."""
+    found: dict[str, Tensor] = getattr(objective, "measured", dict)()
+    return {name: float(accelerator.reduce(value.detach(), "mean")) for name, value in found.items()}
