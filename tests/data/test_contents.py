@@ -96,6 +96,7 @@ def words(root: Path, out: Path, iterations: int = 2) -> list[str]:
         "schedule.save_every": 1,
         "schedule.batch_size": 2,
         "schedule.crop": "[16, 16]",
+        "keep_checkpoints": "true",  # without them an unfinished run would have nothing of the old data
         "out": out,
     }
     return ["train", "demo", *(word for key, value in values.items() for word in (f"--{key}", str(value)))]
