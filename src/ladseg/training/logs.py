@@ -9,11 +9,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from accelerate import Accelerator
-from accelerate.tracking import GeneralTracker
 from rich.console import Console
 from rich.text import Text
 
@@ -219,7 +218,8 @@ class RunLog:
         return f"{clock(left)} left{run}"
 
 
-def _show(tracker: GeneralTracker, pictures: dict[str, np.ndarray], step: int) -> None:
+def _show(tracker: Any, pictures: dict[str, np.ndarray], step: int) -> None:
+    """Show pictures in one of accelerate's trackers, whose common class declares neither name nor methods."""
     if tracker.name == "tensorboard":
         tracker.log_images({name: picture[None] for name, picture in pictures.items()}, step, dataformats="NHWC")
     elif tracker.name == "wandb":
