@@ -182,7 +182,7 @@ def test_quick_commands_import_no_torch(words: list[str]) -> None:
 
 
 def test_public_names_and_commands_are_a_contract() -> None:
-    from ladseg.cli import make_parser
+    from ladseg.cli.entry import make_parser
 
     assert set(ladseg.__all__) == PUBLIC
     commands = {

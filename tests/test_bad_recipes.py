@@ -9,6 +9,7 @@ from ladseg.cli import main
 from ladseg.errors import RecipeError
 from ladseg.recipe_checks import unread_keys
 from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
+from ladseg.recipe_yaml import read_yaml
 
 COUNT = "it must be a whole number of at least 1"
 POSITIVE = "it must be a number above 0"
@@ -19,6 +20,12 @@ SECTION = "needs keys below it"
 
 # YAML, and words of the message.
 RECIPES = [
+    ("seed: 010", "010 on line 1 is 8 in YAML; write the number that you mean"),
+    ("seed: 1:30", "1:30 on line 1 is 90 in YAML"),
+    ("data:\n  label_map: {0010: 1}", "0010 on line 2 is 8 in YAML"),
+    ("schedule: {lr: 1:30.5}", "1:30.5 on line 1 is 90.5 in YAML"),
+    ("name: ' '", "it starts or ends with a space"),
+    ("name: 'x '", "it starts or ends with a space"),
     ("data: {value_range: [4095, 0]}", "data.value_range is [4095, 0]; the lower value comes first"),
     ("data: {value_range: [7, 7]}", "data.value_range is [7, 7]; the lower value comes first"),
     ("data: {value_range: [0, 70000]}", "data.value_range"),
@@ -355,3 +362,9 @@ def test_keys_that_the_run_does_not_read_are_said(text: str, lines: list[str]) -
 
 def test_no_ready_recipe_sets_a_key_that_it_does_not_read() -> None:
     assert {name: lines for name in recipe_names() if (lines := unread_keys(load_recipe(name)))} == {}
+
+
+def test_numbers_that_mean_the_same_in_every_reading_are_taken() -> None:
+    text = "{seed: 007, data: {label_map: {000: 0, 001: 1}}, schedule: {iterations: 1_000, lr: 1e-3}}"
+    recipe = make_recipe(read_yaml(text, "text"))
+    assert (recipe.seed, recipe.data.label_map, recipe.schedule.iterations) == (7, {0: 0, 1: 1}, 1000)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ladseg import __version__, data
-from ladseg.cli import main, parse
 from ladseg.cli import training_commands as training
+from ladseg.cli.entry import main, parse
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -399,3 +400,36 @@ def test_the_page_of_networks_is_what_the_command_prints(capsys: pytest.CaptureF
     page = (Path(__file__).parents[1] / "docs/models.md").read_text(encoding="utf-8")
     assert main(["models", "--markdown"]) == 0
     assert capsys.readouterr().out in page
+
+
+def test_an_interrupt_that_a_package_swallows_is_no_internal_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As torch does while it loads: what follows is an error of another kind."""
+
+    def swallowing() -> list[str]:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RecursionError("half loaded")
+
+    monkeypatch.setattr("ladseg.recipe_files.recipe_names", swallowing)
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["recipes"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capsys.readouterr().err == "ladseg: stopped\n"
+    monkeypatch.setattr("ladseg.recipe_files.recipe_names", lambda: 1 / 0)
+    assert main(["recipes"]) == 3
+
+
+def test_ctrl_c_while_the_command_line_loads_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *others: object) -> None:
+            if name == "ladseg.cli.entry":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "ladseg.cli.entry")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert main(["recipes"]) == 130
+    assert capsys.readouterr().err == "ladseg: stopped\n"

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 import ladseg
-from ladseg.cli import parse
+from ladseg.cli.entry import parse
 from ladseg.data import LAYOUTS, write_demo_scenes
 from ladseg.deploy.export import export_student
 from ladseg.deploy.student_file import save_student

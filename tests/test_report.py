@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from ladseg.cli import main, parse
+from ladseg.cli.entry import main, parse
 from ladseg.commands.report import write_comparison, write_report
 from ladseg.data import write_demo_scenes
 from ladseg.evaluation import iou_of

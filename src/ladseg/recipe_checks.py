@@ -67,6 +67,8 @@ def _name_fault(name: str) -> str | None:
     """Return what is wrong with the name of a run, which becomes a folder's name."""
     if not 0 < len(name) <= LONGEST_NAME:
         return f"name has {len(name)} characters; it must have 1 to {LONGEST_NAME}"
+    if name != name.strip():
+        return f"name is '{name}'; it starts or ends with a space"
     if name != PurePath(name).name or "\\" in name or name.startswith("."):
         return f"name is '{name}'; it names a folder below runs/, so it has no / or \\ and does not start with a dot"
     return None if control_character(name) is None else f"name is '{name}'; it has control characters"

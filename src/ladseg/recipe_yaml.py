@@ -71,6 +71,27 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """Return a whole number, but refuse 010 and 1:30, which YAML reads as 8 and as 90."""
+    value = loader.construct_yaml_int(node)
+    digits = node.value.lstrip("+-")
+    if ":" in digits or (digits.isdecimal() and int(digits) != abs(value)):
+        problem = f"{node.value} on line {node.start_mark.line + 1} is {value} in YAML; write the number that you mean"
+        raise yaml.MarkedYAMLError(problem=problem)
+    return value
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+    """Return a number, but refuse 1:30.5, which YAML reads as 90.5."""
+    value = loader.construct_yaml_float(node)
+    if ":" in node.value:
+        problem = f"{node.value} on line {node.start_mark.line + 1} is {value} in YAML; write the number that you mean"
+        raise yaml.MarkedYAMLError(problem=problem)
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),

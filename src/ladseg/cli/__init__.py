@@ -1,5 +1,14 @@
 """The ``ladseg`` command, with one thin function per command that parses, calls and prints."""
 
-from ladseg.cli.entry import main as main
-from ladseg.cli.entry import make_parser as make_parser
-from ladseg.cli.entry import parse as parse
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; see :func:`ladseg.cli.entry.main`."""
+    try:
+        from ladseg.cli.entry import main as run  # here, so that Ctrl-C has its one line while it is loaded too
+    except KeyboardInterrupt:
+        print("ladseg: stopped", file=sys.stderr)
+        return 130
+    return run(arguments)

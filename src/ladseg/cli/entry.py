@@ -5,12 +5,14 @@ import logging
 import os
 import platform
 import shlex
+import signal
 import sys
 import tempfile
 import threading
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
+from types import FrameType
 
 from ladseg import __version__
 from ladseg.cli import listing_commands, network_commands, reproduce_commands, training_commands
@@ -56,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     known = Namespace(resumes=False)
     threading.excepthook = _report_thread
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
     try:
+        _note_interrupts(pressed)
         escape_what_cannot_be_encoded()
         known, keys = parse(words)
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -65,16 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error), USER_ERROR)
     except KeyboardInterrupt:
-        _say("stopped" + ("; the same command continues from the last checkpoint" if known.resumes else ""))
-        return INTERRUPTED
+        return _stopped(known)
     except BrokenPipeError:
         # The reader has closed the pipe, as in `ladseg recipes | head -1`, but Python flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if pressed.is_set():  # while a package was loading, which took the interrupt for a fault of its own
+            return _stopped(known)
         if reason := _reason(error, known):
             return _fail(reason, USER_ERROR)
         return _fail(f"internal error: {type(error).__name__}: {_write_trace(words, error)}", INTERNAL_ERROR)
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def parse(words: list[str]) -> tuple[Namespace, list[str]]:
@@ -109,6 +118,22 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     network_commands.add_commands(commands)
     listing_commands.add_commands(commands)
     return parser, commands.parsers
+
+
+def _note_interrupts(pressed: threading.Event) -> None:
+    """Set ``pressed`` at Ctrl-C, which otherwise acts as always."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, note)
+
+
+def _stopped(known: Namespace) -> int:
+    _say("stopped" + ("; the same command continues from the last checkpoint" if known.resumes else ""))
+    return INTERRUPTED
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:
