@@ -413,3 +413,34 @@ def test_weights_in_its_own_names(tmp_path: Path) -> None:
     differ = {k for k, v in other.core.state_dict().items() if v.shape != state[k].shape}
     assert differ == {k for k in state if k.startswith(("classifier.low_classifier", "classifier.high_classifier"))}
     assert all(torch.equal(v, state[k]) for k, v in other.core.state_dict().items() if k not in differ)
+
+
+class Wrapped(nn.Module):
+    """A convolution whose output is changed."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor], grad: bool = True) -> None:
+        super().__init__()
+        self.convolution, self.change, self.grad = nn.Conv2d(3, 5, 3, padding=1), change, grad
+
+    def forward(self, image: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            return self.change(self.convolution(image))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Wrapped(lambda logits: logits.softmax(1)), "Wrapped returns probabilities, not logits"),
+        (Wrapped(lambda logits: logits.detach()), "Wrapped's logits have no gradient in training mode"),
+        (Wrapped(lambda logits: logits, grad=False), "Wrapped's logits have no gradient in training mode"),
+    ],
+)
+def test_outputs_that_would_not_train_are_refused(network: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        adapt(network)
+
+
+@pytest.mark.parametrize("change", [nn.LogSoftmax(1), nn.ReLU(), nn.Sigmoid()])
+def test_other_outputs_are_logits(change: nn.Module) -> None:
+    assert adapt(Wrapped(change)).num_classes == 5
+    assert adapt(Wrapped(change).requires_grad_(False)).num_classes == 5

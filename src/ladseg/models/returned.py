@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ladseg.errors import ModelError, first_words
@@ -102,16 +103,31 @@ def try_readings(module: nn.Module, image: Tensor, num_classes: int | None) -> R
         classes = logits.shape[1]
         _train_without_chance(module)
         try:
-            result = module(image.clone())
+            with torch.enable_grad():
+                result = module(image.clone())
         except Exception as error:  # the network's code may raise anything
             raise ModelError(f"{name} fails in training mode on an image alone: {first_words(error)}") from error
         training = _maps(f"{name} in training mode", result)
+    _refuse_probabilities(name, logits)
     same = [path for path, value in training.items() if _is_same(value, logits)]
     first = same[0] if same else _main(training, classes)
     if training[first].shape[1] != classes:
         raise ModelError(f"{name} returns no map of {classes} channels in training mode: {_shapes(training)}")
+    if any(p.requires_grad for p in module.parameters()) and not training[first].requires_grad:
+        raise ModelError(f"{name}'s logits have no gradient in training mode; it detaches them or works under no_grad")
     found = Readings(_reading(training, first), _reading(evaluating, main), classes, "")
     return Readings(found.training, found.evaluating, classes, _notice(name, found, training, evaluating))
+
+
+def _refuse_probabilities(name: str, values: Tensor) -> None:
+    """Refuse the output of a softmax: a loss on it would take the softmax of a softmax, and train to little.
+
+    Raises:
+        ModelError: No value is negative, and those of each pixel add up to 1.
+    """
+    sums = values.detach().float().sum(1)
+    if values.shape[1] > 1 and bool((values >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        raise ModelError(f"{name} returns probabilities, not logits: each pixel's add up to 1; leave out its softmax")
 
 
 def _maps(name: str, result: Any) -> dict[str, Tensor]:
