@@ -24,12 +24,15 @@ from ladseg.deploy.export import export_student
 from ladseg.deploy.predictor import load
 from ladseg.deploy.teacher_file import load_teacher
 from ladseg.errors import DataError, FileError, RecipeError
+from ladseg.evaluation import Inference
 from ladseg.models import build_model
 from ladseg.models.adapt import adapt
 from ladseg.models.image_channels import take_channels
 from ladseg.objectives import LabelAssisted, segmenter
+from ladseg.outputs import SegmentationOutput
 from ladseg.recipe import Augment, Data
 from ladseg.recipe_files import make_recipe
+from ladseg.runs.validation import by_argmax_of_both
 
 RNG = np.random.default_rng(0)
 EIGHT = RNG.integers(0, 256, (20, 24, 5)).astype(np.uint8)
@@ -239,6 +242,22 @@ def test_a_picture_shows_three_channels_or_one() -> None:
 def test_settings_that_do_not_fit_are_refused(section: dict[str, Any], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         make_recipe(section)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_windows_of_an_image_and_its_label(channels: int) -> None:
+    """A network of single pixels predicts the same in windows, whatever the number of channels before the label."""
+
+    def network(batch: dict[str, Tensor]) -> SegmentationOutput:
+        image, label = batch["image"], batch["label"]
+        assert image.shape[1] == channels
+        return SegmentationOutput.of(torch.stack([image.sum(1), label.float(), image[:, -1] * label], 1))
+
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, channels, 40, 50, generator=generator)
+    batch = {"image": image, "label": torch.randint(0, 3, (1, 40, 50), generator=generator)}
+    windowed = by_argmax_of_both(network, Inference(window=(24, 20)))
+    assert torch.equal(windowed(batch), by_argmax_of_both(network, Inference())(batch))
 
 
 @pytest.mark.parametrize("channels", [1, 5])

@@ -130,8 +130,10 @@ FAULTS = {
     "odd": ([[1, 2, 3, 4, 5, 6, 7]], "a polygon of 7 numbers"),
     "words": ([[1, 2, 3, "4", 5, 6]], "no list of numbers"),
     "not finite": ([[1, 2, 3, float("nan"), 5, 6]], "no list of numbers"),
+    "a huge whole number": ([[1, 2, 3, 10**400, 5, 6]], "corners far outside"),
     "far away": ([[1, 2, 3, 4, 5000, 6]], "corners far outside its image of 60x40"),
     "another size": ({"size": [60, 40], "counts": [2400]}, r"size \[60, 40\] where its image has \[40, 60\]"),
+    "a size that is no list": ({"size": 40, "counts": [2400]}, "run lengths of size 40"),
     "short runs": ({"size": [40, 60], "counts": [7, 8]}, "run lengths of 15 pixels"),
     "negative": ({"size": [40, 60], "counts": [2408, -8]}, "no run lengths"),
     "spoilt text": ({"size": [40, 60], "counts": "garbage!"}, "run lengths"),
@@ -161,6 +163,30 @@ def test_classes_choose_categories_by_name(tmp_path: Path) -> None:
         chosen = Data(root=data.root, layout="coco_json", classes=classes)
         assert open_dataset(chosen, "train").read(0)[1][0, ::6].tolist() == row
     assert any("does not name" in finding.message for finding in survey(chosen).findings)
+
+
+@pytest.mark.parametrize(
+    "categories", [[{"id": 2, "name": "c"}, {"id": 7, "name": "b"}], [{"id": 2, "name": "c"}, {"id": 7, "name": "x"}]]
+)
+def test_the_training_splits_file_says_which_class_is_which(categories: list[Any], tmp_path: Path) -> None:
+    """The file of val gives other ids to the same names, or has a name of its own: bands 1 and 3 are ids 2 and 7."""
+    data = Data(root=str(tmp_path), **coco_json(tmp_path).data)
+    rewrite(tmp_path / "annotations/instances_val2017.json", lambda content: content.update(categories=categories))
+    train, val = (open_dataset(data, split) for split in ("train", "val"))
+    assert train.spec.class_names == val.spec.class_names == ("background", "b", "c")
+    assert train.read(0)[1][0, ::6].tolist()[1::2] == [1, 2]
+    assert val.read(0)[1][0, ::6].tolist()[1::2] == [2, 1 if categories[1]["name"] == "b" else 255]
+    by_ids = Data(root=data.root, layout="coco_json", classes=["around", "thing"], label_map={2: 1, 7: 1, 255: 0})
+    with pytest.raises(DataError, match="category 2 is 'c', but 'b' in "):
+        open_dataset(by_ids, "val")
+
+
+@pytest.mark.parametrize("names", ["[b, b]", "{-1: a, 0: b}", "{true: a, false: b}", "{'0': a}"])
+def test_names_of_yolo_that_are_no_names_of_ids(names: str, tmp_path: Path) -> None:
+    data = Data(root=str(tmp_path), **yolo(tmp_path).data)
+    (tmp_path / "data.yaml").write_text(f"names: {names}")
+    with pytest.raises(DataError, match=r"data\.yaml: (two classes of one name|names is a list, or a mapping)"):
+        open_dataset(data, "train")
 
 
 @pytest.mark.parametrize("make", [coco_json, yolo])
@@ -197,6 +223,9 @@ SHAPES = {
     "rectangle": ({"shape_type": "rectangle", "points": [[20, 30], [10, 5]]},
                   lambda x, y: (abs(x - 15) < 5) & (abs(y - 17.5) < 12.5)),
     "circle": ({"shape_type": "circle", "points": [[30, 20], [30, 32]]}, lambda x, y: np.hypot(x - 30, y - 20) < 12),
+    "rectangle of four corners": (
+        {"shape_type": "rectangle", "points": [[10, 5], [20, 5], [20, 30], [10, 30]]},
+        lambda x, y: (abs(x - 15) < 5) & (abs(y - 17.5) < 12.5)),
     "no type": ({"points": [[20, 5], [10, 5], [10, 30], [20, 30]]},
                 lambda x, y: (abs(x - 15) < 5) & (abs(y - 17.5) < 12.5)),
 }  # fmt: skip
@@ -230,9 +259,41 @@ def test_a_mask_of_labelme_lies_at_its_corner(tmp_path: Path) -> None:
     assert np.array_equal(open_dataset(data, "train").read(0)[1].numpy(), expected)
 
 
+@pytest.mark.parametrize("corner", [(-3, -2), (55, 36), (-40, 0)])
+def test_a_mask_of_labelme_is_cut_at_the_border(corner: tuple[int, int], tmp_path: Path) -> None:
+    file, (left, top) = io.BytesIO(), corner
+    Image.fromarray(np.full((10, 8), 255, np.uint8)).save(file, "PNG")
+    text = base64.b64encode(file.getvalue()).decode()
+    points = [[left, top], [left + 7, top + 9]]
+    data = one_labelme(tmp_path, {"shape_type": "mask", "points": points, "mask": text})
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    expected = (left <= x) & (x < left + 8) & (top <= y) & (y < top + 10)
+    assert np.array_equal(open_dataset(data, "train").read(0)[1].numpy(), expected.astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"shape_type": "circle", "points": [[10**400, 1], [2, 2]]},
+        {"shape_type": "circle", "points": [["1", 1], [2, 2]]},
+        {"shape_type": "circle", "points": [[1, 1]]},
+        {"shape_type": "rectangle", "points": [[1, 1]]},
+        {"shape_type": "mask", "points": [[float("inf"), 1], [float("inf"), 2]], "mask": ""},
+        {"shape_type": "polygon", "points": None},
+        {"shape_type": "polygon"},
+    ],
+    ids=str,
+)
+def test_spoilt_shapes_of_labelme_are_one_line(shape: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.json: shape 1 \('a'\) can't be drawn \(.+\)") as caught:
+        check_dataset(one_labelme(tmp_path, shape))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", ["point", "line", "linestrip"])
 def test_shapes_without_area_are_refused(kind: str, tmp_path: Path) -> None:
-    data = one_labelme(tmp_path, {"shape_type": kind, "points": [[12, 4], [19, 13]]})
+    points = [[12, 4], [19, 13]] if kind != "point" else [[12, 4]]
+    data = one_labelme(tmp_path, {"shape_type": kind, "points": points})
     with pytest.raises(DataError, match=rf"x\.json: shape 1 \('a'\) can't be drawn \(a {kind} has no area\)"):
         check_dataset(data)
 

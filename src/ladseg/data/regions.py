@@ -104,7 +104,7 @@ def _polygon_fault(polygons: Any, size: tuple[int, int]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _decoded(runs: Runs, size: tuple[int, int]) -> np.ndarray:
@@ -121,7 +121,7 @@ def _counts(runs: dict[str, Any]) -> Any:
 
 def _counts_fault(runs: dict[str, Any], counts: Any, size: tuple[int, int]) -> str:
     """Say what is wrong with run lengths: pycocotools would read beyond the end of short ones."""
-    if list(runs.get("size", ())) != list(size):
+    if runs.get("size") != list(size):
         return f"has run lengths of size {runs.get('size')} where its image has {list(size)}"
     if not isinstance(counts, list) or not all(isinstance(count, int) and count >= 0 for count in counts):
         return "has counts that are no run lengths"

@@ -187,7 +187,7 @@ def by_argmax_of_both(network: Callable[[dict[str, Tensor]], SegmentationOutput]
         both = torch.cat([batch["image"], batch["label"][:, None].to(batch["image"].dtype)], 1)
 
         def output_of(part: Tensor) -> SegmentationOutput:
-            return network({**batch, "image": part[:, :3], "label": part[:, 3].long()})
+            return network({**batch, "image": part[:, :-1], "label": part[:, -1].long()})
 
         return class_ids(output_of, both, how)
 

@@ -116,9 +116,9 @@ def _parsed(content: dict[str, Any], path: Path) -> CocoFile:
     of_image: dict[int, list[Any]] = defaultdict(list)
     for each in content["annotations"]:
         if each["category_id"] not in categories:
-            raise DataError(f"{path}: annotation {each['id']} has category {each['category_id']}, which is not there")
+            raise DataError(f"{path}: annotation {each['id']} has category {each['category_id']!r}, which is not there")
         of_image[each["image_id"]].append(
-            [each["id"], str(each["category_id"]), each.get("segmentation"), bool(each.get("iscrowd", 0))]
+            [each["id"], str(each["category_id"]), each.get("segmentation"), bool(int(each.get("iscrowd") or 0))]
         )
     images = sorted(content["images"], key=lambda each: str(each["file_name"]))
     records = []
@@ -128,7 +128,9 @@ def _parsed(content: dict[str, Any], path: Path) -> CocoFile:
         record = {"size": size, "annotations": of_image.pop(image["id"], [])}
         records.append(name + json.dumps(record).encode())
     faults = tuple(
-        Fault("annotation without image", str(path), f"annotation {rows[0][0]} is of image {image}, which is not there")
+        Fault(
+            "annotation without image", str(path), f"annotation {rows[0][0]} is of image {image!r}, which is not there"
+        )
         for image, rows in of_image.items()
     )
     names = [str(image["file_name"]) for image in images]
@@ -182,7 +184,17 @@ def _is_coco(path: Path) -> bool:
 
 def _listing(data: Data, file: Path, split: str) -> Listing:
     found = read_coco(file)
-    own = own_spec(list(found.categories.values()))
+    first = annotation_file(data, "train") or _flat_file(data) or file
+    categories = read_coco(first).categories
+    own = own_spec(list(categories.values()))  # one for all splits, whose files may list others
+    if data.label_map is not None:
+        for number in sorted(found.categories.keys() & categories.keys()):
+            name, there = found.categories[number], categories[number]
+            if name != there:
+                raise DataError(
+                    f"{file}: category {number} is '{name}', but '{there}' in {first}; data.label_map goes by ids: "
+                    "leave it out, and choose the categories by name with data.classes"
+                )
     labels = labels_of(found.categories, class_names(data) or own.class_names, data, file)
     folder = _image_folder(data, file, split, found.images)
     pairs: list[tuple[Path, Path | bytes]] = []

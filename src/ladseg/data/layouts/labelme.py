@@ -44,7 +44,7 @@ class LabelmeDrawing(Drawing):
             place = f"shape {number}"
             try:
                 segmentation = _segmentation(shape, size)
-            except (FileError, KeyError, TypeError, ValueError, IndexError) as error:
+            except (FileError, LookupError, TypeError, ValueError, ArithmeticError) as error:
                 what = f"{place} ('{shape.get('label')}') can't be drawn ({first_words(error)})"
                 raise FileError(self.source, what, "draw it as a polygon, or take it out") from None
             regions.append(Region(place, str(shape.get("label")), segmentation))
@@ -72,21 +72,24 @@ def _segmentation(shape: dict[str, Any], size: tuple[int, int]) -> Any:
     points = shape["points"]
     if kind == "polygon":
         return [[number for point in points for number in point]]
-    (x, y), (other_x, other_y) = points[0], points[1]
-    if kind == "rectangle":
-        return [[x, y, other_x, y, other_x, other_y, x, other_y]]
+    if kind not in ("rectangle", "circle", "mask"):
+        raise ValueError(f"a {kind} has no area")
+    if len(points) < 2:
+        raise ValueError(f"a {kind} needs two points")
+    (left, right), (top, bottom) = ((min(numbers), max(numbers)) for numbers in zip(*points, strict=True))
+    if kind == "rectangle":  # of two corners, or of four as X-AnyLabeling writes it
+        return [[left, top, right, top, right, bottom, left, bottom]]
     if kind == "circle":
+        (x, y), (other_x, other_y) = points
         radius = math.hypot(other_x - x, other_y - y)
         angles = [2 * math.pi * corner / CORNERS for corner in range(CORNERS)]
         return [[part for a in angles for part in (x + radius * math.cos(a), y + radius * math.sin(a))]]
-    if kind == "mask":
-        inside = read_mask(Blob("its mask", base64.b64decode(shape["mask"]))) > 0
-        top, left = round(min(y, other_y)), round(min(x, other_x))
-        covered = np.zeros(size, bool)
-        shown = covered[top : top + inside.shape[0], left : left + inside.shape[1]]
-        shown[:] = inside[: shown.shape[0], : shown.shape[1]]
-        return covered
-    raise ValueError(f"a {kind} has no area")
+    inside = read_mask(Blob("its mask", base64.b64decode(shape["mask"]))) > 0
+    rows, columns = (np.arange(side) + round(start) for side, start in zip(inside.shape, (top, left), strict=True))
+    seen = (rows >= 0) & (rows < size[0]), (columns >= 0) & (columns < size[1])
+    covered = np.zeros(size, bool)
+    covered[np.ix_(rows[seen[0]], columns[seen[1]])] = inside[np.ix_(*seen)]
+    return covered
 
 
 def _listing(data: Data, found: Listing) -> Listing:

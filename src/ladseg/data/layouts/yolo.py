@@ -68,8 +68,10 @@ def _names(root: Path) -> dict[int, str]:
         if isinstance(names, list):
             names = dict(enumerate(names))
         if isinstance(names, dict) and names:
-            if not all(isinstance(number, int) for number in names):
+            if not all(type(number) is int and number >= 0 for number in names):
                 raise DataError(f"{path}: names is a list, or a mapping of ids 0, 1, 2 ... to names")
+            if len({str(name) for name in names.values()}) < len(names):
+                raise DataError(f"{path}: two classes of one name; each needs its own")
             return {number: str(name) for number, name in sorted(names.items())}
     return {}
 
