@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ladseg.cli import main
+from ladseg.cli.terminal import print_paragraph
 from ladseg.data import write_demo_scenes
 from ladseg.deploy.student_file import load_student
 from ladseg.recipe_files import load_recipe, recipe_names
@@ -304,6 +305,35 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     if command in (["train"], ["demo"]):
         assert "--schedule.iterations" in printed
         assert "Training steps" in printed
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_help_keeps_to_the_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    commands = [[], ["train"], ["compare"], ["reproduce"], ["check"], ["eval"], ["submit"], ["export"], ["bench"]]
+    for command in commands:
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        wide = [line for line in capsys.readouterr().out.splitlines() if len(line) > max(columns, 78)]
+        assert not wide, command
+
+
+def test_sentences_are_folded_on_a_terminal_and_whole_in_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = "The distilled student is ahead of the student alone " * 4
+    print_paragraph(sentence)
+    assert capsys.readouterr().out == f"{sentence}\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for columns in ("40", "80", "1"):
+        monkeypatch.setenv("COLUMNS", columns)
+        print_paragraph(sentence, indent=4)
+        lines = capsys.readouterr().out.splitlines()
+        assert " ".join(line.strip() for line in lines) == sentence.strip()
+        assert all(len(line) <= max(int(columns), 24) for line in lines)
+        assert all(line.startswith("    T") or line[:4].isspace() for line in lines[1:])
 
 
 def test_unknown_words_of_commands_without_recipe_keys(capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,3 +219,9 @@ def test_the_headline_says_which_student_is_delivered(delivers: str | None, warm
     assert (words in sentence) if words else ("Delivered" not in sentence)
     assert ("went on from the student alone for 400 more steps" in sentence) == bool(warm)
     assert results.delivered == rows[delivers or "student"]
+
+
+def test_of_two_equal_students_none_is_called_better() -> None:
+    rows = {"baseline": network_row(0.5), "student": network_row(0.5)}
+    sentence = run_verdict(run_results(rows, delivers="student", student_starts_warm=False)).sentence
+    assert "Delivered is the distilled student, as good as the other on val." in sentence

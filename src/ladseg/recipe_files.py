@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import os
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -60,8 +59,17 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recip
     """
     path = Path(expanded(str(source)))
     is_file = path.suffix in {".yaml", ".yml"} or path.is_file()
+    if not is_file and path.is_dir() and str(source) not in recipe_names():
+        raise RecipeError(f"{source}: a folder, not a recipe; {_recipe_for(path)}")
     values = read_yaml(read_recipe_file(path) if is_file else recipe_text(str(source)), str(source))
     return make_recipe({} if values is None else values, overrides, str(source), shipped=not is_file)
+
+
+def _recipe_for(folder: Path) -> str:
+    """Return what to do with a folder in a recipe's place."""
+    if (folder / "recipe.yaml").is_file():
+        return f"give {folder / 'recipe.yaml'}"
+    return f"'ladseg init {folder} --out mine.yaml' writes one for the data in it"
 
 
 def make_recipe(
@@ -145,7 +153,7 @@ def keys_help() -> str:
             if f"{prefix}{field.name}" in key_paths() and (prefix or field.name not in _sections()):
                 default = shown(getattr(defaults, field.name))
                 line = f"{' '.join(meanings[field.name].split())} ({description(field.type)}; default: {default})"
-                lines += [f"  --{prefix}{field.name}", textwrap.indent(textwrap.fill(line, 96), " " * 8)]
+                lines += [f"  --{prefix}{field.name}", f"{' ' * 8}{line}"]
         lines.append("")
     return "\n".join(lines)
 

@@ -213,7 +213,7 @@ def description(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(description(member) for member in of)
     if origin is tuple:
-        return "height and width such as 360x480, each"
+        return "a pair such as 360x480, each"
     if origin is list:
         return f"a list of {description(of[0])}"
     if origin is Literal:

@@ -150,6 +150,11 @@ def test_notes_name_colours_that_the_class_file_lacks_and_the_background_row(tmp
     assert "background row; it is kept as a class" in notes
 
 
+def test_a_note_says_whose_names_colours_have(tmp_path: Path) -> None:
+    lay(tmp_path, "images/{stem}.png", "masks/{stem}.png", halves((128, 0, 0), (0, 128, 0)), FLAT)
+    assert any("names of the data set 'voc': rename those" in note for note in detect_all(tmp_path).notes)
+
+
 def test_masks_with_smooth_edges_are_refused(tmp_path: Path) -> None:
     lay(tmp_path, "images/{stem}.png", "masks/{stem}.png", jpeg_colors(), FLAT)
     with pytest.raises(DataError, match="colours, more than classes; were they saved as JPEG"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ladseg.cli.parser import Commands, mapping, number, path, size, sizes
-from ladseg.cli.terminal import print_note, print_sheets
+from ladseg.cli.terminal import print_note, print_paragraph, print_sheets
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models.names import list_models
 
@@ -143,7 +143,7 @@ def _recipes(known: argparse.Namespace, keys: list[str]) -> None:
         return
     for name in recipe_names():
         summary = recipe_text(name).splitlines()[0].removeprefix("# ")
-        print(f"{name:38} {summary}")
+        print_paragraph(f"{name:38} {summary}", indent=39)
 
 
 def _models(known: argparse.Namespace, keys: list[str]) -> int:

@@ -22,7 +22,7 @@ def add_commands(command: Commands) -> None:
         _eval,
         "evaluate a weights file, or an exported .onnx, .xml or .pt2 file, on a data set",
         takes_recipe_keys=True,
-        epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11;\n"
+        epilog="--data.KEY VALUE sets any key of a recipe's data section, such as --data.ignore_index 11; "
         "the other keys are those of the network's training data.",
     )
     _add_weights_on_data(evaluate)
@@ -52,7 +52,7 @@ def add_commands(command: Commands) -> None:
         _submit,
         "predict a data set's test images in the format that its server takes",
         takes_recipe_keys=True,
-        epilog="--data.KEY VALUE sets any key of a recipe's data section;\n"
+        epilog="--data.KEY VALUE sets any key of a recipe's data section; "
         "the other keys are those of the network's training data.",
     )
     _add_weights_on_data(submit)
@@ -64,7 +64,7 @@ def add_commands(command: Commands) -> None:
         _export,
         "write a delivered network for other runtimes, after comparing the result with torch",
         takes_recipe_keys=True,
-        epilog="--int8 and --fp16 measure the loss of accuracy, so they need the data set: --data DIR, or --data.KEY\n"
+        epilog="--int8 and --fp16 measure the loss of accuracy, so they need the data set: --data DIR, or --data.KEY "
         "VALUE for any key of a recipe's data section; the other keys are those of the network's training data.",
     )
     _add_weights_on_data(export)
@@ -141,7 +141,7 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> None:
 
     from ladseg.commands.evaluate import evaluate_file
     from ladseg.files import write_text
-    from ladseg.report.run_tables import confusion_table, iou_table
+    from ladseg.report.run_tables import confusion_table, iou_remarks, iou_table
     from ladseg.results import to_json
 
     keys, how = _data_keys(known, keys), _inference(known)
@@ -150,7 +150,10 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> None:
     if known.json == "-":
         print(text)
         return
+    print_line(f"{measured.weights} on {measured.images} images of {known.split}")
     print_tables([iou_table(measured), *([confusion_table(measured)] if known.confusion else [])])
+    for line in iou_remarks(measured, known.boundary):
+        print_line(line)
     if known.json:
         write_text(known.json, f"{text}\n")
         print_note(f"written: {known.json}")

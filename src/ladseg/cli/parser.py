@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
@@ -13,6 +14,20 @@ SHELLS = ("bash", "zsh", "tcsh")
 LARGEST_SIDE, LARGEST_SCALE = 65536, 16
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions, and folds those that are wider than the terminal under their own indent."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(f"{indent}{_folded(line, width)}\n" for line in text.splitlines())
+
+
+def _folded(line: str, width: int) -> str:
+    words = line.lstrip()
+    indent = " " * (len(line) - len(words))
+    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(words, width, initial_indent=indent, subsequent_indent=indent, **options)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line and suggest the nearest known name.
 
@@ -21,7 +36,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, prog: str, lists_recipe_keys: bool = False, **options: Any) -> None:
-        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        options |= {"formatter_class": HelpFormatter, "allow_abbrev": False}
         super().__init__(prog, **options)
         self.lists_recipe_keys = lists_recipe_keys
 

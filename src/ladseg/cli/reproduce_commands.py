@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ladseg.cli.parser import Commands, add_sharing_options, path, seeds
-from ladseg.cli.terminal import print_line, print_sheets
+from ladseg.cli.terminal import print_line, print_paragraph, print_sheets
 from ladseg.errors import RecipeError
 
 
@@ -16,7 +16,7 @@ def add_commands(command: Commands) -> None:
         "reproduce one of the paper's tables, or list them; repeat the command to resume",
         takes_recipe_keys=True,
         resumes=True,
-        epilog="Every key of a recipe can be set here too, such as --data.root DIR or --student.weights FILE;\n"
+        epilog="Every key of a recipe can be set here too, such as --data.root DIR or --student.weights FILE; "
         "it applies to all students. docs/reproduce.md says what each table needs.",
     )
     reproduce.add_argument(
@@ -54,7 +54,7 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
         if keys or known.only or known.cell:
             raise RecipeError("reproduce: name what to train, such as table-4; 'ladseg reproduce' lists what there is")
         print_sheets([experiments_sheet()])
-        print_line(LEGEND)
+        print_paragraph(LEGEND)
         return
     experiment = find_experiment(known.name)
     weights = dict(_pair(word) for word in known.teacher_weights)
@@ -82,7 +82,7 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
             figure = read_json(FigureResults, written[1])
             print_line(figure.heading)
             print_sheets([figure.sheet])
-            print_line(FIGURE_LEGEND)
+            print_paragraph(FIGURE_LEGEND)
             print_line(f"written: {', '.join(map(str, written))}")
         return
     table = reproduce_table(experiment, request, print_line)
@@ -91,7 +91,7 @@ def _reproduce(known: argparse.Namespace, keys: list[str]) -> None:
         print_line(table.heading)
         print_sheets(table.sheets)
         for line in (TABLE_LEGEND, *table.differences, *filter(None, [table.remark])):
-            print_line(line)
+            print_paragraph(line)
         print_line(f"written: {', '.join(map(str, files))}")
 
 

@@ -1,6 +1,7 @@
 """Print on the terminal, so that users' names of files, classes and runs act neither as markup nor as control codes."""
 
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,9 @@ from ladseg.errors import printable
 
 if TYPE_CHECKING:
     from ladseg.report.sheet import Sheet
+
+# Words are folded to no fewer characters than this, however narrow the terminal.
+NARROWEST = 20
 
 
 def escape_what_cannot_be_encoded() -> None:
@@ -20,6 +24,22 @@ def escape_what_cannot_be_encoded() -> None:
 def print_line(line: str) -> None:
     """Print a line with its control characters escaped."""
     print(printable(line))
+
+
+def print_paragraph(text: str, indent: int = 0) -> None:
+    """Print sentences, folded between words on a terminal; a file or pipe gets them as one line.
+
+    Args:
+        text: The sentences.
+        indent: Spaces before each line but the first.
+    """
+    line = printable(text)
+    if sys.stdout.isatty():
+        width = max(terminal_width(), indent + NARROWEST)
+        line = textwrap.fill(
+            line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        )
+    print(line)
 
 
 def print_note(line: str) -> None:

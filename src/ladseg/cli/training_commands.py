@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ladseg.cli.parser import Commands, add_sharing_options, lengths, path, seeds, setting
-from ladseg.cli.terminal import print_line, print_tables, terminal_width
+from ladseg.cli.terminal import print_line, print_paragraph, print_tables, terminal_width
 from ladseg.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def add_commands(command: Commands) -> None:
         "train several methods with several seeds and compare them; repeat the command to resume",
         takes_recipe_keys=True,
         resumes=True,
-        epilog="A method is none, none-4x (none for 4 times the steps), none-long (none for LAD's total compute),\n"
-        "none-ema, none-long-ema (none and none-long with averaged weights), snapshot\n"
-        "(half way the student becomes its own teacher), self (taught by the plain student), lad,\n"
-        "lad-warm (LAD from the trained plain student) or a method of docs/methods.md. A distiller may name its\n"
-        "teacher: kd+label, kd+self (the student's network without a label), kd+MODEL.\n"
+        epilog="A method is none, none-4x (none for 4 times the steps), none-long (none for LAD's total compute), "
+        "none-ema, none-long-ema (none and none-long with averaged weights), snapshot "
+        "(half way the student becomes its own teacher), self (taught by the plain student), lad, "
+        "lad-warm (LAD from the trained plain student) or a method of docs/methods.md. A distiller may name its "
+        "teacher: kd+label, kd+self (the student's network without a label), kd+MODEL. "
         "kd+shuffled, lad+noise and the like are placebos: another image's label, or noise.\n"
         "Every key of a recipe can be set here too, such as --schedule.iterations 1000.",
     )
@@ -150,7 +150,7 @@ def _run(recipe: "Recipe") -> None:
     if results is not None:
         Console(markup=False).print(results_table(results))
         for line in filter(None, (run_verdict(results).sentence, teacher_remark(results), pull_remark(results))):
-            print_line(line)
+            print_paragraph(line)
         print_line(f"weights: {recipe.folder / 'student.safetensors'}")
         print_line(f"picture: {recipe.folder / 'picture.png'}")
         print_line(f"report:  {recipe.folder / 'report.html'}")
@@ -188,7 +188,7 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     if results is not None:
         print_tables(compare_tables(results, terminal_width()))
         for line in verdict_lines(results):
-            print_line(line)
+            print_paragraph(line)
         print_line(f"written: {folder}/results.json, .md, .tex and .png")
         print_line(f"report:  {folder}/report.html")
 

@@ -107,6 +107,8 @@ def data_root(data: Data) -> Path:
         DataError: It is missing or not a folder.
     """
     if not data.root or not Path(data.root).is_dir():
+        if Path(data.root).is_file():
+            raise DataError(f"data.root '{data.root}' is a file; give the folder that holds the data set")
         below = "" if Path(data.root).is_absolute() else f" in the working directory {Path.cwd()}"
         raise DataError(f"data.root '{data.root}' is not a folder{below}; give the one that holds the data set")
     return Path(data.root)

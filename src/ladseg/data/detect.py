@@ -248,11 +248,11 @@ def _drafted_palette(data: Data, values: MaskValues, notes: list[str]) -> Data:
     found = [color for color, _ in values.pixels.most_common() if not isinstance(color, int)]
     if len(found) > MOST_COLORS:
         raise _too_many_colors(data, len(found))
-    known = _known_colors(found)
+    source, known = _known_colors(found)
     names = [known.get(color) or ("background" if color == (0, 0, 0) else _color_name(color)) for color in found]
     void = [at for at, name in enumerate(names) if name.lower() in VOID]
     notes.append(
-        "Colours have the names of a published data set."
+        f"Colours have the names of the data set '{source}': rename those that are others in yours."
         if known
         else "Colours are named by their values: rename them."
     )
@@ -267,15 +267,15 @@ def _color_name(color: Color) -> str:
     return "color {:02x}{:02x}{:02x}".format(*color)
 
 
-def _known_colors(found: Sequence[Color]) -> dict[Color, str]:
-    """Return the names of these colours in a published data set that has all of them except black, if there is one."""
+def _known_colors(found: Sequence[Color]) -> tuple[str, dict[Color, str]]:
+    """Return the name of a published data set with all these colours but black, and its names of them, if any has."""
     colored = {color for color in found if color != (0, 0, 0)}
     for layout in LAYOUTS.values():
         if layout.spec is not None:
             named = dict(zip(layout.spec.colors, layout.spec.class_names, strict=True))
             if len(colored) > 1 and colored <= named.keys():
-                return {color: named[color] for color in found if color in named}
-    return {}
+                return layout.name, {color: named[color] for color in found if color in named}
+    return "", {}
 
 
 def _from_ids(data: Data, values: MaskValues, notes: list[str]) -> Data:

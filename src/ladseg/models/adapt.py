@@ -5,6 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -170,6 +171,9 @@ def resolve(name: str) -> Callable[..., Any]:
         ModelError: It can't be imported, or is not there.
     """
     place, _, path = name.partition(":")
+    if place.endswith(".py"):
+        module = ".".join(Path(place).with_suffix("").parts)
+        raise ModelError(f"'{name}': a module has no .py; write '{module}:{path}'")
     # Find modules in the working directory, as 'python -m' does.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

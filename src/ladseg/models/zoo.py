@@ -314,10 +314,9 @@ def _spec(name: str) -> ModelSpec:
     head, at, backbone = name.partition("@")
     if not at:
         close = difflib.get_close_matches(name, list_models(), n=1, cutoff=0.4)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
+        hint = f"; did you mean '{close[0]}'? Known" if close else "; known"
         raise ModelError(
-            f"no network is called '{name}'{hint} Known: {', '.join(list_models())}, HEAD@BACKBONE, "
-            "or package.module:Class"
+            f"no network is called '{name}'{hint}: {', '.join(list_models())}, HEAD@BACKBONE, or package.module:Class"
         )
     if head not in HEADS:
         raise ModelError(f"'{name}': no head is called '{head}'; known: {', '.join(HEADS)}")

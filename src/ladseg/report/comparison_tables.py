@@ -76,7 +76,7 @@ def power_remark(comparison: ComparisonResults) -> str | None:
     if seeds is None or seeds >= needed:
         return None
     return (
-        f"{seeds} seed{'s' * (seeds != 1)} can't give p < {LEVEL} in a two-sided sign-flip test, whatever they show: "
+        f"{seeds} seed{'s' * (seeds != 1)} can't give p < {LEVEL} in a two-sided sign-flip test: "
         f"use {needed} or more (--seeds {','.join(map(str, range(needed)))})."
     )
 

@@ -19,9 +19,10 @@ def results_table(results: RunResults) -> PlainTable:
     test = results.images.test
     table = PlainTable(
         title=f"{results.name}, seed {results.seed}",
-        caption="mIoU: best evaluation on val, whose weights are kept; last: after the last step\n"
+        caption="mIoU: best evaluation on val, whose weights are kept; last: the last step\n"
         + ("time: training steps; parameters: those in use when it runs" if test is None else "")
         + (f"test: the kept weights on {test:,} images of the test split" if test is not None else ""),
+        caption_justify="left",
         box=SIMPLE,
         show_edge=False,
         pad_edge=False,
@@ -84,11 +85,7 @@ def pull_remark(results: RunResults) -> str | None:
 
 def iou_table(measured: EvaluationResults) -> PlainTable:
     """Return a table of the IoU and boundary IoU of each class, their means and the pixel accuracy."""
-    title = f"{measured.weights} on {measured.images} images"
-    caption = (
-        "'-': in no label and no prediction, left out of the mean\nboundary: within 2 % of the diagonal of an edge"
-    )
-    table = PlainTable("class", title=title, caption=caption)
+    table = PlainTable("class")
     for head in ("IoU %", "boundary IoU %"):
         table.add_column(head, justify="right")
     for name, *values in zip(measured.class_names, measured.iou, measured.boundary_iou, strict=True):
@@ -97,6 +94,14 @@ def iou_table(measured: EvaluationResults) -> PlainTable:
     table.add_row("mean", f"{100 * measured.mean_iou:.2f}", f"{100 * measured.mean_boundary_iou:.2f}")
     table.add_row("pixel accuracy", f"{100 * measured.pixel_accuracy:.2f}", "")
     return table
+
+
+def iou_remarks(measured: EvaluationResults, boundary: float) -> list[str]:
+    """Return what the table of IoUs does not say; ``boundary`` is the boundaries' width as a share of the diagonal."""
+    lines = [f"boundary: pixels within {100 * boundary:g} % of the image's diagonal of an edge"]
+    if any(map(math.isnan, measured.iou)):
+        lines.append("-: in no label and no prediction, left out of the mean")
+    return lines
 
 
 def confusion_table(measured: EvaluationResults) -> PlainTable:

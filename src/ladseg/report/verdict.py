@@ -173,7 +173,8 @@ def _delivery(results: RunResults) -> str | None:
     if results.delivers is None:
         return None
     name = "the distilled student" if results.delivers == "student" else "the student alone"
-    return f"Delivered is {name}, the better one on val."
+    scores = {network.mean_iou for key, network in results.networks.items() if key in ("baseline", "student")}
+    return f"Delivered is {name}, {'the better one' if len(scores) > 1 else 'as good as the other'} on val."
 
 
 def _run_figures(results: RunResults, gain: float) -> str:
@@ -192,6 +193,6 @@ def _run_figures(results: RunResults, gain: float) -> str:
         return figures
     steps = results.networks["student"].steps
     return (
-        f"{figures} It went on from the student alone for {steps:,} more steps; what plain training makes of those and "
-        "of the teacher's is told by 'ladseg compare'."
+        f"{figures} It went on from the student alone for {steps:,} more steps; 'ladseg compare' shows what plain "
+        "training makes of those and of the teacher's."
     )
