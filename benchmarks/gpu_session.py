@@ -26,8 +26,8 @@ PYTHON = sys.executable
 # Seconds that are kept for stopping the last part and writing the summary.
 RESERVE = 10.0
 # Packages that ladseg needs and a plain CUDA PyTorch image may lack.
-PACKAGES = ("timm", "accelerate", "yaml", "rich", "matplotlib",
-            "jinja2", "tensorboard", "filelock", "scipy", "safetensors", "torchvision", "PIL", "pycocotools")  # fmt: skip
+PACKAGES = ("timm", "accelerate", "yaml", "rich", "matplotlib", "jinja2", "tensorboard",
+            "filelock", "scipy", "safetensors", "torchvision", "PIL", "pycocotools")  # fmt: skip
 SIZE, RATES = "512x1024", ("pspnet_r18", "deeplabv3_r18", "stdc1", "ocrnet_w18s", "segformer_b0")
 CAMVID = "../shared/data/camvid"
 

@@ -47,6 +47,7 @@ from ladseg.cli.entry import main, parse
         (["train", "demo", "--student.model", "pspnet_r19", "--data.root", "/nowhere"], "did you mean 'pspnet_r18'?"),
         (["train", "demo", "--teacher.model", "pspnet@resnet19", "--data.root", "/nowhere"], "no backbone 'resnet19'"),
         (["train", "demo", "--student.model", "no.such:Net", "--data.root", "/nowhere"], "can't import 'no.such'"),
+        (["train", "demo", "--student.args.width", "24"], "write --student.args '{width: VALUE}'"),
         (["train", str(Path(__file__).parent)], "a folder, not a recipe; 'ladseg init"),
         (["train", "demo", "--data.root", __file__], "is a file; give the folder that holds the data set"),
         (["train", "demo", "--student.model", "net/my.py:Net", "--data.root", "/nowhere"], "write 'net.my:Net'"),

@@ -137,6 +137,9 @@ def refuse_unknown_path(path: str, others: Sequence[str] = ()) -> None:
     if section == "distill":
         _refuse_former_keys({key: None}, "command line")
     if path not in key_paths():
+        whole, _, inner = path.rpartition(".")
+        if whole in key_paths() and whole.rpartition(".")[2] in VALUES:
+            raise RecipeError(f"command line: {whole} is one mapping; write --{whole} '{{{inner}: VALUE}}'")
         hint = nearest(path, [*others, *key_paths()], listed=False)
         raise RecipeError(f"command line: no recipe key is called '{path}'{hint}")
 

@@ -406,7 +406,7 @@ def test_terminal_gets_a_bar_and_files_get_lines(tmp_path: Path) -> None:
         log.advance(4)
         log.evaluation(4, 0.5, 0.5, 4, 1.0)
     text = screen.file.getvalue()  # type: ignore[attr-defined]
-    assert all(word in text for word in ("teacher", "4/10", "16.0 images/s", "loss 1.2500", "left", "0.5000"))
+    assert all(word in text for word in ("teacher", "4/10", "16.0 images/s", "loss 1.2500", "left", "mIoU 50.00 %"))
 
     assert "stage" not in text
 

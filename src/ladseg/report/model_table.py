@@ -1,5 +1,7 @@
 """The networks as a table, for the terminal and for docs/models.md."""
 
+from rich.box import SIMPLE
+
 from ladseg.models.describe import ModelFacts
 from ladseg.report.numbers import gmacs
 from ladseg.report.sheet import PlainTable, Sheet
@@ -15,9 +17,11 @@ Times = dict[str, tuple[float, float]]
 
 def models_table(facts: list[ModelFacts], times: Times, title: str) -> PlainTable:
     """Return a table for the terminal with one row per network."""
-    table = PlainTable(title=title)
+    table = PlainTable(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
     for column in (*COLUMNS, *(TIME_COLUMNS if times else ())):
-        table.add_column(column, justify="left" if column in TEXTS else "right", no_wrap=column == "name")
+        table.add_column(
+            column, justify="left" if column in TEXTS else "right", no_wrap=column == "name", overflow="fold"
+        )
     for row in facts:
         table.add_row(*_cells(row, times))
     return table

@@ -146,8 +146,8 @@ class RunLog:
         self._metrics({"step": step, "score": score, "best_score": best_score, "evaluation_seconds": round(seconds, 3)})
         with self._tracking():
             self.accelerator.log({"val/score": score}, step=step)
-        best = "the best so far" if best_step == step else f"best {best_score:.4f} at step {best_step}"
-        self.say(f"step {step}/{self.iterations}  mIoU {score:.4f}, {best}")
+        best = "the best so far" if best_step == step else f"best {100 * best_score:.2f} % at step {best_step}"
+        self.say(f"step {step}/{self.iterations}  mIoU {100 * score:.2f} %, {best}")
 
     def pictures(self, step: int, make: Callable[[], Sequence[np.ndarray]]) -> None:
         """Send pictures to the trackers that can show them; without such trackers none are made.
