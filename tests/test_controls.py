@@ -17,12 +17,15 @@ from ladseg.comparison.compare import compare
 from ladseg.comparison.costs import count_costs, marginal_macs, total_macs
 from ladseg.comparison.methods import METHODS, PLACEBOS, default_teacher, make_method
 from ladseg.data import write_demo_scenes
+from ladseg.data.checked import Checked
+from ladseg.data.contents import Contents
 from ladseg.distillers import CWD
 from ladseg.errors import RecipeError, TrainingError
 from ladseg.objectives import SnapshotObjective
 from ladseg.recipe import Distill, Recipe, Schedule, StudentSettings, TeacherSettings
 from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe
 from ladseg.runs.networks import check_networks
+from ladseg.runs.preparation import refuse_lone_splits
 from ladseg.seeds import generator_for
 from ladseg.training import fit, make_accelerator
 from tests.test_command_line import SMALL
@@ -89,6 +92,19 @@ def test_what_cannot_be_a_control_is_refused_before_training() -> None:
     first = replace(BASE, teacher=TeacherSettings(label_assisted=False, snapshot=0.5), distill=Distill(method="maskd"))
     with pytest.raises(RecipeError, match="maskd learns of a trained teacher first"):
         check_networks(first, CLASSES)
+    for share, steps in ((0.5, 1), (0.99, 8)):
+        late = replace(first, teacher=TeacherSettings(label_assisted=False, snapshot=share), distill=Distill())
+        with pytest.raises(RecipeError, match=f"teacher.snapshot {share} of {steps} steps leaves none to teach"):
+            check_networks(replace(late, schedule=replace(BASE.schedule, iterations=steps)), CLASSES)
+
+
+@pytest.mark.parametrize("lone", ["train", "val"])
+def test_a_label_cannot_be_another_images_where_there_is_one_image(lone: str) -> None:
+    two, one = ({str(number): ("", "") for number in range(count)} for count in (2, 1))
+    checked = Checked({}, {split: Contents("", one if split == lone else two) for split in ("train", "val")})
+    refuse_lone_splits(replace(BASE, teacher=TeacherSettings(placebo="noise")), checked)
+    with pytest.raises(RecipeError, match=f"the label of another image, but {lone} has one image"):
+        refuse_lone_splits(replace(BASE, teacher=TeacherSettings(placebo="shuffled")), checked)
 
 
 def channel(placebo: str, label: torch.Tensor, **noise: Any) -> torch.Tensor:

@@ -357,6 +357,18 @@ def test_what_int8_cant_do_is_one_line(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["--int8", "--fp16"])
+def test_reducing_for_a_size_that_no_image_has_is_one_line(
+    kind: str, run: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--to", "onnx", kind, "--size", "32x32", "--data", str(scenes)]
+    assert main(["export", str(run), "--model", TINY, *words]) == 2
+    message = capsys.readouterr().err
+    assert "images of val are" in message
+    assert "give theirs" in message
+    assert "float.onnx" not in message  # a file of ours, in a temporary folder
+
+
 def test_bench_of_files_times_each_beside_torch(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,7 @@ def export_reduced(
         full = folder / "float.onnx"
         export_student(source, "onnx", full, **options)
         opened = open_exported(full)
+        shown = next(_images(opened, data, 1, "val"))
         best = _mean_iou(full, data)
         say(f"float32: {100 * best:.2f} % mIoU")
         attempts = _Attempts(folder, kind, best, max_loss, data, say)
@@ -116,7 +117,7 @@ def export_reduced(
             quantizer = Int8Quantizer(full, folder, partial(_images, opened, data, images))
             layers = len(quantizer.layers)
             left_out = _search(quantizer, attempts, say)
-        seconds = _seconds({"before": full, "after": attempts.kept}, next(_images(opened, data, 1, "val")))
+        seconds = _seconds({"before": full, "after": attempts.kept}, shown)
         before = Figures(best, full.stat().st_size, seconds["before"])
         after = Figures(attempts.mean_iou, attempts.kept.stat().st_size, seconds["after"])
         write_atomically(path, lambda temporary: shutil.copyfile(attempts.kept, temporary))

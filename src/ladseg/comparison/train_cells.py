@@ -24,7 +24,7 @@ from ladseg.recipe import Recipe, TeacherSettings
 from ladseg.results import ComparisonResults, RunResults
 from ladseg.runs.finished import Log
 from ladseg.runs.networks import check_names, check_networks
-from ladseg.runs.preparation import open_workspace
+from ladseg.runs.preparation import open_workspace, refuse_lone_splits
 
 
 def train_cells(
@@ -53,6 +53,7 @@ def train_cells(
     classes = workspace.num_classes
     for method in methods:
         check_networks(method.recipe, classes)
+        refuse_lone_splits(method.recipe, workspace.checked)
     if is_trained(recipe.student.weights, recipe.student.model, classes):
         methods = [from_own_weights(method) if method.name == LAD_WARM else method for method in methods]
     methods = _with_steps_of_lad(methods, make_method(recipe, LAD, teacher), classes, recipe.folder, log)

@@ -115,7 +115,13 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
     if recipe.snapshot_step is None:
         make_distiller(recipe, student, build_teacher(recipe, num_classes, start=None))
         _refuse_lone_images(recipe)
-    elif make_distiller(recipe, student, student).first_stage() is not None:
+        return
+    if recipe.snapshot_step >= recipe.schedule.iterations:
+        raise RecipeError(
+            f"teacher.snapshot {recipe.teacher.snapshot} of {recipe.schedule.iterations} steps leaves none to teach; "
+            "lower it, or raise schedule.iterations"
+        )
+    if make_distiller(recipe, student, student).first_stage() is not None:
         raise RecipeError("teacher.snapshot: maskd learns of a trained teacher first, and there is none; leave one out")
 
 

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from ladseg.data import Checked, SegmentationDataset, check_once, keep_decoded, refuse_other_data
 from ladseg.data.unlabelled import UNLABELLED
-from ladseg.errors import DataError, printable
+from ladseg.errors import DataError, RecipeError, printable
 from ladseg.files import write_text
 from ladseg.measure.environment import describe_environment
 from ladseg.recipe import Recipe
@@ -95,6 +95,7 @@ def claim_folder(recipe: Recipe, num_classes: int, checked: Checked) -> None:
     """
     refuse_misplaced(recipe.folder)
     check_networks(recipe, num_classes)
+    refuse_lone_splits(recipe, checked)
     refuse_other_recipe(recipe)
     refuse_other_data(recipe.folder, recipe.folder / CHECKED, checked)
     fault = fault_of(recipe.folder / RECIPE)
@@ -104,3 +105,14 @@ def claim_folder(recipe: Recipe, num_classes: int, checked: Checked) -> None:
         write_text(recipe.folder / RECIPE, dump_recipe(recipe))
     write_json(recipe.folder / ENVIRONMENT, describe_environment(recipe.seed))
     write_text(recipe.folder / CHECKED, checked.to_json())
+
+
+def refuse_lone_splits(recipe: Recipe, checked: Checked) -> None:
+    """Refuse a shuffled placebo on a split of one image, whose label would be shown to itself.
+
+    Raises:
+        RecipeError: There is such a split.
+    """
+    lone = [split for split in ("train", "val") if len(checked.contents[split].pairs) < 2]
+    if recipe.teacher.placebo == "shuffled" and lone:
+        raise RecipeError(f"teacher.placebo shuffled shows the label of another image, but {lone[0]} has one image")

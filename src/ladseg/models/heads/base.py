@@ -5,7 +5,10 @@ from torch import Tensor, nn
 
 from ladseg.errors import ModelError
 
-SINGLE_VALUE = "global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more"
+SINGLE_VALUE = (
+    "global pooling with batch norm can't train on one image a process; use a batch_size of 2 or more for each process "
+    "and each part of schedule.accumulate"
+)
 
 
 class Head(nn.Module):
