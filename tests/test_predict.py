@@ -112,7 +112,10 @@ def test_an_image_that_is_not_there_is_said_to_be_missing(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["predict", str(weights), str(tmp_path / "no.png"), "--out", str(tmp_path / "out")]) == 1
-    assert "no.png: no such file, or a link to none; correct its name" in capsys.readouterr().err
+    assert (
+        "no.png: can't be read as an image (no such file, or a link to none); correct its name"
+        in capsys.readouterr().err
+    )
 
 
 def test_predict_writes_masks_overlays_and_probabilities(

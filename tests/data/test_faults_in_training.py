@@ -30,7 +30,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: (r / "images/train/3.png").write_bytes((r / "images/train/3.png").read_bytes()[:100]),
         "images/train/3.png: can't be read as an image",
     ),
-    "an image is gone": (lambda r: (r / "images/train/3.png").unlink(), "3.png: can't be read as an image .*No such f"),
+    "an image is gone": (lambda r: (r / "images/train/3.png").unlink(), "3.png: can't be read as an image .*no such f"),
     "a mask is text": (lambda r: (r / "masks/train/3.png").write_text("x"), "train/3.png: can't be read as a mask"),
     "a mask is in colour": (
         lambda r: Image.fromarray(np.arange(960, dtype=np.uint8).reshape(16, 20, 3)).save(r / "masks/train/3.png"),

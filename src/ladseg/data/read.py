@@ -235,7 +235,8 @@ def open_file(source: Source, kind: str) -> Iterator[ImageFile.ImageFile]:
     except FileError:
         raise
     except FileNotFoundError:
-        raise FileError(source, "no such file, or a link to none", "correct its name or restore it") from None
+        reason = "no such file, or a link to none"
+        raise FileError(source, f"can't be read as {kind} ({reason})", "correct its name or restore it") from None
     except Exception as error:  # broken bytes make decoders raise anything: struct.error, IndexError, zlib.error
         # Pillow's message for an unknown format would name the buffer.
         known = not isinstance(error, UnidentifiedImageError)
