@@ -9,7 +9,7 @@ import yaml
 from ladseg.errors import RecipeError
 from ladseg.presets import PRESETS
 from ladseg.recipe import Recipe
-from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe, recipe_names, recipe_text
+from ladseg.recipe_files import dump_recipe, keys_help, load_recipe, make_recipe, recipe_names, recipe_text
 
 CONTRACT = """
 name: camvid-lad
@@ -224,3 +224,10 @@ def test_every_key_is_explained() -> None:
     for cls in [Recipe, *(f.type for f in dataclasses.fields(Recipe) if dataclasses.is_dataclass(f.type))]:
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             assert f"\n        {field.name}: " in (cls.__doc__ or ""), f"{cls} does not explain {field.name}"
+
+
+def test_the_help_calls_a_size_height_and_width_and_a_range_a_pair() -> None:
+    lines = keys_help().splitlines()
+    of = {key.strip(): text for key, text in zip(lines, lines[1:], strict=False) if key.startswith("  --")}
+    assert "(height and width such as 360x480, each of at least 8" in of["--schedule.crop"]
+    assert "(a pair such as [0, 4095], each a whole number of at least 0" in of["--data.value_range"]

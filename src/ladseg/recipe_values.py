@@ -213,7 +213,13 @@ def description(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(description(member) for member in of)
     if origin is tuple:
-        return "a pair such as 360x480, each"
+        # The bounds of a size follow; those of a range of pixel values stand at its two numbers.
+        is_range = get_origin(of[0]) is Annotated
+        return (
+            f"a pair such as [0, 4095], each {description(of[0])}"
+            if is_range
+            else "height and width such as 360x480, each"
+        )
     if origin is list:
         return f"a list of {description(of[0])}"
     if origin is Literal:
