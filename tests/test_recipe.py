@@ -1,6 +1,7 @@
 """Recipes: what is read, what is refused and how."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,6 @@ def test_every_key_is_explained() -> None:
 
 def test_the_help_calls_a_size_height_and_width_and_a_range_a_pair() -> None:
     lines = keys_help().splitlines()
-    of = {key.strip(): text for key, text in zip(lines, lines[1:], strict=False) if key.startswith("  --")}
+    of = {key.strip(): text for key, text in itertools.pairwise(lines) if key.startswith("  --")}
     assert "(height and width such as 360x480, each of at least 8" in of["--schedule.crop"]
     assert "(a pair such as [0, 4095], each a whole number of at least 0" in of["--data.value_range"]
