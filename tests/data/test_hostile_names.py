@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from rich.console import Console
 
 from ladseg.data import open_dataset
@@ -14,7 +13,7 @@ from ladseg.deploy.student_header import make_header
 from ladseg.errors import DataError, ModelError, RecipeError, UserError, control_character, printable
 from ladseg.recipe import Data
 from ladseg.recipe_files import make_recipe
-from ladseg.report.comparison_page import comparison_page
+from ladseg.report.comparison_page import ComparisonRecord, comparison_page
 from ladseg.report.sheet import PlainTable, Sheet
 from tests.made_results import comparison_results, method_row
 
@@ -60,7 +59,7 @@ def test_a_class_name_that_commands_is_refused(kind: str, data: Data, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_name_is_escaped_where_it_is_shown(kind: str, tmp_path: Path) -> None:
+def test_a_name_is_escaped_where_it_is_shown(kind: str) -> None:
     name = COMMANDS[kind]
     assert printable(name).isprintable()
     assert str(UserError(name)).isprintable()
@@ -70,9 +69,8 @@ def test_a_name_is_escaped_where_it_is_shown(kind: str, tmp_path: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, markup=False, width=200)
     console.print(table, sheet.terminal())
-    Image.new("RGB", (2, 2)).save(tmp_path / "results.png")
     made = comparison_results([method_row("none", 0.5)], name=name)
-    page = comparison_page(made, tmp_path / "results.png", f"name: {name}")
+    page = comparison_page(ComparisonRecord(made, {}, f"name: {name}"))
     for text in (screen.getvalue(), sheet.markdown(), sheet.latex(), page):
         assert all(control_character(line) is None for line in text.split("\n"))
 

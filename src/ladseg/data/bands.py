@@ -4,15 +4,16 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from ladseg.data.pairs import Source
 from ladseg.errors import DataError, FileError, first_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TIFF = (".tif", ".tiff")
 # The kinds of extra samples that are alpha: premultiplied or not.
@@ -97,7 +98,7 @@ def checked_bands(pixels: np.ndarray, channels: int, source: Source) -> np.ndarr
     raise FileError(source, what, "save it with 8 or 16 bits a channel, without negative values")
 
 
-def shown(image: Tensor) -> Tensor:
+def shown(image: "Tensor") -> "Tensor":
     """Return what a picture shows of an image: its first three channels as red, green and blue, or the first as grey.
 
     Args:
@@ -109,11 +110,13 @@ def shown(image: Tensor) -> Tensor:
     return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
 
 
-def pictured(image: Tensor) -> np.ndarray:
+def pictured(image: "Tensor") -> np.ndarray:
     """Return :func:`shown` as ``(H, W, 3)`` uint8."""
     return np.ascontiguousarray(shown(image).permute(1, 2, 0).numpy())
 
 
-def as_bands(array: np.ndarray) -> Tensor:
+def as_bands(array: np.ndarray) -> "Tensor":
     """Return ``(H, W, C)`` or ``(H, W)`` as a tensor ``(C, H, W)``."""
+    import torch  # late, as in ladseg.data.read
+
     return torch.from_numpy(np.ascontiguousarray(array if array.ndim == 3 else array[..., None])).permute(2, 0, 1)

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from ladseg.data.bands import bands_of, checked_bands, is_tiff, read_tiff
 from ladseg.data.classes import Color
 from ladseg.data.pairs import Drawing, Source
 from ladseg.errors import FileError, first_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # This uses Pillow because torchvision deprecated the decoders of torchvision.io in 0.29.
 
@@ -55,8 +56,10 @@ class Header(NamedTuple):
     palette: np.ndarray | None = None
 
 
-def read_image(source: Source, value_range: Range | None = None, channels: int = 3) -> Tensor:
+def read_image(source: Source, value_range: Range | None = None, channels: int = 3) -> "Tensor":
     """Return ``(C, H, W)`` uint8; see :func:`decode_image`."""
+    import torch  # not above: the commands that list layouts and tables read images' sizes, but need no torch
+
     return torch.from_numpy(decode_image(source, value_range, channels)[0]).permute(2, 0, 1)
 
 
