@@ -24,6 +24,8 @@ RESULTS = "results.json"
 # Files in the folder of a run: the delivered network, and the other student by its training, if there are two.
 STUDENT = "student.safetensors"
 OTHER_STUDENT = {"baseline": "plain.safetensors", "student": "distilled.safetensors"}
+# The trained teacher, for the next student; in the teacher's own folder where several runs share it.
+TEACHER_FILE = "teacher.safetensors"
 
 
 def cell_folder(folder: Path, method: str, seed: int) -> Path:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ladseg.report.verdict import NOT_LEARNED, STILL_IMPROVING, run_verdict
-from ladseg.results import RunResults
+from ladseg.results import TEACHER_FILE, RunResults
 
-TEACHER = "teacher.safetensors"
 SEEDS = "0,1,2,3,4,5"
 
 
@@ -32,7 +31,7 @@ def next_steps(results: RunResults, folder: Path, recipe: Mapping[str, Any]) -> 
         ("Measure it, with boundaries and confusion", f"ladseg eval {run} --confusion{own}"),
         ("Write it for other runtimes", f"ladseg export {run} --to onnx --normalize --argmax{own}"),
     ]
-    if (folder / TEACHER).is_file():
+    if (folder / TEACHER_FILE).is_file():
         second = f"--seed {results.seed + 1} --out {shlex.quote(f'{folder}-second')}"
         steps.append(
             ("Train one more student of the same teacher", f"ladseg train {again} --teacher-from {run} {second}")

@@ -9,9 +9,7 @@ from ladseg.data.classes import read_classes
 from ladseg.data.dataset import open_dataset
 from ladseg.errors import ModelError, RecipeError
 from ladseg.recipe import Recipe
-
-# The file of the teacher in a run's folder.
-TEACHER_FILE = "teacher.safetensors"
+from ladseg.results import TEACHER_FILE
 
 
 def with_finished_teacher(recipe: Recipe) -> Recipe:

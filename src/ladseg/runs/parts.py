@@ -15,7 +15,9 @@ from ladseg.errors import RecipeError, first_words
 from ladseg.recipe_yaml import read_recipe_file, read_yaml
 from ladseg.results import (
     OTHER_STUDENT,
+    RESULTS,
     STUDENT,
+    TEACHER_FILE,
     Environment,
     MeasuredRow,
     RunResults,
@@ -24,7 +26,6 @@ from ladseg.results import (
     load_json,
     read_json,
 )
-from ladseg.runs.finished_teacher import TEACHER_FILE
 
 # In a run's folder: how it was made, where, and what the check has found out about the data.
 RECIPE, ENVIRONMENT, CHECKED = "recipe.yaml", "environment.json", "checked.json"
@@ -43,7 +44,7 @@ FILES = (
         STUDENT,
         *OTHER_STUDENT.values(),
         TEACHER_FILE,
-        "results.json",
+        RESULTS,
         "report.html",
         ROW,
         COUNTS,

@@ -27,6 +27,7 @@ from ladseg.results import (
     OTHER_STUDENT,
     RESULTS,
     STUDENT,
+    TEACHER_FILE,
     Difference,
     ImageCounts,
     NetworkRow,
@@ -36,7 +37,6 @@ from ladseg.results import (
 )
 from ladseg.runs.class_weights import with_class_weights
 from ladseg.runs.finished import Log
-from ladseg.runs.finished_teacher import TEACHER_FILE
 from ladseg.runs.networks import build_teacher
 from ladseg.runs.parts import PICTURE, SAMPLES, fault_of, refuse_misplaced
 from ladseg.runs.pictures import sample_strips, save_run_picture, save_samples

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ladseg.data.layouts.layout import Layout, spellings
-from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, Listing, Member, Source, open_archive
+from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, Listing, Member, PackedBytes, Source, open_archive
 from ladseg.errors import DataError, first_words
 from ladseg.recipe import Data
 
@@ -36,9 +36,7 @@ class ShardPairs(Sequence[tuple[Source, Source]]):
         number = {archive: at for at, archive in enumerate(self._archives)}
         places = [(number[member.archive], member.offset, member.size) for member in members]
         self._places = np.array(places, np.int64).reshape(-1, 3)
-        names = [os.fsencode(member.name) for member in members]
-        self._names = np.frombuffer(b"".join(names), np.uint8)
-        self._ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
+        self._names = PackedBytes(os.fsencode(member.name) for member in members)
 
     def __len__(self) -> int:
         return len(self._places) // 2
@@ -51,8 +49,7 @@ class ShardPairs(Sequence[tuple[Source, Source]]):
 
     def _member(self, at: int) -> Member:
         archive, offset, size = self._places[at].tolist()
-        name = os.fsdecode(self._names[self._ends[at] : self._ends[at + 1]].tobytes())
-        return Member(self._archives[archive], name, offset, size)
+        return Member(self._archives[archive], os.fsdecode(self._names[at]), offset, size)
 
 
 def find_shards(root: Path, split: str) -> Listing | None:
