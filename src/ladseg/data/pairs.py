@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import weakref
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -94,10 +95,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
+        weakref.finalize(self, os.close, self._file)
 
     def read(self, size: int, offset: int) -> bytes:
         return os.pread(self._file, size, offset)
