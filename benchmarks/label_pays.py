@@ -4,7 +4,8 @@
     python benchmarks/label_pays.py queue HOME QUEUE.txt
     python benchmarks/label_pays.py table HOME SETTING [BASE]
 
-HOME holds the data of :data:`SETTINGS` as ``smaller_set.py`` makes it, and receives results.jsonl, the weights with the
+HOME holds the data of :data:`SETTINGS` as ``smaller_set.py`` makes it, for settings from ImageNet the backbone's file
+tf_efficientnet_lite0.safetensors, and receives results.jsonl, the weights with the
 counts of each validation image (w/), and the augmented batches of each seed (stream/), which all candidates share.
 ``queue`` works off lines "NAME SETTING SEED", by several processes at once if they are started; a line waits until
 what it needs is there. Names:
@@ -14,8 +15,11 @@ what it needs is there. Names:
     teacher-KIND               self (no label), fixed, random, less, placebos shuffled and blank; @noc: no consistency,
                                @long: ten times as long
     reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo. KIND may
-                               be plain, the finished plain student; @own: of the student's own seed, @11: of seed 11
-    total-KIND-FORM-RATIO      the same, the teacher trained within the budget from the seed's own trunk
+                               be plain, the finished plain student; @own: of the student's own seed, @11: of seed 11,
+                               @strong: of a pretrained network
+    on-none, on-none@600       the finished plain student trained on for half of its schedule, or for 600 steps more
+    on-KIND-FORM-RATIO         the same for as much compute, taught
+    total-KIND-FORM-RATIO      the same as reuse, the teacher trained within the budget from the seed's own trunk
     free-KIND-FORM-RATIO       the same as reuse, as if the teacher's answers cost nothing
     emaself[-FORM]-RATIO       the student's own moving average teaches
     pilot-RATIO[-PLACEBO]      regions of the label pool the student's own features: placebo shuffled or noise
@@ -41,7 +45,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -65,14 +69,16 @@ from ladseg.models.segmenter import Segmenter
 from ladseg.outputs import SegmentationOutput
 from ladseg.recipe import Augment, Data
 from ladseg.seeds import derive_seed, generator_for
+from ladseg.training.precision import depthwise_in_float32
 from ladseg.training.schedule import poly_lr
 
 CLASSES, IGNORE = 11, 255
-CROP, BATCH = (80, 112), 8
-LR, WEIGHT_DECAY, WARMUP = 0.004, 0.01, 20
+BATCH = 8
+WEIGHT_DECAY, WARMUP = 0.01, 20
 MEAN = torch.tensor([0.5, 0.5, 0.5])
 TEACHER_SEED, TEACHER_UNITS, LONG_UNITS = 10, 600, 6000
 FORWARD = 1 / 3
+STRONG_FORWARD = FORWARD * 78 / 106  # by multiply-accumulates; on a CPU, depthwise convolutions take thrice the time
 OCR_PASS = 1.08  # with OCRNet's context part once more; by multiply-accumulates, 25 of 300 million an image
 BLIND = ("self", "plain")  # teachers that see no label
 CALIBRATION = 10  # steps over which a term's weight is measured
@@ -86,18 +92,25 @@ class Setting(NamedTuple):
     Attributes:
         folder: Below HOME.
         steps: Of the plain student.
-        ocr: Whether the network is OCRNet, else PSPNet.
+        net: ``psp`` or ``ocr`` on a small backbone from scratch; ``pyramid``: :class:`Pyramid` from ImageNet.
+        crop: Height and width in pixels.
+        lr: The learning rate's peak.
     """
 
     folder: str
     steps: int
-    ocr: bool = False
+    net: Literal["psp", "ocr", "pyramid"] = "psp"
+    crop: tuple[int, int] = (80, 112)
+    lr: float = 0.004
 
 
 SETTINGS = {
     "s40": Setting("camvid-40", 1500),
-    "s40-ocr": Setting("camvid-40", 1500, ocr=True),
+    "s40-ocr": Setting("camvid-40", 1500, "ocr"),
     "s367": Setting("camvid-quarter", 4000),
+    "s40-strong": Setting("camvid-40", 1500, "pyramid", lr=0.002),  # the @strong teachers of s40, and of s367
+    "s367-strong": Setting("camvid-quarter", 4000, "pyramid", lr=0.002),
+    "half": Setting("camvid-half", 2000, "pyramid", (120, 160), 0.002),
 }
 SHARED = 0.7  # the part of the plain steps that all candidates of a seed have in common
 
@@ -121,7 +134,7 @@ class Stream:
     block = 50
 
     def __init__(self, setting: str, seed: int) -> None:
-        self.samples = TrainSamples(data(setting, "train"), CROP, BATCH, seed, MEAN, MEAN, Augment())
+        self.samples = TrainSamples(data(setting, "train"), SETTINGS[setting].crop, BATCH, seed, MEAN, MEAN, Augment())
         self.folder = HOME / "stream" / f"{SETTINGS[setting].folder}-{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.held: tuple[int, tuple[Tensor, Tensor, Tensor]] | None = None
@@ -167,6 +180,26 @@ class OCRNet(Segmenter):
         return SegmentationOutput(in_context(self.head, pixels, guess), {"pixels": pixels}, (guess,))
 
 
+class Pyramid(Segmenter):
+    """An efficientnet_lite0 whose three deepest maps are summed at stride 8, from the deepest on."""
+
+    def __init__(self, net: Segmenter) -> None:
+        super().__init__(CLASSES, net.input_mean, net.input_std)
+        self.backbone = net.backbone
+        self.lateral = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in (320, 112, 40))
+        self.fuse = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+        self.classify = nn.Conv2d(64, CLASSES, 1)
+
+    def segment(self, image: Tensor) -> SegmentationOutput:
+        maps = self.backbone(image)[:-4:-1]
+        total = self.lateral[0](maps[0])
+        for lateral, map_ in zip(self.lateral[1:], maps[1:], strict=True):
+            wider = F.interpolate(total, map_.shape[-2:], mode="bilinear", align_corners=False)
+            total = lateral(map_) + wider
+        fused = self.fuse(total)
+        return SegmentationOutput(self.classify(fused), {"head": fused})
+
+
 def in_context(head: OCRHead, pixels: Tensor, regions: Tensor) -> Tensor:
     """The context part of OCRNet: logits from features and scores ``(N, C, h, w)`` of the objects' regions."""
     where = regions.flatten(2).softmax(dim=-1)
@@ -177,9 +210,13 @@ def in_context(head: OCRHead, pixels: Tensor, regions: Tensor) -> Tensor:
 def network(setting: str, seed: int, channels: int = 3) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        net = build_model("pspnet@test_resnet", CLASSES)
-        if SETTINGS[setting].ocr:
-            net = OCRNet(net)
+        kind = SETTINGS[setting].net
+        if kind == "pyramid":
+            weights = str(HOME / "tf_efficientnet_lite0.safetensors")
+            net = Pyramid(build_model("fcn@tf_efficientnet_lite0", CLASSES, weights=weights, output_stride=32))
+        else:
+            net = build_model("pspnet@test_resnet", CLASSES)
+            net = OCRNet(net) if kind == "ocr" else net
     net.aux_head = None
     if channels == 4:
         widen_input(net, 1, slice_std=0.1, generator=generator_for(seed, "slice"))
@@ -192,7 +229,7 @@ def optimizer(*modules: nn.Module) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=LR, fused=True)
+    return torch.optim.AdamW(groups, fused=True)
 
 
 def set_lr(opt: torch.optim.Optimizer, lr: float) -> None:
@@ -201,7 +238,7 @@ def set_lr(opt: torch.optim.Optimizer, lr: float) -> None:
 
 
 def forward(net: nn.Module, image: Tensor) -> SegmentationOutput:
-    with torch.autocast("cpu", torch.bfloat16):
+    with depthwise_in_float32(net), torch.autocast("cpu", torch.bfloat16):
         out = net(image)
     return replace(out, logits=out.logits.float())
 
@@ -302,7 +339,7 @@ def plain(name: str, setting: str, seed: int, total: int, trunk_end: int | None)
             state = {"net": net.state_dict(), "opt": opt.state_dict(), "ema": average.state, "ema_count": average.count}
             torch.save(state, weights_file("trunk", setting, seed))
             row["trunk"] = miou(evaluate(net, setting))
-        set_lr(opt, poly_lr(step, LR, total, WARMUP))
+        set_lr(opt, poly_lr(step, SETTINGS[setting].lr, total, WARMUP))
         opt.zero_grad()
         batch = stream[step]
         supervision(forward(net, batch["image"]), batch["label"]).backward()
@@ -311,13 +348,55 @@ def plain(name: str, setting: str, seed: int, total: int, trunk_end: int | None)
     finish(row | {"cpu_s": time.process_time() - began}, net, average)
 
 
-def trunk(setting: str, seed: int) -> tuple[nn.Module, dict, MovingAverage]:
+class Start(NamedTuple):
+    """Where a candidate begins.
+
+    Attributes:
+        net: The student so far.
+        opt_state: Of its optimizer; None for a fresh one.
+        average: Of its weights.
+        first: The number of the first batch.
+        budget: Compute from here on, in plain steps.
+        lr: The learning rate when this share of the steps from here on is done.
+    """
+
+    net: nn.Module
+    opt_state: dict | None
+    average: MovingAverage
+    first: int
+    budget: float
+    lr: Callable[[float], float]
+
+
+def trunk(setting: str, seed: int) -> Start:
+    """The plain student after :data:`SHARED` of its schedule, whose learning rate goes on falling."""
     saved = torch.load(weights_file("trunk", setting, seed))
     net = network(setting, seed)
     net.load_state_dict(saved["net"])
     average = MovingAverage(net)
     average.state, average.count = saved["ema"], saved["ema_count"]
-    return net.train(), saved["opt"], average
+    total, peak = SETTINGS[setting].steps, SETTINGS[setting].lr
+    first = round(total * SHARED)
+    return Start(
+        net.train(), saved["opt"], average, first, total - first, lambda done: peak * ((1 - SHARED) * (1 - done)) ** 0.9
+    )
+
+
+def finished(setting: str, seed: int, more: int = 0) -> Start:
+    """The plain student after its whole schedule, to be trained for half of it, and ``more``, by a fresh schedule."""
+    total, peak = SETTINGS[setting].steps, SETTINGS[setting].lr
+    net = network(setting, seed)
+    net.load_state_dict(torch.load(weights_file(f"plain{total}", setting, seed))["last"])
+    budget = total // 2 + more
+    warm_up = WARMUP / budget
+    return Start(
+        net.train(),
+        None,
+        MovingAverage(net),
+        total,
+        budget,
+        lambda done: peak * min(1, done / warm_up + 1 / WARMUP) * (1 - done) ** 0.9,
+    )
 
 
 @dataclass(frozen=True)
@@ -375,8 +454,9 @@ def branch(
     prepare: Callable[[Batch], Batch] = lambda batch: batch,
     see: Callable[[nn.Module, Batch, int], SegmentationOutput] = as_it_is,
     supervise: Callable[[SegmentationOutput, Tensor], Tensor] = supervision,
+    start: Start | None = None,
 ) -> None:
-    """Train the rest of the schedule from the trunk.
+    """Train the student from the trunk, or from ``start``.
 
     Args:
         name: The candidate; this, ``setting`` and ``seed`` name the result.
@@ -389,21 +469,21 @@ def branch(
         prepare: What becomes of a batch.
         see: The network's output of a batch in the branch's step of this number.
         supervise: The loss of output and label.
+        start: Where it begins.
     """
     began = time.process_time()
-    total = SETTINGS[setting].steps
-    begin = round(total * SHARED)
-    net, opt_state, average = trunk(setting, seed)
+    net, opt_state, average, first, budget, lr = start or trunk(setting, seed)
     opts = [optimizer(net)] + ([optimizer(helper)] if helper else [])
-    opts[0].load_state_dict(opt_state)
+    if opt_state is not None:
+        opts[0].load_state_dict(opt_state)
     stream, balance = Stream(setting, seed), Balance()
     torch.manual_seed(derive_seed(seed, "dropout", name))
-    steps = int((total - begin - spent) / cost)
+    steps = int((budget - spent) / cost)
     for number in range(steps):
         for opt in opts:
-            set_lr(opt, poly_lr(SHARED + (1 - SHARED) * number / steps, LR, 1))
+            set_lr(opt, lr(number / steps))
             opt.zero_grad()
-        batch = prepare(stream[begin + number])
+        batch = prepare(stream[first + number])
         step = Step(number, steps, batch, net, see(net, batch, number), average)
         supervised = loss = supervise(step.out, batch["label"])
         for term, (value, ratio) in listen(step).items():
@@ -412,8 +492,8 @@ def branch(
         loss.backward()
         for opt in opts:
             opt.step()
-        average.update(net, begin + number)
-    row = {"name": name, "setting": setting, "seed": seed, "units": begin + spent + steps * cost, "steps": steps}
+        average.update(net, first + number)
+    row = {"name": name, "setting": setting, "seed": seed, "units": first + spent + steps * cost, "steps": steps}
     row["weights"] = {term: round(balance.weights(term, 1.0), 4) for term in balance.norms}
     finish(row | {"cpu_s": time.process_time() - began}, net, average)
 
@@ -492,7 +572,7 @@ def teacher(name: str, setting: str, seed: int) -> None:
     began = time.process_time()
     total, units = SETTINGS[setting].steps, LONG_UNITS if "@long" in name else TEACHER_UNITS
     start = torch.load(weights_file(f"plain{total}", setting, seed))["last"]
-    net = train_teacher(name, setting, seed, start, units, LR / 2)
+    net = train_teacher(name, setting, seed, start, units, SETTINGS[setting].lr / 2)
     kind = name.split("@")[0]
     channel = None if kind == "self" else Channel(kind)
     torch.save(net.state_dict(), weights_file(f"teacher-{name}", setting, seed))
@@ -507,24 +587,29 @@ def teacher_file(kind: str, setting: str, seed: int) -> Path:
     name, *tags = kind.split("@")
     whose = seed if "own" in tags else next((int(tag) for tag in tags if tag.isdigit()), TEACHER_SEED)
     made = "@".join([name, *(tag for tag in tags if tag in ("noc", "long"))])
+    setting = teacher_setting(kind, setting)
     return weights_file(f"plain{SETTINGS[setting].steps}" if name == "plain" else f"teacher-{made}", setting, whose)
 
 
+def teacher_setting(kind: str, setting: str) -> str:
+    return f"{setting}-strong" if "@strong" in kind else setting
+
+
 def finished_teacher(kind: str, setting: str, seed: int) -> nn.Module:
-    net = network(setting, seed, 3 if kind.startswith(BLIND) else 4)
+    net = network(teacher_setting(kind, setting), seed, 3 if kind.startswith(BLIND) else 4)
     saved = torch.load(teacher_file(kind, setting, seed))
     net.load_state_dict(saved.get("last", saved))
     return net
 
 
 def taught(name: str, setting: str, seed: int) -> None:
-    """reuse-, free- and total-KIND-FORM-RATIO."""
+    """reuse-, free-, on- and total-KIND-FORM-RATIO."""
     how, kind, form, ratio = name.split("-")
     spent = 0.0
     if how == "total":
         spent = SETTINGS[setting].steps / 10
         start = torch.load(weights_file("trunk", setting, seed))["net"]
-        tutor = train_teacher(kind, setting, seed, start, round(spent), poly_lr(0, LR, 1) * (1 - SHARED) ** 0.9)
+        tutor = train_teacher(kind, setting, seed, start, round(spent), SETTINGS[setting].lr * (1 - SHARED) ** 0.9)
     else:
         tutor = finished_teacher(kind, setting, seed)
     tutor = tutor.eval().requires_grad_(False)
@@ -538,7 +623,9 @@ def taught(name: str, setting: str, seed: int) -> None:
             answer = forward(tutor, image).logits
         return {form: (distance(form, step.out.logits, answer, step.batch["label"]), float(ratio))}
 
-    branch(name, setting, seed, 1.0 if how == "free" else 1 + FORWARD, listen, spent)
+    start = finished(setting, seed) if how == "on" else None
+    cost = 0.0 if how == "free" else STRONG_FORWARD if "@strong" in kind else FORWARD
+    branch(name, setting, seed, 1 + cost, listen, spent, start=start)
 
 
 def distance(form: str, student: Tensor, answer: Tensor, label: Tensor) -> Tensor:
@@ -650,7 +737,7 @@ def region_pilot(name: str, setting: str, seed: int) -> None:
 def ocr_pilot(name: str, setting: str, seed: int) -> None:
     """OCRNet's context part once more, by the noised label's regions; its answer teaches the student's logits."""
     _, form, ratio, *placebo = name.split("-")
-    own = copy.deepcopy(trunk(setting, seed)[0].head) if form == "own" else None
+    own = copy.deepcopy(trunk(setting, seed).net.head) if form == "own" else None
 
     def listen(step: Step) -> Terms:
         pixels = step.out.features["pixels"]
@@ -766,7 +853,7 @@ def soft_target(name: str, setting: str, seed: int) -> None:
 
 def gradient_table(setting: str) -> None:
     for classes, factor in [(2, 1), (5, 1), (11, 1), (22, 1), (44, 1), (88, 1), (11, 0.5), (11, 2)]:
-        student, tutor = trunk(setting, TEACHER_SEED)[0], finished_teacher("fixed", setting, TEACHER_SEED).train()
+        student, tutor = trunk(setting, TEACHER_SEED).net, finished_teacher("fixed", setting, TEACHER_SEED).train()
         channel = LabelNoise(classes, 0.01, IGNORE, 1.0, "fixed")
         stream = Stream(setting, TEACHER_SEED + 1000)
         for net in (student, tutor):
@@ -778,7 +865,7 @@ def gradient_table(setting: str) -> None:
             four = last(torch.cat([batch["image"], channel(batch["label"], noise_draws(batch, 1))], 1))
             if step < 40:
                 for net, opt, image in zip((student, tutor), opts, (batch["image"], four), strict=True):
-                    set_lr(opt, poly_lr(step, LR / 2, 40, 5))
+                    set_lr(opt, poly_lr(step, SETTINGS[setting].lr / 2, 40, 5))
                     opt.zero_grad()
                     cross_entropy(forward(net, image).logits, batch["label"]).backward()
                     opt.step()
@@ -843,7 +930,9 @@ def run(name: str, setting: str, seed: int) -> None:
         plain(f"plain{own}", setting, seed, own, round(total * SHARED) if kind == "plain" else None)
     elif kind == "teacher":
         teacher(rest, setting, seed)
-    elif kind in ("reuse", "free", "total"):
+    elif name.startswith("on-none"):
+        branch(name, setting, seed, 1.0, start=finished(setting, seed, int(name.partition("@")[2] or 0)))
+    elif kind in ("reuse", "free", "on", "total"):
         taught(name, setting, seed)
     elif kind in ("classmix", "cutmix"):
         branch(name, setting, seed, 1.0, prepare=lambda batch: pasted(batch, kind == "classmix"))
@@ -867,7 +956,7 @@ def needs(name: str, setting: str, seed: int) -> list[Path]:
     own = weights_file(f"plain{SETTINGS[setting].steps}", setting, seed)
     if kind.startswith("plain"):
         return []
-    if kind in ("reuse", "free"):
+    if kind in ("reuse", "free", "on") and not rest.startswith("none"):
         return [own, teacher_file(rest.split("-")[0], setting, seed)]
     return [own, weights_file("teacher-fixed", setting, TEACHER_SEED)] if kind == "gradnorm" else [own]
 
@@ -919,7 +1008,7 @@ def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[flo
     form = max(means, key=means.__getitem__)
     gaps = [rows[seed][form] - base[seed][against] for seed in seeds]
     interval, effect = t_interval(gaps), smallest_effect(gaps)
-    ledger = f"{rows[seeds[0]]['units']:.0f}" + " marginal" * name.startswith("reuse")
+    ledger = f"{rows[seeds[0]]['units']:.0f}" + " marginal" * name.startswith(("reuse", "on-"))
     cells = [ledger, str(len(seeds)), f"{means['last']:.2f}", f"{means['ema']:.2f}"]
     cells.append(f"{np.mean(gaps):+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*interval) if interval else ""))
     cells += [f"{sign_flip_p(gaps):.3f}", ", ".join(f"{gap:+.2f}" for gap in gaps), f"{effect:.2f}" if effect else ""]
