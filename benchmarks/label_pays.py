@@ -3,6 +3,7 @@
     python benchmarks/label_pays.py run HOME NAME SETTING SEED
     python benchmarks/label_pays.py queue HOME QUEUE.txt
     python benchmarks/label_pays.py table HOME SETTING [BASE]
+    python benchmarks/label_pays.py draw HOME CURVE.png SETTING [SETTING ...]
 
 HOME holds the data of :data:`SETTINGS` as ``smaller_set.py`` makes it, for settings from ImageNet the backbone's file
 tf_efficientnet_lite0.safetensors, and receives results.jsonl, the weights with the
@@ -16,7 +17,8 @@ what it needs is there. Names:
                                @long: ten times as long
     reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo. KIND may
                                be plain, the finished plain student; @own: of the student's own seed, @11: of seed 11,
-                               @strong: of a pretrained network
+                               @strong: of a pretrained network; @half: it sees images of half the size; @every3: it is
+                               asked in every third step; @kept100: the same 100 batches again and again
     on-none, on-none@600       the finished plain student trained on for half of its schedule, or for 600 steps more
     on-KIND-FORM-RATIO         the same for as much compute, taught
     total-KIND-FORM-RATIO      the same as reuse, the teacher trained within the budget from the seed's own trunk
@@ -47,6 +49,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -455,6 +458,7 @@ def branch(
     see: Callable[[nn.Module, Batch, int], SegmentationOutput] = as_it_is,
     supervise: Callable[[SegmentationOutput, Tensor], Tensor] = supervision,
     start: Start | None = None,
+    repeat: int | None = None,
 ) -> None:
     """Train the student from the trunk, or from ``start``.
 
@@ -470,6 +474,7 @@ def branch(
         see: The network's output of a batch in the branch's step of this number.
         supervise: The loss of output and label.
         start: Where it begins.
+        repeat: After how many steps the batches begin again.
     """
     began = time.process_time()
     net, opt_state, average, first, budget, lr = start or trunk(setting, seed)
@@ -483,7 +488,7 @@ def branch(
         for opt in opts:
             set_lr(opt, lr(number / steps))
             opt.zero_grad()
-        batch = prepare(stream[first + number])
+        batch = prepare(stream[first + number % (repeat or steps)])
         step = Step(number, steps, batch, net, see(net, batch, number), average)
         supervised = loss = supervise(step.out, batch["label"])
         for term, (value, ratio) in listen(step).items():
@@ -615,17 +620,33 @@ def taught(name: str, setting: str, seed: int) -> None:
     tutor = tutor.eval().requires_grad_(False)
     channel = None if kind.startswith(BLIND) else Channel(kind.split("@")[0])
 
+    every, kept = tag_number(kind, "every"), tag_number(kind, "kept")
+
     def listen(step: Step) -> Terms:
+        if step.number % (every or 1):
+            return {}
         image = step.batch["image"]
         with torch.no_grad():
             if channel:
                 image = last(torch.cat([image, channel(step.batch["label"], noise_draws(step.batch, 1))], 1))
+            if "@half" in kind:
+                image = last(F.interpolate(image, scale_factor=0.5, mode="bilinear", antialias=True))
             answer = forward(tutor, image).logits
+            if "@half" in kind:
+                answer = F.interpolate(answer, step.out.logits.shape[-2:], mode="bilinear", align_corners=False)
         return {form: (distance(form, step.out.logits, answer, step.batch["label"]), float(ratio))}
 
     start = finished(setting, seed) if how == "on" else None
     cost = 0.0 if how == "free" else STRONG_FORWARD if "@strong" in kind else FORWARD
-    branch(name, setting, seed, 1 + cost, listen, spent, start=start)
+    if kept:
+        steps = trunk(setting, seed).budget
+        cost *= kept / (steps - kept * cost)  # so many answers are computed, whatever the number of steps
+    cost /= (every or 1) * (4 if "@half" in kind else 1)
+    branch(name, setting, seed, 1 + cost, listen, spent, start=start, repeat=kept)
+
+
+def tag_number(kind: str, tag: str) -> int | None:
+    return next((int(part.removeprefix(tag)) for part in kind.split("@") if part.startswith(tag)), None)
 
 
 def distance(form: str, student: Tensor, answer: Tensor, label: Tensor) -> Tensor:
@@ -988,16 +1009,21 @@ def work_off(queue: Path) -> None:
 
 def table(setting: str, base: str | None = None) -> None:
     """Print each candidate against ``base``, the plain student of the setting's budget, best form against best form."""
-    base = base or f"plain{SETTINGS[setting].steps}"
-    runs: dict[str, dict[int, dict]] = defaultdict(dict)
-    for row in map(json.loads, (HOME / "results.jsonl").read_text().splitlines()):
-        if row["setting"] == setting and "last" in row and row["seed"] < TEACHER_SEED:
-            runs[row["name"]][row["seed"]] = row
+    base, runs = base or f"plain{SETTINGS[setting].steps}", recorded(setting)
     print(f"| candidate | compute | seeds | last | average | against `{base}` | p | each seed | smallest effect |")
     print("|---|---|---|---|---|---|---|---|---|")
     lines = [(name, row_of(name, rows, runs[base])) for name, rows in runs.items() if set(rows) & set(runs[base])]
     for name, (_, cells) in sorted(lines, key=lambda line: -line[1][0]):
         print(f"| `{name}` | " + " | ".join(cells) + " |")
+
+
+def recorded(setting: str) -> dict[str, dict[int, dict]]:
+    """The students of a setting by name and seed."""
+    runs: dict[str, dict[int, dict]] = defaultdict(dict)
+    for row in map(json.loads, (HOME / "results.jsonl").read_text().splitlines()):
+        if row["setting"] == setting and "last" in row and row["seed"] < TEACHER_SEED:
+            runs[row["name"]][row["seed"]] = row
+    return runs
 
 
 def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[float, list[str]]:
@@ -1015,11 +1041,55 @@ def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[flo
     return float(np.mean(gaps)), cells
 
 
+# ---------------------------------------------------------------- the curve
+
+
+def draw(picture: str, *settings: str) -> None:
+    """Draw mIoU against compute: the plain students' curve, each candidate at its marginal and its total compute."""
+    figure, panels = plt.subplots(
+        1, len(settings), figsize=(4.2 * len(settings), 4), layout="constrained", squeeze=False
+    )
+    for axes, setting in zip(panels[0], settings, strict=True):
+        runs = recorded(setting)
+        plain_runs = sorted((rows for name, rows in runs.items() if name.startswith("plain")), key=units)
+        axes.errorbar(*zip(*map(point, plain_runs), strict=True), color="0.3", marker="o", capsize=3, label="plain")
+        for name, rows in runs.items():
+            if name.startswith("reuse") and len(rows) >= 6:
+                marginal, mean, error = point(rows)
+                line = axes.errorbar(marginal, mean, error, marker="o", capsize=3, label=name.split("-", 1)[1])
+                total = marginal + teacher_compute(name.split("-")[1], setting)
+                axes.plot([marginal, total], [mean, mean], ":", color=line[0].get_color())
+                axes.plot(total, mean, "o", color=line[0].get_color(), markerfacecolor="none")
+        axes.set(title=setting, xlabel="compute, plain steps", ylabel="mIoU on val, %", xscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(picture, dpi=110)
+
+
+def units(rows: dict[int, dict]) -> float:
+    return next(iter(rows.values()))["units"]
+
+
+def point(rows: dict[int, dict]) -> tuple[float, float, float]:
+    """Compute, mean over seeds of the better form, and its standard error."""
+    values = max(([row[form] for row in rows.values()] for form in ("last", "ema")), key=np.mean)
+    return units(rows), float(np.mean(values)), float(np.std(values, ddof=min(1, len(values) - 1)) / len(values) ** 0.5)
+
+
+def teacher_compute(kind: str, setting: str) -> float:
+    """What a teacher has cost in plain steps of the setting: the plain training it began as, and its own."""
+    scale = STRONG_FORWARD / FORWARD if "@strong" in kind else 1.0
+    own = 0 if kind.startswith("plain") else LONG_UNITS if "@long" in kind else TEACHER_UNITS
+    return scale * (SETTINGS[setting].steps + own)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "queue", "table"])
+    parser.add_argument("what", choices=["run", "queue", "table", "draw"])
     parser.add_argument("home", type=Path)
-    parser.add_argument("rest", nargs="+", help="NAME SETTING SEED, the queue's file, or SETTING and the base")
+    parser.add_argument(
+        "rest", nargs="+", help="NAME SETTING SEED, the queue's file, or SETTING and the base, or picture and settings"
+    )
     arguments = parser.parse_args()
     global HOME
     HOME = arguments.home
@@ -1031,6 +1101,8 @@ def main() -> None:
         run(name, setting, int(seed))
     elif arguments.what == "queue":
         work_off(Path(arguments.rest[0]))
+    elif arguments.what == "draw":
+        draw(*arguments.rest)
     else:
         table(*arguments.rest)
 
