@@ -194,6 +194,11 @@ RECIPES = [
     ("a: b: c", "not valid YAML"),
     ("data: {layout: [", "not valid YAML"),
     ("name: \x00", "not valid YAML"),
+    *(
+        (text.replace("X", f'"a\\{end}"'), "text without NUL")
+        for text in ("out: X", "data: {root: X}", "data: {pairs: X}", "data: {classes: X}", "student: {weights: X}")
+        for end in ("0", "uD800")
+    ),
     ("- a", "a recipe is a mapping"),
     ("just words", "a recipe is a mapping"),
     ("5", "a recipe is a mapping"),

@@ -121,6 +121,7 @@ def test_an_error_of_ladseg_is_one_line_and_status_3_and_its_trace_is_kept(
             ["report", "x"],
             "a/b: Not a directory; a file is",
         ),
+        (OSError(36, "File name too long", "x" * 300), ["report", "x"], f"{'x' * 80}...: File name too long; give a"),
         (MemoryError(), ["report", "x"], "out of memory: MemoryError; set a smaller schedule.batch_size"),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
@@ -128,7 +129,7 @@ def test_an_error_of_ladseg_is_one_line_and_status_3_and_its_trace_is_kept(
             "out of memory: [enforce fail]",
         ),
     ],
-    ids=["full", "read-only", "in the way", "memory", "torch's memory"],
+    ids=["full", "read-only", "in the way", "too long", "memory", "torch's memory"],
 )
 def test_what_the_machine_lacks_is_one_line_and_status_2(
     error: Exception,

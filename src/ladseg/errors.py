@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 # Marks that set the direction of what follows: a name with them may look like another one.
 TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Halves of a surrogate pair, as JSON can hold them, except those by which Python stands for bytes that are not UTF-8.
+LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -18,6 +20,7 @@ def printable(text: str) -> str:
 
     Names of files and classes may hold line breaks, terminal escape sequences and arbitrary bytes.
     """
+    text = LONE_SURROGATES.sub(lambda found: repr(found[0])[1:-1], text)
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 

@@ -134,11 +134,21 @@ def _scalar(value: Any, kind: Any, key: str) -> Any:
         return float(value)
     if kind is int and number and value == int(value):
         return int(value)
+    if kind is str and isinstance(value, str) and not _is_encodable(value):
+        raise Misfit(key, value, "text without NUL characters and halves of surrogate pairs")
     if kind in (bool, str, type(None)) and type(value) is kind:
         return value
     # YAML converts yes, no, on, off, dates and numbers unless they are in quotes.
     quotes = "" if kind is not str or isinstance(value, list | dict | None) else " (put it in quotes)"
     raise Misfit(key, value, description(kind) + quotes)
+
+
+def _is_encodable(text: str) -> bool:
+    """Return whether a path of the operating system may hold a text; command lines may hold bytes that aren't UTF-8."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_finite(value: float) -> bool:

@@ -42,6 +42,8 @@ USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 3, 130
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 # A folder is to be made where a file is.
 IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST}
+# Characters that a message repeats of a path that is too long.
+SHOWN = 80
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,6 +160,8 @@ def _reason(error: Exception, known: Namespace) -> str | None:
         return f"{error.strerror}{where}; free space or choose a folder that you may write to"
     if isinstance(error, OSError) and error.errno in IN_THE_WAY:
         return f"{os.fsdecode(error.filename)}: {error.strerror}; a file is in the way, write to another place"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{os.fsdecode(error.filename or '')[:SHOWN]}...: {error.strerror}; give a shorter path"
     # On a CPU without free memory, torch raises a plain RuntimeError.
     words = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
     if (

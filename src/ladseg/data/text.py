@@ -9,9 +9,10 @@ def read_text(path: Path, kind: str = "text") -> str:
     """Return the content without a byte-order mark.
 
     Raises:
-        DataError: The file is missing or not UTF-8; the message says that it can't be read as ``kind``.
+        DataError: The file is missing or not UTF-8, or no file can have its name; the message says that it can't be
+            read as ``kind``.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read as {kind} ({first_words(error)})") from None

@@ -16,7 +16,7 @@ from ladseg.data.pairs import Blob, Drawing, Fault, Labels, Listing, PackedBytes
 from ladseg.data.read import image_size
 from ladseg.data.regions import Region, draw_regions
 from ladseg.data.text import read_text
-from ladseg.errors import DataError, first_words
+from ladseg.errors import DataError, first_words, printable
 from ladseg.recipe import Data
 
 # Where tools write the file of a split; and that of a data set without splits.
@@ -84,7 +84,7 @@ def read_coco(path: Path) -> CocoFile:
     Raises:
         DataError: It can't be read, or is no file of COCO's kind.
     """
-    state = path.stat() if path.is_file() else None
+    state = path.stat() if os.path.isfile(path) else None
     return _read(path, (state.st_mtime_ns, state.st_size) if state else (0, 0))
 
 
@@ -123,7 +123,7 @@ def _parsed(content: dict[str, Any], path: Path) -> CocoFile:
     images = sorted(content["images"], key=lambda each: str(each["file_name"]))
     records = []
     for image in images:
-        name = os.fsencode(f"{path}, image {image['id']} ({image['file_name']})") + b"\0"
+        name = os.fsencode(f"{path}, image {image['id']} ({printable(str(image['file_name']))})") + b"\0"
         size = [int(image["height"]), int(image["width"])] if image.get("height") and image.get("width") else None
         record = {"size": size, "annotations": of_image.pop(image["id"], [])}
         records.append(name + json.dumps(record).encode())
@@ -171,7 +171,7 @@ def _flat_file(data: Data) -> Path | None:
 
 def _is_coco(path: Path) -> bool:
     """Return whether a file is there that may be one of COCO's kind; the whole of it may be large."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
     if path.stat().st_size > 1 << 24:
         return True
@@ -203,7 +203,7 @@ def _listing(data: Data, file: Path, split: str) -> Listing:
         image = folder / name
         if name in seen:
             faults.append(second_file(image, name, str(file)))
-        elif not image.is_file():
+        elif not os.path.isfile(image):
             faults.append(missing_image(image))
         else:
             pairs.append((image, found.records[place]))
@@ -222,7 +222,7 @@ def _image_folder(data: Data, file: Path, split: str, names: list[str]) -> Path:
         for word in spellings(split)
     ]
     for folder in folders:
-        if any((folder / name).is_file() for name in names[:8]):
+        if any(os.path.isfile(folder / name) for name in names[:8]):
             return folder
     raise DataError(
         f"{file}: no image {names[0]} in {', '.join(dict.fromkeys(str(folder) for folder in folders[:3]))} or beside "

@@ -12,7 +12,7 @@ from ladseg.data.classes import Color
 from ladseg.data.pairs import Fault, Listing
 from ladseg.data.spec import DatasetSpec
 from ladseg.data.text import read_text
-from ladseg.errors import DataError
+from ladseg.errors import DataError, first_words
 from ladseg.recipe import Data
 
 # Customary names of the splits; the first that exists is taken.
@@ -116,7 +116,20 @@ def read_list(path: Path) -> list[str]:
 
 def missing_image(path: Path) -> Fault:
     """Return the fault of a split that names a missing image."""
-    return Fault("image missing", str(path), "no such image, but the split names it", "unpack it again")
+    return Fault("image missing", str(path), f"{absence(path, 'image')}, but the split names it", "unpack it again")
+
+
+def absence(path: Path, kind: str = "file") -> str:
+    """Return in words that a named file is missing, and why, if no file can have that name or a folder is locked."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        return f"no such {kind} ({error.strerror})"
+    except ValueError as error:  # a NUL character, or half a surrogate pair
+        return f"no such {kind} ({first_words(error)})"
+    return f"no such {kind}"
 
 
 def own_val(place: Path | str) -> DataError:

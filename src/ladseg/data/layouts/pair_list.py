@@ -2,10 +2,11 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from pathlib import Path
 
-from ladseg.data.layouts.layout import Layout, own_val, spellings
+from ladseg.data.layouts.layout import Layout, absence, own_val, spellings
 from ladseg.data.pairs import Fault, Listing
 from ladseg.data.text import read_text
 from ladseg.errors import DataError
@@ -22,7 +23,7 @@ def _find_all(data: Data) -> Listing:
     """Find the pairs of the training split, or of a list without splits."""
     if "{split}" in (data.pairs or ""):
         for path in (Path(data.root) / (data.pairs or "").replace("{split}", word) for word in spellings("val")):
-            if path.is_file():
+            if os.path.isfile(path):
                 raise own_val(path)
     return _listed(data, "train", one_for_all=True)
 
@@ -32,7 +33,7 @@ def _listed(data: Data, split: str, one_for_all: bool) -> Listing:
         raise DataError("data.pairs is empty; give the list of pairs, such as {split}.txt or pairs.csv")
     root = Path(data.root)
     lists = [root / data.pairs.replace("{split}", word) for word in spellings(split)]
-    path = next(filter(Path.is_file, lists), lists[0])
+    path = next(filter(os.path.isfile, lists), lists[0])
     text = read_text(path, "a list of pairs")
     rows = _csv_rows(text, path, split, one_for_all) if path.suffix.lower() == ".csv" else _text_rows(text, path)
     if not rows:
@@ -45,9 +46,9 @@ def _listed(data: Data, split: str, one_for_all: bool) -> Listing:
     pairs, faults = [], []
     for image, mask in rows:
         found = root / image, root / mask
-        lost = [file for file in found if not file.exists()]
-        if lost:
-            faults.append(Fault("listed file missing", str(lost[0]), f"no such file, but {path} names it"))
+        lost = next((file for file in found if not os.path.exists(file)), None)
+        if lost is not None:
+            faults.append(Fault("listed file missing", str(lost), f"{absence(lost)}, but {path} names it"))
         else:
             pairs.append(found)
     return Listing(pairs, tuple(faults))

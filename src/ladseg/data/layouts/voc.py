@@ -1,5 +1,6 @@
 """PASCAL VOC 2012, alone or with SBD's masks (Hariharan et al., "Semantic Contours from Inverse Detectors", 2011)."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def _listing(root: Path, masks: dict[str, Path], published: int) -> Listing:
 
 
 def _folders(masks: Iterable[Path]) -> set[Path]:
-    return {folder for folder in {mask.parent for mask in masks} if folder.is_dir()}
+    return {folder for folder in {mask.parent for mask in masks} if os.path.isdir(folder)}
 
 
 def _augmented_masks(given: Path, root: Path) -> dict[str, Path]:
