@@ -1,7 +1,7 @@
 """Predict images and videos with a delivered network, and write masks and overlays."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 from ladseg.commands.inputs import Input, find_inputs
 from ladseg.commands.overlays import mask_image, overlay
 from ladseg.commands.video import VideoWriter, open_video
+from ladseg.data.largest import as_large_as_memory
 from ladseg.data.read import read_image
 from ladseg.deploy.predictor import Student, load
 from ladseg.errors import FileError
@@ -67,7 +68,7 @@ def predict(
 
 
 def _predict_image(student: Student, item: Input, out: Path, how: Inference, shares: bool) -> None:
-    with _any_size() if how.window else nullcontext():
+    with as_large_as_memory() if how.window else nullcontext():
         image = read_image(item.path, student.value_range, student.header.channels)
     if shares:
         chances = student.probabilities(image, how)
@@ -106,16 +107,6 @@ def _predict_video(student: Student, item: Input, out: Path, how: Inference) -> 
                 raise FileError(item.path, "a video without frames", "remove it")
 
     write_atomically(_file(out, OVERLAYS, item, ".mp4"), write)
-
-
-@contextmanager
-def _any_size() -> Iterator[None]:
-    """Lift Pillow's limit of 179 million pixels, which guards against decompression bombs."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _file(out: Path, kind: str, item: Input, suffix: str) -> Path:

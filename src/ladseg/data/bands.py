@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ladseg.data.largest import CUT, too_many
 from ladseg.data.pairs import Source
 from ladseg.errors import DataError, FileError, first_words
 
@@ -34,6 +35,9 @@ def read_tiff(source: Source) -> np.ndarray:
     """
     with _open_tiff(source) as file:
         series: Any = file.series[0]
+        sides = dict(zip(series.axes, series.shape, strict=True))
+        if reason := too_many(sides.get("Y", 1) * sides.get("X", 1)):
+            raise FileError(source, f"can't be read as TIFF ({reason})", CUT)
         axes, pixels = series.axes, series.asarray()
     bands = axes.replace("Y", "").replace("X", "")
     if "Y" not in axes or "X" not in axes or len(bands) > 1:
@@ -67,6 +71,10 @@ def _open_tiff(source: Source) -> Iterator[Any]:
     try:
         with tifffile.TiffFile(source if isinstance(source, Path) else io.BytesIO(source.read_bytes())) as file:
             yield file
+    except FileError:
+        raise
+    except MemoryError:
+        raise FileError(source, "can't be read as TIFF (too large for the memory)", CUT) from None
     except Exception as error:  # decoders raise what they like on broken bytes
         raise FileError(source, f"can't be read as TIFF ({first_words(error)})", "replace or remove it") from None
 

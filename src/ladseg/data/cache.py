@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ladseg.data.dataset import SegmentationDataset
+from ladseg.data.largest import free_memory
 from ladseg.data.pairs import Blob, Drawing, Member, Source
 from ladseg.errors import DataError
 from ladseg.files import make_folder, remove_abandoned, write_atomically
@@ -44,7 +45,7 @@ def keep_decoded(dataset: SegmentationDataset, where: str | None, title: str = "
         return dataset
     samples = progress(_decoded(dataset), len(dataset), f"decoding {title}", "pairs")
     if where == "ram":
-        _refuse_without_room(dataset, _free_memory(), "memory", "cache: disk")
+        _refuse_without_room(dataset, free_memory(), "memory", "cache: disk")
         return replace(dataset, decoded=list(samples))
     path = cache_folder() / f"decoded-{fingerprint(dataset)}.bin"
     if not _is_sound(path, dataset):
@@ -164,8 +165,3 @@ def _identity(source: Source) -> bytes:
     except OSError:  # a broken link, which the check reports
         return os.fsencode(file.absolute())
     return os.fsencode(file.absolute()) + f"{place}|{state.st_size}|{state.st_mtime_ns}|".encode()
-
-
-def _free_memory() -> int:
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

@@ -1,6 +1,7 @@
 """Decode images and masks; a file that can't be used raises a FileError that names it."""
 
 import io
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ladseg.data.bands import bands_of, checked_bands, is_tiff, read_tiff
 from ladseg.data.classes import Color
+from ladseg.data.largest import CUT, too_many
 from ladseg.data.pairs import Drawing, Source
 from ladseg.errors import FileError, first_words
 
@@ -240,6 +242,11 @@ def open_file(source: Source, kind: str) -> Iterator[ImageFile.ImageFile]:
     except FileNotFoundError:
         reason = "no such file, or a link to none"
         raise FileError(source, f"can't be read as {kind} ({reason})", "correct its name or restore it") from None
+    except Image.DecompressionBombError as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])
+        raise FileError(source, f"can't be read as {kind} ({too_many(pixels)})", CUT) from None
+    except MemoryError:
+        raise FileError(source, f"can't be read as {kind} (too large for the memory)", CUT) from None
     except Exception as error:  # broken bytes make decoders raise anything: struct.error, IndexError, zlib.error
         # Pillow's message for an unknown format would name the buffer.
         known = not isinstance(error, UnidentifiedImageError)

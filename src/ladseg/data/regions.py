@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+from ladseg.data.largest import too_many
 from ladseg.data.pairs import Labels, Source
 from ladseg.errors import FileError
 
@@ -33,6 +34,16 @@ class Region:
     label: str
     segmentation: Any
     ignored: bool = False
+
+
+def refuse_claimed(size: tuple[int, int], source: Source) -> None:
+    """Refuse the size that an annotation file has of its image, if no image of it would be read.
+
+    Raises:
+        FileError: It is too large.
+    """
+    if reason := too_many(size[0] * size[1]):
+        raise FileError(source, f"says that its image has {size[0]}x{size[1]} pixels ({reason})", "correct its size")
 
 
 def draw_regions(

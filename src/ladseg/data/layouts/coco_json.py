@@ -14,7 +14,7 @@ from ladseg.data.labels import class_names, labels_of, own_spec, with_background
 from ladseg.data.layouts.layout import Layout, missing_image, own_val, spellings
 from ladseg.data.pairs import Blob, Drawing, Fault, Labels, Listing, PackedBytes, PackedPairs, second_file
 from ladseg.data.read import image_size
-from ladseg.data.regions import Region, draw_regions
+from ladseg.data.regions import Region, draw_regions, refuse_claimed
 from ladseg.data.text import read_text
 from ladseg.errors import DataError, first_words, printable
 from ladseg.recipe import Data
@@ -51,9 +51,11 @@ class CocoDrawing(Drawing):
     def draw(self) -> tuple[np.ndarray, str]:
         """See :meth:`ladseg.data.pairs.Drawing.draw`; crowds are ignored, and small objects lie over large ones."""
         record = json.loads(self.source.content)
-        size = record["size"] or image_size(self.image)
+        height, width = record["size"] or image_size(self.image)
+        size = int(height), int(width)
+        refuse_claimed(size, self.source)
         regions = [Region(f"annotation {place}", *rest) for place, *rest in record["annotations"]]
-        return draw_regions(regions, (int(size[0]), int(size[1])), self.labels, self.source, by_area=True)
+        return draw_regions(regions, size, self.labels, self.source, by_area=True)
 
 
 def _drawing(labels: Labels, image: Path, packed: bytes) -> CocoDrawing:
@@ -99,7 +101,7 @@ def _read(path: Path, state: tuple[int, int]) -> CocoFile:
         raise DataError(f"{path}: no list '{lacking[0]}' in it; it is no annotation file of COCO's kind")
     try:
         return _parsed(content, path)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{path}: an image, annotation or category lacks something ({type(error).__name__}: {first_words(error)}); "
             "images need id and file_name, annotations id, image_id and category_id, categories id and name"

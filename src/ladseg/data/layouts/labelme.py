@@ -17,7 +17,7 @@ from ladseg.data.layouts.annotated import find_all_annotated, find_annotated, fi
 from ladseg.data.layouts.layout import Layout
 from ladseg.data.pairs import WITHOUT_MASK, Blob, Drawing, Labels, Listing, PackedPairs
 from ladseg.data.read import image_size, read_mask
-from ladseg.data.regions import Region, draw_regions
+from ladseg.data.regions import Region, draw_regions, refuse_claimed
 from ladseg.data.text import read_text
 from ladseg.errors import DataError, FileError, first_words
 from ladseg.recipe import Data
@@ -39,6 +39,7 @@ class LabelmeDrawing(Drawing):
         size = content.get("imageHeight") or 0, content.get("imageWidth") or 0
         if not all(isinstance(side, int) and side > 0 for side in size):
             size = image_size(self.image)
+        refuse_claimed(size, self.source)
         regions = []
         for number, shape in enumerate(content["shapes"], 1):
             place = f"shape {number}"
