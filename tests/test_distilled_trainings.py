@@ -14,7 +14,13 @@ from torch import Tensor
 from ladseg.comparison.methods import RIVALS, default_teacher, make_method
 from ladseg.objectives import Network
 from ladseg.recipe import Recipe, Schedule, StudentSettings, TeacherSettings
-from ladseg.runs.trainings import Training, baseline_training, student_training, teacher_training
+from ladseg.runs.trainings import (
+    Training,
+    baseline_training,
+    first_stage_training,
+    student_training,
+    teacher_training,
+)
 from ladseg.seeds import generator_for
 from ladseg.training import fit, make_accelerator
 
@@ -142,3 +148,20 @@ def test_learning_rate_decay_auxiliary_weight_and_dropout_are_those_of_the_recip
         rates = [module.p for module in training.network.modules() if isinstance(module, torch.nn.Dropout)]
         assert rates
         assert set(rates) == {0.01}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_each_training_names_the_key_of_its_learning_rate(own: bool) -> None:
+    lr = 0.5 if own else None
+    recipe = make_method(BASE, f"maskd+{CLASSIC}", default_teacher(BASE)).recipe
+    recipe = replace(recipe, teacher=replace(recipe.teacher, lr=lr), distill=replace(recipe.distill, lr=lr))
+    teacher = teacher_training(recipe, CLASSES, None)
+    assert isinstance(teacher.network, Network)
+    student = student_training(recipe, CLASSES, None, teacher.network)
+    first = first_stage_training(recipe, student)
+    assert first is not None
+    trainings = [baseline_training(recipe, CLASSES), teacher, first, student]
+    keys = ["schedule.lr", "teacher.lr", None, "distill.lr"] if own else [*["schedule.lr"] * 2, None, "schedule.lr"]
+    assert [training.lr_key for training in trainings] == keys
+    rates = [training.schedule.lr for training in trainings]
+    assert rates == ([0.02, 0.5, 0.1, 0.5] if own else [0.02, 0.02, 0.1, 0.02])

@@ -170,6 +170,22 @@ def test_non_finite_term_stops_with_its_name_and_step(tmp_path: Path) -> None:
     assert message in (tmp_path / "line/log.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({}, "lower schedule.lr or set schedule.warmup or schedule.clip_grad"),
+        ({"lr_key": "distill.lr"}, "lower distill.lr or set schedule.warmup or schedule.clip_grad"),
+        ({"lr_key": None}, "set schedule.clip_grad"),
+    ],
+    ids=["the schedule's", "its own", "fixed"],
+)
+def test_a_training_that_diverges_names_the_key_of_its_rate(
+    options: dict[str, Any], remedy: str, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=f"; {remedy}, in a new folder$"):
+        train_line(tmp_path, slope=lambda step: math.nan, **options)
+
+
 def test_non_finite_weights_are_not_saved(tmp_path: Path) -> None:
     """The loss of the last step is finite and its gradient is not."""
 
@@ -181,7 +197,9 @@ def test_non_finite_weights_are_not_saved(tmp_path: Path) -> None:
     objective = Root()
     batches = [{"step": torch.tensor([step])} for step in range(2)]
     schedule = replace(SHORT, iterations=1)
-    with pytest.raises(TrainingError, match="weights are not finite after step 1; no checkpoint"):
+    with pytest.raises(
+        TrainingError, match=r"weights are not finite after step 1; no checkpoint.*; lower schedule\.lr or"
+    ):
         fit(
             objective,
             objective,

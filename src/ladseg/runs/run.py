@@ -338,6 +338,7 @@ class Run:
             pictures=pictures,
             callbacks=self.callbacks,
             stage=self._stage(training.key),
+            lr_key=training.lr_key,
         )
         if self.accelerator.is_main_process and not self.recipe.keep_checkpoints:
             remove_checkpoints(folder)

@@ -38,6 +38,7 @@ class Training:
         reads: The network whose image normalisation the batches have.
         schedule: The training schedule.
         depends_on: The sections of the recipe, besides the schedule, on which the trained weights depend.
+        lr_key: The recipe's key that its learning rate comes from; None where the method fixes the rate.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Training:
     reads: Segmenter
     schedule: Schedule
     depends_on: dict[str, Any]
+    lr_key: str | None = "schedule.lr"
 
 
 def baseline_training(recipe: Recipe, num_classes: int) -> Training:
@@ -81,7 +83,8 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
         weight_decay=recipe.schedule.weight_decay if settings.weight_decay is None else settings.weight_decay,
     )
     depends_on = _sections(recipe, "teacher") | {"network": dataclasses.asdict(teacher_network(recipe))}
-    return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on)
+    lr_key = "schedule.lr" if settings.lr is None else "teacher.lr"
+    return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on, lr_key)
 
 
 def student_training(recipe: Recipe, num_classes: int, baseline: Network | None, teacher: Network | None) -> Training:
@@ -123,7 +126,8 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
     depends_on = _sections(recipe, "student", "teacher", "distill") | teacher_digest(recipe)
     if recipe.data.unlabelled is not None:
         depends_on["data.unlabelled_share"] = recipe.data.unlabelled_share
-    return Training("student", objective, student, student, schedule, depends_on)
+    lr_key = "schedule.lr" if distill.lr is None else "distill.lr"
+    return Training("student", objective, student, student, schedule, depends_on, lr_key)
 
 
 def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
@@ -153,7 +157,7 @@ def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
         ema=None,
     )
     first = FirstStageObjective(objective.teacher, part, objective.teacher_input)
-    return Training("first-stage", first, part, student.reads, schedule, student.depends_on)
+    return Training("first-stage", first, part, student.reads, schedule, student.depends_on, lr_key=None)
 
 
 def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:

@@ -168,7 +168,7 @@ def _is_frozen(key: str, objective: nn.Module) -> bool:
     return key.split(".")[0] in frozen_children(objective)
 
 
-def refuse_broken_weights(parameters: Iterable[nn.Parameter], title: str, step: int, kept: str) -> None:
+def refuse_broken_weights(parameters: Iterable[nn.Parameter], title: str, step: int, kept: str, remedy: str) -> None:
     """Refuse to save weights that are not finite.
 
     Raises:
@@ -177,10 +177,7 @@ def refuse_broken_weights(parameters: Iterable[nn.Parameter], title: str, step: 
     # The maximum norm can't overflow; a sum of squares can, even though all weights are finite.
     norms = torch._foreach_norm([parameter.detach() for parameter in parameters], float("inf"))
     if not torch.stack([norm.float() for norm in norms]).isfinite().all():
-        raise TrainingError(
-            f"{title}: the weights are not finite after step {step}; {kept}; "
-            "lower schedule.lr or set schedule.warmup or schedule.clip_grad, in a new folder"
-        )
+        raise TrainingError(f"{title}: the weights are not finite after step {step}; {kept}; {remedy}")
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:

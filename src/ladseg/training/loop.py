@@ -31,7 +31,7 @@ from ladseg.training.result import FitResult, load_result, save_result
 from ladseg.training.resume import last_good_checkpoint, prepared, resume, share_buffers
 from ladseg.training.schedule import evaluation_is_due, is_delivered, is_over, learning_rate, log_is_due, save_is_due
 from ladseg.training.step import seed_dropout, to_device, train_step
-from ladseg.training.terms import TermWatch, measured
+from ladseg.training.terms import TermWatch, measured, remedy_of
 
 Batch = dict[str, Tensor]
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ def fit(
     pictures: Callable[[], Sequence[np.ndarray]] = list,
     callbacks: Sequence[Callback] = (),
     stage: Stage = THE_ONE,
+    lr_key: str | None = "schedule.lr",
 ) -> FitResult:
     """Train an objective, and leave the weights to deliver in its network and in ``weights.safetensors``.
 
@@ -80,6 +81,8 @@ def fit(
             like ``evaluate``, but on the main process only.
         callbacks: Functions to call on the main process with the title and the values of every line of metrics.jsonl.
         stage: The position of this training in its run, for the screen.
+        lr_key: The recipe's key of the learning rate, which a message about a term or weight that is not finite names;
+            None if there is no key.
 
     Returns:
         The result of the finished training.
@@ -103,7 +106,18 @@ def fit(
             logger.warning("%s", printable(f"{weights}: missing or damaged; {title} is trained again from {kept}"))
     with prepared(objective, accelerator, lambda: _next(iter(batches(0)), title, 0)) as (model, unused):
         loop = _Loop(
-            objective, model, network, evaluate, schedule, folder, accelerator, seed, title, identity, pictures
+            objective,
+            model,
+            network,
+            evaluate,
+            schedule,
+            folder,
+            accelerator,
+            seed,
+            title,
+            identity,
+            pictures,
+            remedy_of(lr_key),
         )
         result = loop.run(batches, unused, callbacks, stage)
     accelerator.wait_for_everyone()
@@ -128,6 +142,7 @@ class _Loop:
         title: str,
         identity: str,
         pictures: Callable[[], Sequence[np.ndarray]],
+        remedy: str,
     ) -> None:
         self.objective = objective
         self.model = model
@@ -140,6 +155,7 @@ class _Loop:
         self.title = title
         self.identity = identity
         self.pictures = pictures
+        self.remedy = remedy
         self.optimizer = build_optimizer(objective, schedule)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
@@ -147,7 +163,7 @@ class _Loop:
         self.progress, self.notice = resume(
             folder, objective, network, self.optimizer, schedule, self.average, self.precision, identity, accelerator
         )
-        self.watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()))
+        self.watch = TermWatch(title, getattr(objective, "expected_terms", frozenset()), remedy)
         self.before_step = getattr(objective, "before_step", lambda step, logged: None)
 
     def run(
@@ -224,7 +240,8 @@ class _Loop:
         progress = self.progress
         if self.evaluate is None:
             progress.record(None)
-        refuse_broken_weights(self.parameters, self.title, progress.step, last_good_checkpoint(self.folder))
+        kept = last_good_checkpoint(self.folder)
+        refuse_broken_weights(self.parameters, self.title, progress.step, kept, self.remedy)
         if self.accelerator.is_main_process:
             averaged = None if self.average is None else self.average.values
             checkpoints = self.folder / "checkpoints"

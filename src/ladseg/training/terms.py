@@ -9,16 +9,24 @@ from torch import Tensor, nn
 from ladseg.errors import TrainingError
 
 
+def remedy_of(lr_key: str | None) -> str:
+    """Return what to do about a training that diverges; ``lr_key`` is the recipe's key of its rate, if there is one."""
+    lower = "" if lr_key is None else f"lower {lr_key} or set schedule.warmup or "
+    return f"{lower or 'set '}schedule.clip_grad, in a new folder"
+
+
 class TermWatch:
     """Collects the terms of every step on the device, and checks them when they are read.
 
     Args:
         title: Name of the training in error messages.
         expected: Terms that every step must have, such as all that have a weight.
+        remedy: What to do if a term is not finite.
     """
 
-    def __init__(self, title: str, expected: set[str] | frozenset[str] = frozenset()) -> None:
+    def __init__(self, title: str, expected: set[str] | frozenset[str] = frozenset(), remedy: str = "") -> None:
         self.title = title
+        self.remedy = remedy
         self.expected = {"loss"} | set(expected)
         self.names: list[str] = []
         self.steps: list[int] = []
@@ -65,8 +73,7 @@ class TermWatch:
             "the gradient norm" if name == "grad_norm" else f"the loss term '{name}'" if name != "loss" else "the loss"
         )
         raise TrainingError(
-            f"{self.title}: {what} is {row[self.names.index(name)]} at step {step}; {kept}; "
-            "lower schedule.lr or set schedule.warmup or schedule.clip_grad, in a new folder"
+            f"{self.title}: {what} is {row[self.names.index(name)]} at step {step}; {kept}; {self.remedy}"
         )
 
 
