@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ladseg.recipe_files import load_recipe, make_recipe
 from ladseg.report.run_tables import results_table
 from ladseg.results import ImageCounts, read_results
 from ladseg.runs.finished import open_splits
-from tests.data.miniatures import camvid
+from tests.data.miniatures import MINIATURES, Miniature, camvid, pair_lists
 from tests.made_results import network_row, run_results
 from tests.test_command_line import SMALL
 
@@ -73,7 +74,36 @@ def test_a_split_that_is_not_there_is_told_before_training(
     shutil.rmtree(scenes / "masks/test")
     words = [*words_for(scenes), "--data.test", "test", "--out", str(tmp_path / "run")]
     assert main(["train", "demo", *words]) == 2
-    assert "masks/test: no such folder" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "masks/test: no such folder" in message
+    assert message.endswith("; name a split that is there, or leave data.test out\n")
+
+
+def one_list(root: Path) -> Miniature:
+    """Pairs of all splits in one list, which is divided."""
+    made = pair_lists(root)
+    return replace(made, data={**made.data, "pairs": "train.txt", "val_fraction": 0.5})
+
+
+def one_pattern(root: Path) -> Miniature:
+    """Images and masks of all splits in one place, which are divided."""
+    made = pair_lists(root)
+    patterns = {"images": "pictures/{stem}.jpg", "masks": "truth/{stem}.png", "pairs": None, "layout": "folder"}
+    return replace(made, data={**made.data, **patterns, "val_fraction": 0.5})
+
+
+DIVIDED = {"one list": one_list, "one pattern": one_pattern}
+
+
+@pytest.mark.parametrize("name", [*MINIATURES, *DIVIDED])
+def test_an_absent_test_split_is_not_to_be_had_by_dividing(name: str, tmp_path: Path) -> None:
+    """data.val_fraction makes train and val alone."""
+    made = {**MINIATURES, **DIVIDED}[name](tmp_path)
+    data = Data(root=str(tmp_path / made.extra.get("below", "")), **made.data, test="tset")
+    with pytest.raises(DataError) as caught:
+        find_split(data, "tset")
+    assert "val_fraction" not in str(caught.value)
+    assert re.search("; it has |name a split that is there, or leave data.test out$", str(caught.value))
 
 
 def test_train_alone_is_divided(scenes: Path) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ladseg.data.layouts.folder import FLAT_TREES, TREES, refuse_one_for_all, refuse_own_val
-from ladseg.data.layouts.layout import own_val, spellings
+from ladseg.data.layouts.layout import if_absent, own_val, spellings
 from ladseg.data.layouts.patterns import find_by_patterns
 from ladseg.data.pairs import IMAGE_SUFFIXES, Files, Listing, list_files, match
 from ladseg.errors import DataError
@@ -23,11 +23,11 @@ def find_annotated(data: Data, split: str, suffix: str) -> Listing:
     """
     root = Path(data.root)
     if data.images or data.masks:
-        refuse_one_for_all(data)
+        refuse_one_for_all(data, split)
         return find_by_patterns(root, split, data.images or "", data.masks or "", (suffix,))
     folders = _folders(root, split, suffix)
     if folders is None:
-        raise _nothing(root, suffix, f" of split '{split}'", "; set data.val_fraction: 0.2 if there are no splits")
+        raise _nothing(root, suffix, f" of split '{split}'", f"; {if_absent(split)}")
     return _listing(*folders, suffix)
 
 

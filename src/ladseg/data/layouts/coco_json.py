@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ladseg.data.labels import class_names, labels_of, own_spec, with_background
-from ladseg.data.layouts.layout import Layout, missing_image, own_val, spellings
+from ladseg.data.layouts.layout import Layout, if_absent, missing_image, own_val, spellings
 from ladseg.data.pairs import Blob, Drawing, Fault, Labels, Listing, PackedBytes, PackedPairs, second_file
 from ladseg.data.read import image_size
 from ladseg.data.regions import Region, draw_regions, refuse_claimed
@@ -144,7 +144,7 @@ def _find(data: Data, split: str) -> Listing:
     if file is None:
         raise DataError(
             f"{data.root}: no annotation file of split '{split}', such as {FILES[1].format(split=split)}; name it as "
-            "data.masks: PATH/{split}.json, or set data.val_fraction: 0.2 if there are no splits"
+            f"data.masks: PATH/{{split}}.json, or {if_absent(split)}"
         )
     return _listing(data, file, split)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ladseg.data.layouts.layout import Layout, own_val, spellings
+from ladseg.data.layouts.layout import Layout, if_absent, own_val, spellings
 from ladseg.data.layouts.patterns import find_by_patterns, has_files
 from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Listing, list_files, match
 from ladseg.errors import DataError
@@ -28,7 +28,7 @@ FLAT_TREES = (
 def _find(data: Data, split: str) -> Listing:
     root = Path(data.root)
     if data.images or data.masks:
-        refuse_one_for_all(data)
+        refuse_one_for_all(data, split)
         return find_by_patterns(root, split, data.images or "", data.masks or "")
     folders = _tree_of(root, split)
     if folders is None:
@@ -71,12 +71,11 @@ def flat_tree_of(root: Path) -> tuple[Path, Path] | None:
     return next((pair for pair in folders if all(map(Path.is_dir, pair))), None)
 
 
-def refuse_one_for_all(data: Data) -> None:
-    """Refuse patterns that give train and val the same files."""
+def refuse_one_for_all(data: Data, split: str) -> None:
+    """Refuse patterns that give all splits the same files."""
     if all("{stem}" in (text or "") and "{split}" not in (text or "") for text in (data.images, data.masks)):
         raise DataError(
-            f"data.images '{data.images}' is the same for all splits; write it with {{split}}, or set "
-            "data.val_fraction: 0.2"
+            f"data.images '{data.images}' is the same for all splits; write it with {{split}}, or " + if_absent(split)
         )
 
 
@@ -94,11 +93,11 @@ def _no_tree(root: Path, split: str) -> DataError:
             if have.is_dir():
                 return DataError(
                     f"{lack}: no such folder; the folder layout has images/{{train,val}} and masks/{{train,val}}, "
-                    "or one of the other trees that 'ladseg data folder' shows"
+                    f"or one of the other trees that 'ladseg data folder' shows; {if_absent(split)}"
                 )
     return DataError(
         f"{root}: no images/{split} and masks/{split} in it, nor any other tree that 'ladseg data folder' shows; "
-        "or give data.images and data.masks as patterns, or set data.val_fraction if there are no splits"
+        f"or give data.images and data.masks as patterns, or {if_absent(split)}"
     )
 
 

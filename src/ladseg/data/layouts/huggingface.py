@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ladseg.data.layouts.layout import Layout, spellings
+from ladseg.data.layouts.layout import Layout, if_absent_test, spellings
 from ladseg.data.pairs import Blob, Listing, Source
 from ladseg.errors import DataError, FileError, first_words
 from ladseg.recipe import Data
@@ -64,7 +64,8 @@ def _open(root: Path, split: str) -> tuple[Any, str]:
     except Exception as error:  # datasets and arrow raise what they like on broken files
         reason = first_words(error)
         raise DataError(
-            f"{root}: neither parquet files of split '{split}' nor a load_from_disk folder ({reason})"
+            f"{root}: neither parquet files of split '{split}' nor a load_from_disk folder ({reason}); "
+            + (if_absent_test(split) or "'ladseg data huggingface' shows both")
         ) from None
     if not isinstance(tables, DatasetDict):
         raise DataError(f"{root}: one table without splits; save a DatasetDict with train and validation")

@@ -132,6 +132,16 @@ def absence(path: Path, kind: str = "file") -> str:
     return f"no such {kind}"
 
 
+def if_absent(split: str) -> str:
+    """Return what to do about a split that is not found, as the end of a message."""
+    return if_absent_test(split) or "set data.val_fraction: 0.2 if there are no splits"
+
+
+def if_absent_test(split: str) -> str:
+    """Return what to do about a split that is not found; nothing for train and val, which every data set needs."""
+    return "" if split in ("train", "val") else "name a split that is there, or leave data.test out"
+
+
 def own_val(place: Path | str) -> DataError:
     """Return the error for data.val_fraction in a data set with a val split."""
     return DataError(f"data.val_fraction: there is a val split, {place}; leave data.val_fraction out to use it")

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from ladseg.data.layouts.layout import Layout, absence, own_val, spellings
+from ladseg.data.layouts.layout import Layout, absence, if_absent, if_absent_test, own_val, spellings
 from ladseg.data.pairs import Fault, Listing
 from ladseg.data.text import read_text
 from ladseg.errors import DataError
@@ -34,6 +34,8 @@ def _listed(data: Data, split: str, one_for_all: bool) -> Listing:
     root = Path(data.root)
     lists = [root / data.pairs.replace("{split}", word) for word in spellings(split)]
     path = next(filter(os.path.isfile, lists), lists[0])
+    if "{split}" in data.pairs and not one_for_all and not os.path.isfile(path):
+        raise DataError(f"{path}: no such list of pairs; {if_absent(split)}")
     text = read_text(path, "a list of pairs")
     rows = _csv_rows(text, path, split, one_for_all) if path.suffix.lower() == ".csv" else _text_rows(text, path)
     if not rows:
@@ -41,7 +43,7 @@ def _listed(data: Data, split: str, one_for_all: bool) -> Listing:
     if not one_for_all and "{split}" not in data.pairs and path.suffix.lower() != ".csv":
         raise DataError(
             f"{path}: one list for all splits; write data.pairs with {{split}} in it, or a CSV with a split column, "
-            "or set data.val_fraction: 0.2"
+            f"or {if_absent(split)}"
         )
     pairs, faults = [], []
     for image, mask in rows:
@@ -71,8 +73,7 @@ def _csv_rows(text: str, path: Path, split: str, one_for_all: bool) -> list[tupl
             raise own_val(f"in {path}")
     if not one_for_all and "split" not in columns and not any(word in path.name for word in words):
         raise DataError(
-            f"{path}: no column says the split; add one named split, or write one list a split, "
-            "or set data.val_fraction: 0.2"
+            f"{path}: no column says the split; add one named split, or write one list a split, or {if_absent(split)}"
         )
     found, others = [], Counter[str]()
     for number, row in enumerate(rows, 1):
@@ -84,7 +85,8 @@ def _csv_rows(text: str, path: Path, split: str, one_for_all: bool) -> list[tupl
             others[row[columns["split"]]] += 1
     if not found and others:
         listed = ", ".join(f"'{word}' ({count:,} rows)" for word, count in others.most_common(8))
-        raise DataError(f"{path}: no row of split '{split}'; its column of splits has {listed}; write {words[0]}")
+        other = if_absent_test(split) or f"write {words[0]}"
+        raise DataError(f"{path}: no row of split '{split}'; its column of splits has {listed}; {other}")
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ladseg.data.layouts.layout import spellings
+from ladseg.data.layouts.layout import if_absent_test, spellings
 from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, Files, Listing, match
 from ladseg.errors import DataError
 
@@ -31,7 +31,10 @@ def find_by_patterns(
         image_files = _list(root, image_pattern, IMAGE_SUFFIXES, but=set(mask_files.paths.values()))
         if image_files.paths and mask_files.paths:
             return Listing(*match(image_files, mask_files, mask_pattern.path_in(root), image_pattern.path_in(root)))
-    raise DataError(f"{root}: no file of split '{split}' fits both data.images {images} and data.masks {masks}")
+    remedy = if_absent_test(split) or "correct them"
+    raise DataError(
+        f"{root}: no file of split '{split}' fits both data.images {images} and data.masks {masks}; {remedy}"
+    )
 
 
 def has_files(root: Path, split: str, images: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ladseg.data.layouts.layout import Layout, spellings
+from ladseg.data.layouts.layout import Layout, if_absent_test, spellings
 from ladseg.data.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Fault, Listing, Member, PackedBytes, Source, open_archive
 from ladseg.errors import DataError, first_words
 from ladseg.recipe import Data
@@ -149,7 +149,8 @@ def _read_headers(archive: Path) -> Iterator[Member]:
 def _find(data: Data, split: str) -> Listing:
     found = find_shards(Path(data.root), split)
     if found is None:
-        raise DataError(f"{data.root}: no {split}*.tar in it; 'ladseg data shards' shows how they lie")
+        remedy = if_absent_test(split) or "'ladseg data shards' shows how they lie"
+        raise DataError(f"{data.root}: no {split}*.tar in it; {remedy}")
     return found
 
 
