@@ -1012,7 +1012,8 @@ def table(setting: str, base: str | None = None) -> None:
     base, runs = base or f"plain{SETTINGS[setting].steps}", recorded(setting)
     print(f"| candidate | compute | seeds | last | average | against `{base}` | p | each seed | smallest effect |")
     print("|---|---|---|---|---|---|---|---|---|")
-    lines = [(name, row_of(name, rows, runs[base])) for name, rows in runs.items() if set(rows) & set(runs[base])]
+    held = runs.get(base, {})
+    lines = [(name, row_of(name, rows, held)) for name, rows in runs.items() if set(rows) & set(held)]
     for name, (_, cells) in sorted(lines, key=lambda line: -line[1][0]):
         print(f"| `{name}` | " + " | ".join(cells) + " |")
 
