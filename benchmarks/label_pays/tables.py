@@ -1,0 +1,85 @@
+"""The table of a setting's candidates, and their curve."""
+
+import json
+from collections import defaultdict
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ladseg.evaluation.paired_tests import sign_flip_p, smallest_effect, t_interval
+
+from .setting import FORWARD, LONG_UNITS, SETTINGS, STRONG_FORWARD, TEACHER_SEED, TEACHER_UNITS, home
+
+
+def table(setting: str, base: str | None = None) -> None:
+    """Print each candidate against ``base``, the plain student of the setting's budget, best form against best form."""
+    base, runs = base or f"plain{SETTINGS[setting].steps}", recorded(setting)
+    print(f"| candidate | compute | seeds | last | average | against `{base}` | p | each seed | smallest effect |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    held = runs.get(base, {})
+    lines = [(name, row_of(name, rows, held)) for name, rows in runs.items() if set(rows) & set(held)]
+    for name, (_, cells) in sorted(lines, key=lambda line: -line[1][0]):
+        print(f"| `{name}` | " + " | ".join(cells) + " |")
+
+
+def recorded(setting: str) -> dict[str, dict[int, dict]]:
+    """The students of a setting by name and seed."""
+    runs: dict[str, dict[int, dict]] = defaultdict(dict)
+    for row in map(json.loads, (home() / "results.jsonl").read_text().splitlines()):
+        if row["setting"] == setting and "last" in row and row["seed"] < TEACHER_SEED:
+            runs[row["name"]][row["seed"]] = row
+    return runs
+
+
+def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[float, list[str]]:
+    """The mean difference and the cells of a candidate's line."""
+    seeds = sorted(set(rows) & set(base))
+    means = {form: np.mean([rows[seed][form] for seed in seeds]) for form in ("last", "ema")}
+    against = max(("last", "ema"), key=lambda form: np.mean([base[seed][form] for seed in seeds]))
+    form = max(means, key=means.__getitem__)
+    gaps = [rows[seed][form] - base[seed][against] for seed in seeds]
+    interval, effect = t_interval(gaps), smallest_effect(gaps)
+    ledger = f"{rows[seeds[0]]['units']:.0f}" + " marginal" * name.startswith(("reuse", "on-"))
+    cells = [ledger, str(len(seeds)), f"{means['last']:.2f}", f"{means['ema']:.2f}"]
+    cells.append(f"{np.mean(gaps):+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*interval) if interval else ""))
+    cells += [f"{sign_flip_p(gaps):.3f}", ", ".join(f"{gap:+.2f}" for gap in gaps), f"{effect:.2f}" if effect else ""]
+    return float(np.mean(gaps)), cells
+
+
+def draw(picture: str, *settings: str) -> None:
+    """Draw mIoU against compute: the plain students' curve, each candidate at its marginal and its total compute."""
+    figure, panels = plt.subplots(
+        1, len(settings), figsize=(4.2 * len(settings), 4), layout="constrained", squeeze=False
+    )
+    for axes, setting in zip(panels[0], settings, strict=True):
+        runs = recorded(setting)
+        plain_runs = sorted((rows for name, rows in runs.items() if name.startswith("plain")), key=units)
+        axes.errorbar(*zip(*map(point, plain_runs), strict=True), color="0.3", marker="o", capsize=3, label="plain")
+        for name, rows in runs.items():
+            if name.startswith("reuse") and len(rows) >= 6:
+                marginal, mean, error = point(rows)
+                line = axes.errorbar(marginal, mean, error, marker="o", capsize=3, label=name.split("-", 1)[1])
+                total = marginal + teacher_compute(name.split("-")[1], setting)
+                axes.plot([marginal, total], [mean, mean], ":", color=line[0].get_color())
+                axes.plot(total, mean, "o", color=line[0].get_color(), markerfacecolor="none")
+        axes.set(title=setting, xlabel="compute, plain steps", ylabel="mIoU on val, %", xscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(picture, dpi=110)
+
+
+def units(rows: dict[int, dict]) -> float:
+    return next(iter(rows.values()))["units"]
+
+
+def point(rows: dict[int, dict]) -> tuple[float, float, float]:
+    """Compute, mean over seeds of the better form, and its standard error."""
+    values = max(([row[form] for row in rows.values()] for form in ("last", "ema")), key=np.mean)
+    return units(rows), float(np.mean(values)), float(np.std(values, ddof=min(1, len(values) - 1)) / len(values) ** 0.5)
+
+
+def teacher_compute(kind: str, setting: str) -> float:
+    """What a teacher has cost in plain steps of the setting: the plain training it began as, and its own."""
+    scale = STRONG_FORWARD / FORWARD if "@strong" in kind else 1.0
+    own = 0 if kind.startswith("plain") else LONG_UNITS if "@long" in kind else TEACHER_UNITS
+    return scale * (SETTINGS[setting].steps + own)
