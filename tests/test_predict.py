@@ -11,6 +11,7 @@ from PIL import Image
 
 import ladseg
 from ladseg.cli import main
+from ladseg.commands.evaluate import data_for
 from ladseg.commands.inputs import find_inputs
 from ladseg.data import eval_loader, open_dataset, write_demo_scenes
 from ladseg.deploy.student_file import load_student, save_student
@@ -18,6 +19,7 @@ from ladseg.errors import DataError, FileError
 from ladseg.evaluation import by_argmax
 from ladseg.evaluation.evaluate import evaluate
 from ladseg.recipe import Data
+from ladseg.recipe_files import dump_recipe, make_recipe
 from ladseg.resize import resize_logits
 
 COLORS = [(10 * c, 255 - 20 * c, 7 * c) for c in range(9)]
@@ -256,7 +258,37 @@ def test_eval_gives_every_figure(
     with pytest.raises(SystemExit):
         main([*where, "--boundary", "2"])
     assert "'2' is not a number above 0 and up to 1" in capsys.readouterr().err
-    assert main(["eval", str(weights)]) == 2
-    assert "--data DIR" in capsys.readouterr().err
     assert main([*where, "--stride", "8x8"]) == 2
     assert "give the window too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "words", "root"),
+    [
+        ("run", [], "its"),
+        ("run/student.safetensors", [], "its"),
+        ("run/student.int8.onnx", [], "its"),
+        ("run", ["--data.root", "given"], "given"),
+        ("run/student.safetensors", ["--data.root", "given"], "given"),
+        ("elsewhere/student.safetensors", ["--data.root", "given"], "given"),
+        ("elsewhere/student.safetensors", [], None),
+        ("beside a recipe/student.safetensors", [], None),
+        ("org/name", [], None),
+    ],
+)
+def test_weights_in_their_run_know_where_the_data_are(
+    place: str, words: list[str], root: str | None, weights: Path, tmp_path: Path
+) -> None:
+    for folder in ("run", "elsewhere", "beside a recipe"):
+        (tmp_path / folder).mkdir()
+    recipe = dump_recipe(make_recipe({"data": {"root": "its", "classes": [*"abcdefghi"], "workers": 3}}))
+    for folder in ("run", "beside a recipe"):
+        (tmp_path / folder / "recipe.yaml").write_text(recipe)
+    (tmp_path / "run/results.json").write_text("{}")
+    header = load_student(weights)[1]
+    if root is None:
+        with pytest.raises(DataError, match=f"{place}: weights outside their run do not know .*: --data DIR"):
+            data_for(header, words, tmp_path / place)
+    else:
+        data = data_for(header, words, tmp_path / place)
+        assert (data.root, data.ignore_index, data.workers) == (root, 9, 0)

@@ -29,7 +29,7 @@ by label-assisted distillation.
   ladseg check mine.yaml               what a data set holds, and its faults
   ladseg train mine.yaml               teacher, student, control, and a report
   ladseg compare mine.yaml             compare methods over seeds
-  ladseg eval runs/NAME/student.safetensors --data DIR
+  ladseg eval runs/NAME                its accuracy, class by class
   ladseg report runs/NAME              write the report of a run again
   ladseg predict runs/NAME/student.safetensors IMAGES --out DIR
   ladseg export runs/NAME/student.safetensors --to onnx

@@ -64,8 +64,8 @@ def add_commands(command: Commands) -> None:
         _export,
         "write a delivered network for other runtimes, after comparing the result with torch",
         takes_recipe_keys=True,
-        epilog="--int8 and --fp16 measure the loss of accuracy, so they need the data set: --data DIR, or --data.KEY "
-        "VALUE for any key of a recipe's data section; the other keys are those of the network's training data.",
+        epilog="--int8 and --fp16 measure the loss of accuracy, so they need the data set: the run's, --data DIR or "
+        "--data.KEY VALUE for any key of a recipe's data section; the other keys are those of the training data.",
     )
     _add_weights_on_data(export)
     formats = "ONNX, OpenVINO's .xml and .bin, or a program of torch.export"
@@ -96,7 +96,12 @@ def add_commands(command: Commands) -> None:
 def _add_weights_on_data(command: argparse.ArgumentParser) -> None:
     """Add the arguments of a command that runs a delivered network on a data set; ``_data_keys`` reads them."""
     _add_weights(command)
-    command.add_argument("--data", type=path, metavar="DIR", help="the data set's folder (short for --data.root DIR)")
+    command.add_argument(
+        "--data",
+        type=path,
+        metavar="DIR",
+        help="the data set's folder (short for --data.root DIR; default: that of the run)",
+    )
 
 
 def _add_weights(command: argparse.ArgumentParser) -> None:

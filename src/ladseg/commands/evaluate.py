@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,8 +19,9 @@ from ladseg.evaluation.boundary_iou import SHARE
 from ladseg.evaluation.evaluate import evaluate
 from ladseg.progress import progress
 from ladseg.recipe import Data
-from ladseg.recipe_files import make_recipe
-from ladseg.results import EvaluationResults
+from ladseg.recipe_files import load_recipe, make_recipe
+from ladseg.results import RESULTS, EvaluationResults
+from ladseg.runs.parts import RECIPE
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def evaluate_file(
 
     Args:
         weights: The ``student.safetensors`` of a run, the run's folder, or an exported file.
-        overrides: ``--data.KEY VALUE`` arguments; the other keys are those of the network's training data.
+        overrides: ``--data.KEY VALUE`` arguments; the other keys are those of the network's training data, in a
+            run's folder its place too.
         split: The split to evaluate on.
         model: The name of the network, if it is not one of ladseg's; see :func:`ladseg.load`.
         how: How to predict images.
@@ -78,7 +81,7 @@ def evaluate_file(
         UserError: The file, the data set or an argument can't be used, or the data set has other classes.
     """
     opened = open_network(weights, model)
-    data = data_for(opened.header, overrides)
+    data = data_for(opened.header, overrides, weights)
     for warning in check_dataset(data, splits=(split,)):
         print(f"warning: {warning}", file=sys.stderr)
     return measure(weights, opened, data, split, how, boundary)
@@ -123,15 +126,32 @@ def measure(
     )
 
 
-def data_for(header: StudentHeader, overrides: list[str]) -> Data:
-    """Return the data section of a delivered network's file, with the command line's changes."""
+def data_for(header: StudentHeader, overrides: list[str], weights: str | Path) -> Data:
+    """Return the data section of a delivered network's file, with the command line's changes.
+
+    Args:
+        header: The metadata of the file.
+        overrides: ``--data.KEY VALUE`` arguments.
+        weights: A run's folder or a file in it, whose recipe knows where the data are.
+
+    Raises:
+        DataError: Neither arguments nor a run say where the data are.
+    """
     trained_on = header.data
     names = list(trained_on.class_names)
     # Older files do not record the layout.
     plain = {"classes": names, "ignore_index": trained_on.ignore_index, "label_map": trained_on.label_map}
     data = make_recipe({"data": plain if trained_on.recipe is None else trained_on.recipe}, overrides).data
     if not data.root:
-        raise DataError("a weights file does not know where data are: --data DIR")
+        data = replace(data, root=_root_of_run(Path(weights)))
     if not data.classes and get_layout(data.layout).spec is None:
         return replace(data, classes=names)
     return data
+
+
+def _root_of_run(weights: Path) -> str:
+    """Return the folder of the data that a run was trained on."""
+    run = weights if weights.is_dir() else weights.parent
+    if not all((run / name).is_file() for name in (RECIPE, RESULTS)):
+        raise DataError(f"{weights}: weights outside their run do not know where data are: --data DIR")
+    return load_recipe(run / RECIPE).data.root

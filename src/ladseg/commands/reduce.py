@@ -95,7 +95,7 @@ def export_reduced(
     """
     source = delivered_file(weights)
     path = Path(out) if out else source.with_suffix(f".{kind}.onnx")
-    data = data_for(read_header(source), overrides)
+    data = data_for(read_header(source), overrides, source)
     for warning in check_dataset(data, splits=("train", "val") if kind == "int8" else ("val",)):
         say(f"warning: {warning}")
     with tempfile.TemporaryDirectory(prefix="ladseg-") as name:

@@ -29,7 +29,7 @@ def submit(weights: str, overrides: list[str], out: Path, split: str = "test", m
         UserError: The file or an argument can't be used, or the layout has no server or other classes.
     """
     student = load(weights, model)
-    data = data_for(student.header, overrides)
+    data = data_for(student.header, overrides, weights)
     layout = get_layout(data.layout)
     if layout.submission is None:
         raise DataError(f"layout '{layout.name}' has no server that takes predictions; cityscapes and ade20k have")
