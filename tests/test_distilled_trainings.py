@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ladseg.comparison.methods import RIVALS, default_teacher, make_method
@@ -165,3 +165,24 @@ def test_each_training_names_the_key_of_its_learning_rate(own: bool) -> None:
     assert [training.lr_key for training in trainings] == keys
     rates = [training.schedule.lr for training in trainings]
     assert rates == ([0.02, 0.5, 0.1, 0.5] if own else [0.02, 0.02, 0.1, 0.02])
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("warm", "alone", "expected"),
+    [(None, True, (True, False)), (None, False, (True, True)), (False, True, (True, True)), (True, True, (False,) * 2)],
+)
+def test_a_finished_start_counts_for_each_student_that_has_it(
+    warm: bool | None, alone: bool, expected: tuple[bool, bool], finished: bool, tmp_path: Path
+) -> None:
+    recipe = make_method(BASE, f"kd+{CLASSIC}", default_teacher(BASE)).recipe
+    recipe = replace(recipe, baseline=alone, distill=replace(recipe.distill, warm_start=warm))
+    if finished:
+        network = baseline_training(recipe, CLASSES).network
+        save_file(network.state_dict(), tmp_path / "w.safetensors")
+        recipe = replace(recipe, student=replace(recipe.student, weights=str(tmp_path / "w.safetensors")))
+    teacher = teacher_training(recipe, CLASSES, None)
+    assert isinstance(teacher.network, Network)
+    trainings = baseline_training(recipe, CLASSES), student_training(recipe, CLASSES, None, teacher.network)
+    assert tuple(training.start_counts for training in trainings) == (expected if finished else (False, False))
+    assert not teacher.start_counts

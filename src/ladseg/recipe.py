@@ -295,7 +295,8 @@ class Schedule:
         precision: auto means bfloat16 if the device gains from it, else fp32.
         ema: Decay of an exponential moving average of the weights, such as 0.999, which is evaluated and delivered in
             their place; in the first steps the decay is smaller. Null for none.
-        eval_every: Steps between evaluations on val; null for five evaluations in all.
+        eval_every: Steps between evaluations on val; null for five evaluations in all. A student whose weights are a
+            finished network is evaluated before the first step too.
         eval_window: Height and width of the windows in which val's images are predicted, for images that are too large
             for the memory; the logits of overlaps are averaged. Null predicts each image whole.
         early_stop: Number of evaluations in a row without improvement after which a training ends; null for none. The

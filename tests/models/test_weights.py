@@ -235,6 +235,38 @@ def test_a_whole_network_of_ours_and_another_number_of_classes(
     assert all(torch.equal(v, source.state_dict()[k]) for k, v in other.items() if k not in classifiers)
 
 
+@pytest.mark.parametrize(
+    ("kind", "classes", "finished"),
+    [
+        ("whole", 5, True),
+        ("delivered", 5, True),
+        ("mine", 5, True),
+        ("whole", 7, False),
+        ("without a head", 5, False),
+        ("backbone", 5, False),
+        ("none", 5, False),
+    ],
+)
+def test_a_network_is_finished_if_the_file_has_all_that_predicts(
+    kind: str, classes: int, finished: bool, tmp_path: Path
+) -> None:
+    name = "torch.nn:Conv2d" if kind == "mine" else "pspnet@test_resnet"
+    args = {"in_channels": 3, "out_channels": 5, "kernel_size": 1} if kind == "mine" else None
+    source = build_model(name, 5, args=args)
+    state = {key: value.clone() for key, value in source.core.state_dict().items()}
+    file = tmp_path / "w.safetensors"
+    if kind == "delivered":
+        save_student(file, source, {"class_names": list("abcde")})
+    elif kind == "without a head":
+        save_file({key: value for key, value in state.items() if not key.startswith("head.")}, file)
+    elif kind == "backbone":
+        save_file({k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}, file)
+    else:
+        save_file(state, file)
+    network = build_model(name, classes, args=args, weights=None if kind == "none" else str(file))
+    assert network.is_finished is finished
+
+
 def test_what_a_run_delivers_starts_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = build_model("dinov2_s14", 3)
     save_student(tmp_path / "student.safetensors", source, {"class_names": list("abc")})

@@ -469,3 +469,44 @@ def test_terms_are_read_only_when_they_are_logged(tmp_path: Path, monkeypatch: p
     schedule = replace(SHORT, iterations=200, eval_every=100)
     train_line(tmp_path, schedule)
     assert len(reads) == sum("loss" in line for line in metrics(tmp_path)) <= 100
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize(
+    ("scores", "counts", "deliver", "best_step"),
+    [
+        ([0.5, 0.4, 0.3, 0.2], True, "best", 0),
+        ([0.5, 0.5, 0.3, 0.2], True, "best", 0),
+        ([0.5, 0.4, 0.6, 0.2], True, "best", 4),
+        ([0.5, 0.4, 0.3, 0.2], True, "last", 6),
+        ([0.4, 0.3, 0.2], False, "best", 2),
+    ],
+    ids=["worse", "as good", "better", "the last all the same", "from scratch"],
+)
+def test_a_start_that_counts_may_be_the_best(
+    scores: list[float], counts: bool, deliver: Any, best_step: int, ema: float | None, tmp_path: Path
+) -> None:
+    weights: dict[int, float] = {}
+    remaining = iter(scores)
+
+    def evaluate(objective: Line) -> float:
+        weights[2 * len(weights) + (0 if counts else 2)] = objective.weight.item()
+        return next(remaining)
+
+    schedule = replace(SHORT, deliver=deliver, eval_every=2, ema=ema)
+    objective, result = train_line(tmp_path, schedule, evaluate, start_counts=counts)
+    assert (result.best_step, result.best_score, result.last_score) == (best_step, max(scores), scores[-1])
+    assert objective.weight.item() == weights[best_step]
+    curve = [(line["step"], line["score"]) for line in metrics(tmp_path) if "score" in line]
+    assert curve == [*zip(weights, scores, strict=True)]
+    assert next(remaining, None) is None
+    # A finished training is not evaluated again.
+    again, same = train_line(tmp_path, schedule, lambda objective: math.nan, start_counts=counts)
+    assert (again.weight.item(), same) == (weights[best_step], result)
+
+
+def test_early_stopping_counts_from_a_start_that_is_the_best(tmp_path: Path) -> None:
+    scores = iter([0.5, 0.4, 0.3, 0.2])
+    schedule = replace(SHORT, eval_every=2, early_stop=2)
+    result = train_line(tmp_path, schedule, lambda objective: next(scores), start_counts=True)[1]
+    assert (result.best_step, result.iterations) == (0, 4)

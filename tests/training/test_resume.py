@@ -5,6 +5,7 @@ import os
 import random
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,17 @@ def assert_same_end(folder: Path, unbroken: Path) -> None:
 
     last = sorted(path.name for path in (unbroken / "checkpoints").iterdir())
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == last
+    assert_same_steps(folder, unbroken)
+    assert metrics(folder) == metrics(unbroken)
+
+
+def assert_same_steps(folder: Path, unbroken: Path) -> None:
+    last = sorted(path.name for path in (unbroken / "checkpoints").iterdir())
     ours = torch.load(folder / "checkpoints" / last[-1], weights_only=True)
     theirs = torch.load(unbroken / "checkpoints" / last[-1], weights_only=True)
     assert all(torch.equal(ours["objective"][name], theirs["objective"][name]) for name in theirs["objective"])
     for index, state in theirs["optimizer"]["state"].items():
         assert torch.equal(ours["optimizer"]["state"][index]["momentum_buffer"], state["momentum_buffer"])
-
-    assert metrics(folder) == metrics(unbroken)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -68,6 +73,32 @@ def test_killed_at_the_worst_moments(moments: list[str], unbroken: Path, tmp_pat
         assert finish(toy.start(toy.run_until_killed, tmp_path, moment)) == -signal.SIGKILL
     assert finish(toy.start(toy.run, tmp_path)) == 0
     assert_same_end(tmp_path / "toy", unbroken)
+
+
+@pytest.fixture(scope="module")
+def from_a_start_that_counts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("counted")
+    assert finish(toy.start(partial(toy.run, start_counts=True), folder)) == 0
+    return folder / "toy"
+
+
+@pytest.mark.parametrize(
+    "moment", ["evaluate 1", "torch.save 1", "save_checkpoint 1", "save_weights 1", "forward 1", "forward 7"]
+)
+def test_killed_at_a_start_that_counts(moment: str, from_a_start_that_counts: Path, tmp_path: Path) -> None:
+    killed = partial(toy.run_until_killed, start_counts=True)
+    assert finish(toy.start(killed, tmp_path, moment)) == -signal.SIGKILL
+    assert finish(toy.start(partial(toy.run, start_counts=True), tmp_path)) == 0
+    assert_same_end(tmp_path / "toy", from_a_start_that_counts)
+
+
+def test_a_start_that_counts_is_one_evaluation_more(unbroken: Path, from_a_start_that_counts: Path) -> None:
+    """The training itself stays the same, bit for bit."""
+    first, *others = metrics(from_a_start_that_counts)
+    assert (first["step"], "score" in first) == (0, True)
+    without = metrics(unbroken)
+    assert [{**line, "best_score": 0} for line in others] == [{**line, "best_score": 0} for line in without]
+    assert_same_steps(from_a_start_that_counts, unbroken)
 
 
 def test_ctrl_c_finishes_the_step_and_saves_it(unbroken: Path, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def run(
     spare: bool = False,
     evaluated: Callable[[Network], object] = lambda network: None,
     score: Callable[[], float] | None = None,
+    start_counts: bool = False,
 ) -> FitResult:
     """Train the toy in this process; under torchrun's environment, its share of every batch.
 
@@ -125,12 +126,13 @@ def run(
         accelerator,
         seed=7,
         title="toy",
+        start_counts=start_counts,
     )
     accelerator.end_training()
     return result
 
 
-def run_until_killed(folder: Path, moment: str, schedule: Schedule = SCHEDULE) -> None:
+def run_until_killed(folder: Path, moment: str, schedule: Schedule = SCHEDULE, start_counts: bool = False) -> None:
     """Train, and be killed right after a call, such as the sixth step: ``"forward 6"``."""
     kind, count = moment.split()
     calls = 0
@@ -158,7 +160,7 @@ def run_until_killed(folder: Path, moment: str, schedule: Schedule = SCHEDULE) -
         training_loop.RunLog.pictures = deadly(training_loop.RunLog.pictures)
     elif kind == "save_weights":
         training_loop.save_weights = training_resume.save_weights = deadly(training_loop.save_weights)
-    run(folder, schedule)
+    run(folder, schedule, start_counts=start_counts)
 
 
 def interrupted(function: Callable[..., Any], count: int) -> Callable[..., Any]:

@@ -141,7 +141,7 @@ def _run(recipe: "Recipe") -> None:
     from rich.console import Console
 
     from ladseg.data.memory import keep_freed_memory
-    from ladseg.report.run_tables import pull_remark, results_table, teacher_remark
+    from ladseg.report.run_tables import pull_remark, results_table, start_remark, teacher_remark
     from ladseg.report.verdict import run_verdict
     from ladseg.workflows import train
 
@@ -149,7 +149,8 @@ def _run(recipe: "Recipe") -> None:
     results = train(recipe, log=print_line)
     if results is not None:
         Console(markup=False).print(results_table(results))
-        for line in filter(None, (run_verdict(results).sentence, teacher_remark(results), pull_remark(results))):
+        remarks = start_remark(results), teacher_remark(results), pull_remark(results)
+        for line in filter(None, (run_verdict(results).sentence, *remarks)):
             print_paragraph(line)
         print_line(f"weights: {recipe.folder / 'student.safetensors'}")
         print_line(f"picture: {recipe.folder / 'picture.png'}")

@@ -38,12 +38,14 @@ class Segmenter(nn.Module):
         aux_weight: Weight of the training-only heads' loss in the network's reference recipe.
         training_only: Names of the submodules that take no part in prediction.
         frozen_parts: The parts that :meth:`freeze` has frozen.
+        is_finished: Whether it started from a file with all weights that predict, classifier included.
         aux_in_eval: Whether training-only heads run in eval mode too, as a distiller may need of a frozen teacher.
     """
 
     align_corners = True
     aux_align_corners: bool | None = None
     aux_weight = 0.4
+    is_finished = False
     aux_in_eval = False
     training_only: tuple[str, ...] = ()
     frozen_parts: tuple[str, ...] = ()

@@ -103,20 +103,22 @@ def is_whole(checkpoint: Checkpoint, module: nn.Module) -> bool:
     return any(key in checkpoint.state for key in module.state_dict() if not key.startswith(PREFIX))
 
 
-def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> None:
-    """Copy a file's tensors into a module that has the same names.
+def load_whole(network: Segmenter, checkpoint: Checkpoint, num_classes: int) -> None:
+    """Copy a file's tensors into a network whose core has the same names.
 
-    Direct children of the module that the file lacks keep their weights, as long as the file has others completely; so
+    Direct children of the core that the file lacks keep their weights, as long as the file has others completely; so
     does a classifier for another number of classes. A log line reports each.
 
     Args:
-        module: The module to load, on any device but meta.
+        network: The network to load, on any device but meta; finished, as it is then marked, if nothing that predicts
+            is missing.
         checkpoint: The file.
-        num_classes: Number of classes of ``module``.
+        num_classes: Its number of classes.
 
     Raises:
         ModelError: Tensors are missing or have another shape.
     """
+    module = network.core
     own = module.state_dict()
     checkpoint = under_own_names(checkpoint, own)
     state = checkpoint.state
@@ -133,6 +135,7 @@ def load_whole(module: nn.Module, checkpoint: Checkpoint, num_classes: int) -> N
     if absent:
         say_once(f"{checkpoint.file}: has nothing for {', '.join(absent)}; this part starts at random")
     module.load_state_dict({k: v for k, v in state.items() if k in own and k not in classifiers}, strict=False)
+    network.is_finished = not classifiers and all(map(network.is_training_only, absent))
 
 
 def under_own_names(checkpoint: Checkpoint, own: Mapping[str, Tensor]) -> Checkpoint:

@@ -271,7 +271,7 @@ def _build_named(name: str, request: BuildRequest, checkpoint: Checkpoint | None
     whole = is_whole(checkpoint, sketch.core)
     if whole:
         network = build(request)
-        load_whole(network.core, checkpoint, request.num_classes)
+        load_whole(network, checkpoint, request.num_classes)
     else:
         network = build(replace(request, weights=checkpoint.of_backbone()))
     adopt_training(network, checkpoint, whole)
@@ -304,7 +304,7 @@ def _build_foreign(
         raise ModelError(f"'{name}' is not timm's, so {key} has no meaning for it; use its own args")
     network = build_foreign(name, num_classes, args)
     if checkpoint is not None:
-        load_whole(network.core, checkpoint, num_classes)
+        load_whole(network, checkpoint, num_classes)
     return network
 
 

@@ -14,7 +14,7 @@ import yaml
 from ladseg.report.next_steps import next_steps
 from ladseg.report.numbers import gmacs
 from ladseg.report.page import file_uri, machine, render
-from ladseg.report.run_tables import pull_remark, role, teacher_remark
+from ladseg.report.run_tables import pull_remark, role, start_remark, teacher_remark
 from ladseg.report.svg_figures import curves, heat_map
 from ladseg.report.verdict import run_verdict
 from ladseg.results import OTHER_STUDENT, Environment, RunResults, Sample, to_json
@@ -80,6 +80,7 @@ def run_page(run: RunRecord) -> str:
         name=results.name,
         subject=_subject(results, recipe),
         summary=run_verdict(results).sentence,
+        start=start_remark(results),
         uncertainty=uncertainty(results),
         val_images=results.images.val,
         test_images=results.images.test,

@@ -72,6 +72,15 @@ def teacher_remark(results: RunResults) -> str | None:
     return f"The teacher has {both:.2f} % mIoU, {alone}: {meaning}."
 
 
+def start_remark(results: RunResults) -> str | None:
+    """Return a sentence on the students that no step has made better than they were; None without any."""
+    rows = results.networks
+    names = [role(key, results) for key in results.students if rows[key].best_step == 0 < rows[key].steps]
+    if not names:
+        return None
+    return f"Kept of the {' and the '.join(names)} is its start, step 0: no later evaluation on val was better."
+
+
 def pull_remark(results: RunResults) -> str | None:
     """Return a sentence on how hard distillation pulled at the student; None where that was not measured."""
     student = results.networks.get("student")

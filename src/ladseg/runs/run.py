@@ -339,6 +339,7 @@ class Run:
             callbacks=self.callbacks,
             stage=self._stage(training.key),
             lr_key=training.lr_key,
+            start_counts=training.start_counts,
         )
         if self.accelerator.is_main_process and not self.recipe.keep_checkpoints:
             remove_checkpoints(folder)

@@ -39,6 +39,7 @@ class Training:
         schedule: The training schedule.
         depends_on: The sections of the recipe, besides the schedule, on which the trained weights depend.
         lr_key: The recipe's key that its learning rate comes from; None where the method fixes the rate.
+        start_counts: Whether the network starts as one that could be delivered, such as an earlier run's student.
     """
 
     key: str
@@ -48,13 +49,23 @@ class Training:
     schedule: Schedule
     depends_on: dict[str, Any]
     lr_key: str | None = "schedule.lr"
+    start_counts: bool = False
 
 
 def baseline_training(recipe: Recipe, num_classes: int) -> Training:
     """Return the training of the student alone, without distillation."""
     network = build_student(recipe, num_classes)
     objective = Plain(network, recipe.student.aux_weight, make_class_loss(recipe.loss, num_classes))
-    return Training("baseline", objective, network, network, recipe.schedule, _sections(recipe, "student"))
+    depends_on = _sections(recipe, "student")
+    return Training(
+        "baseline",
+        objective,
+        network,
+        network,
+        recipe.schedule,
+        depends_on,
+        start_counts=_start_counts(recipe, network),
+    )
 
 
 def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None) -> Training:
@@ -98,6 +109,8 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
     """
     distill = recipe.distill
     student = build_student(recipe, num_classes)
+    # One that goes on from the plain student competes with that one when the run delivers the better.
+    start_counts = not recipe.student_starts_warm and _start_counts(recipe, student)
     if recipe.student_starts_warm and baseline is not None:
         student.load_state_dict(baseline.state_dict())
     aux_weight = recipe.student.aux_weight if distill.aux_weight is None else distill.aux_weight
@@ -127,7 +140,7 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
     if recipe.data.unlabelled is not None:
         depends_on["data.unlabelled_share"] = recipe.data.unlabelled_share
     lr_key = "schedule.lr" if distill.lr is None else "distill.lr"
-    return Training("student", objective, student, student, schedule, depends_on, lr_key)
+    return Training("student", objective, student, student, schedule, depends_on, lr_key, start_counts)
 
 
 def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
@@ -220,6 +233,14 @@ def batches_of(
 def first_stage_steps(recipe: Recipe) -> int:
     """Return a quarter of the student's steps; MasKD trains its tokens for 10,000 steps before 40,000."""
     return max(1, recipe.schedule.iterations // 4)
+
+
+def _start_counts(recipe: Recipe, student: Segmenter) -> bool:
+    """Return whether the start of the student's trainings is evaluated too.
+
+    A recipe that starts one student of a comparison from another has it for neither: each is chosen from as many.
+    """
+    return student.is_finished and recipe.distill.warm_start is not True
 
 
 def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class RunLog:
         console: The screen.
         callbacks: Each is called with the title and every line of metrics, on the main process.
         stage: Its position in the run, for the screen.
+        resumed: Whether lines of step ``start`` are kept, as they are where a checkpoint of that step is.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class RunLog:
         console: Console | None = None,
         callbacks: Sequence[Callback] = (),
         stage: Stage = THE_ONE,
+        resumed: bool = True,
     ) -> None:
+        self.resumed = resumed
         self.callbacks = callbacks
         self.folder = folder
         self.title = title
@@ -86,7 +89,7 @@ class RunLog:
 
     def __enter__(self) -> "RunLog":
         if self.active:
-            drop_later_metrics(self.folder / "metrics.jsonl", self.start)
+            drop_later_metrics(self.folder / "metrics.jsonl", self.start if self.resumed else -1)
             self.files = [self._open(name) for name in ("metrics.jsonl", "log.txt")]
         if self.accelerator.log_with:
             self.accelerator.project_configuration.logging_dir = str(self.folder)

@@ -53,6 +53,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     stage: Stage = THE_ONE,
     lr_key: str | None = "schedule.lr",
+    start_counts: bool = False,
 ) -> FitResult:
     """Train an objective, and leave the weights to deliver in its network and in ``weights.safetensors``.
 
@@ -83,6 +84,7 @@ def fit(
         stage: The position of this training in its run, for the screen.
         lr_key: The recipe's key of the learning rate, which a message about a term or weight that is not finite names;
             None if there is no key.
+        start_counts: Whether the weights before the first step are evaluated too, and may be the best.
 
     Returns:
         The result of the finished training.
@@ -119,7 +121,7 @@ def fit(
             pictures,
             remedy_of(lr_key),
         )
-        result = loop.run(batches, unused, callbacks, stage)
+        result = loop.run(batches, unused, callbacks, stage, start_counts)
     accelerator.wait_for_everyone()
     if not load_weights(folder / "weights.safetensors", network):
         raise TrainingError(f"{folder / 'weights.safetensors'}: can't be read; delete {folder} to train anew")
@@ -172,13 +174,21 @@ class _Loop:
         unused: Sequence[str],
         callbacks: Sequence[Callback],
         stage: Stage,
+        start_counts: bool,
     ) -> FitResult:
         """Train from the last checkpoint to the end of the schedule, and write the result."""
         schedule, progress = self.schedule, self.progress
         start = progress.step
         self.model.train()
         log_of = RunLog(
-            self.folder, self.title, start, schedule.iterations, self.accelerator, callbacks=callbacks, stage=stage
+            self.folder,
+            self.title,
+            start,
+            schedule.iterations,
+            self.accelerator,
+            callbacks=callbacks,
+            stage=stage,
+            resumed=progress.best_score is not None or start > 0,
         )
         with (
             log_of as log,
@@ -188,6 +198,9 @@ class _Loop:
             if unused:
                 log.say(f"{len(unused)} parameters get no gradient and stay as they are: {', '.join(unused[:5])}")
             source = iter(batches(start)) if start < schedule.iterations else iter(())
+            if start_counts and start == 0 and self.evaluate is not None and progress.best_score is None:
+                self._evaluate(self.evaluate, log)
+                self._save()
             clock, logged = time.perf_counter(), start
             while True:
                 # A resumed training did what is due at its first step before the checkpoint was written.

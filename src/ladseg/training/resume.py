@@ -173,7 +173,7 @@ def _restore_best(
     weights = folder / "weights.safetensors"
     if delivered:
         save_weights(weights, delivered_state(network, average))
-    elif progress.best_step > 0 and (fell_back or not _is_readable(weights)):
+    elif progress.best_score is not None and (fell_back or not _is_readable(weights)):
         best = load_checkpoint(checkpoint_path(folder / "checkpoints", progress.best_step))
         if average is not None:
             save_weights(weights, best["average"])
