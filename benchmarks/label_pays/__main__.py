@@ -21,6 +21,7 @@ what it needs is there. Names:
                                asked in every third step; @kept100: the same 100 batches again and again
     on-none, on-none@600       the finished plain student trained on for half of its schedule, or for 600 steps more
     on-KIND-FORM-RATIO         the same for as much compute, taught
+    scratch-KIND-FORM-RATIO    taught from the first step on, for the plain student's compute
     total-KIND-FORM-RATIO      the same as reuse, the teacher trained within the budget from the seed's own trunk
     free-KIND-FORM-RATIO       the same as reuse, as if the teacher's answers cost nothing
     emaself[-FORM]-RATIO       the student's own moving average teaches
@@ -32,6 +33,7 @@ what it needs is there. Names:
     soft-RATIO                 the label's shares as a target at the logits' size
     gradnorm                   the norm of CWD's gradient beside the cross-entropy's, by classes, map size and tau
 
+RATIO is that of the gradients on the logits (see :class:`~benchmarks.label_pays.student.Balance`); w3 is a weight of 3.
 Compute is counted in plain steps: forward and backward of the student on 8 crops is 1, a forward pass alone 1/3.
 """
 
@@ -65,7 +67,7 @@ def run(name: str, setting: str, seed: int) -> None:
         teacher(rest, setting, seed)
     elif name.startswith("on-none"):
         branch(name, setting, seed, 1.0, start=finished(setting, seed, int(name.partition("@")[2] or 0)))
-    elif kind in ("reuse", "free", "on", "total"):
+    elif kind in ("reuse", "free", "on", "scratch", "total"):
         taught(name, setting, seed)
     elif kind in ("classmix", "cutmix"):
         branch(name, setting, seed, 1.0, prepare=lambda batch: pasted(batch, kind == "classmix"))
@@ -89,7 +91,7 @@ def needs(name: str, setting: str, seed: int) -> list[Path]:
     own = weights_file(f"plain{SETTINGS[setting].steps}", setting, seed)
     if kind.startswith("plain"):
         return []
-    if kind in ("reuse", "free", "on") and not rest.startswith("none"):
+    if kind in ("reuse", "free", "on", "scratch") and not rest.startswith("none"):
         return [own, teacher_file(rest.split("-")[0], setting, seed)]
     return [own, weights_file("teacher-fixed", setting, TEACHER_SEED)] if kind == "gradnorm" else [own]
 

@@ -75,19 +75,25 @@ def trunk(setting: str, seed: int) -> Start:
 
 def finished(setting: str, seed: int, more: int = 0) -> Start:
     """The plain student after its whole schedule, to be trained for half of it, and ``more``, by a fresh schedule."""
-    total, peak = SETTINGS[setting].steps, SETTINGS[setting].lr
+    total = SETTINGS[setting].steps
     net = network(setting, seed)
     net.load_state_dict(torch.load(weights_file(f"plain{total}", setting, seed))["last"])
-    budget = total // 2 + more
-    warm_up = WARMUP / budget
-    return Start(
-        net.train(),
-        None,
-        MovingAverage(net),
-        total,
-        budget,
-        lambda done: peak * min(1, done / warm_up + 1 / WARMUP) * (1 - done) ** 0.9,
-    )
+    return anew(net, setting, total, total // 2 + more)
+
+
+def scratch(setting: str, seed: int) -> Start:
+    """The student as it is before any training."""
+    return anew(network(setting, seed), setting, 0, SETTINGS[setting].steps)
+
+
+def anew(net: nn.Module, setting: str, first: int, budget: int) -> Start:
+    """A whole schedule of the learning rate, from its warm-up on."""
+    peak, warm_up = SETTINGS[setting].lr, WARMUP / budget
+
+    def lr(done: float) -> float:
+        return peak * min(1, done / warm_up + 1 / WARMUP) * (1 - done) ** 0.9
+
+    return Start(net.train(), None, MovingAverage(net), first, budget, lr)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[flo
     form = max(means, key=means.__getitem__)
     gaps = [rows[seed][form] - base[seed][against] for seed in seeds]
     interval, effect = t_interval(gaps), smallest_effect(gaps)
-    ledger = f"{rows[seeds[0]]['units']:.0f}" + " marginal" * name.startswith(("reuse", "on-"))
+    ledger = f"{rows[seeds[0]]['units']:.0f}" + " marginal" * name.startswith(("reuse", "on-", "scratch"))
     cells = [ledger, str(len(seeds)), f"{means['last']:.2f}", f"{means['ema']:.2f}"]
     cells.append(f"{np.mean(gaps):+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*interval) if interval else ""))
     cells += [f"{sign_flip_p(gaps):.3f}", ", ".join(f"{gap:+.2f}" for gap in gaps), f"{effect:.2f}" if effect else ""]
@@ -56,7 +56,7 @@ def draw(picture: str, *settings: str) -> None:
         plain_runs = sorted((rows for name, rows in runs.items() if name.startswith("plain")), key=units)
         axes.errorbar(*zip(*map(point, plain_runs), strict=True), color="0.3", marker="o", capsize=3, label="plain")
         for name, rows in runs.items():
-            if name.startswith("reuse") and len(rows) >= 6:
+            if name.startswith(("reuse", "scratch")) and len(rows) >= 6:
                 marginal, mean, error = point(rows)
                 line = axes.errorbar(marginal, mean, error, marker="o", capsize=3, label=name.split("-", 1)[1])
                 total = marginal + teacher_compute(name.split("-")[1], setting)

@@ -2,54 +2,66 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladseg.distillers.cwd import cwd_loss
 
 from .batches import last
 from .channels import Channel, noise_draws
 from .networks import forward, network
-from .setting import BLIND, FORWARD, IGNORE, RARE, SETTINGS, SHARED, STRONG_FORWARD, Terms, weights_file
-from .student import Step, branch, finished, trunk
+from .setting import BLIND, FORWARD, IGNORE, RARE, SETTINGS, SHARED, STRONG_FORWARD, Batch, Terms, weights_file
+from .student import Step, branch, finished, scratch, trunk
 from .teachers import finished_teacher, train_teacher
 
 
 def taught(name: str, setting: str, seed: int) -> None:
-    """reuse-, free-, on- and total-KIND-FORM-RATIO."""
-    how, kind, form, ratio = name.split("-")
-    spent = 0.0
+    """reuse-, free-, on-, scratch- and total-KIND-FORM-RATIO."""
+    how, kind, form, pull = name.split("-")
+    spent, cost = 0.0, 0.0 if how == "free" else answer_cost(kind)
     if how == "total":
         spent = SETTINGS[setting].steps / 10
-        start = torch.load(weights_file("trunk", setting, seed))["net"]
-        tutor = train_teacher(kind, setting, seed, start, round(spent), SETTINGS[setting].lr * (1 - SHARED) ** 0.9)
+        begin = torch.load(weights_file("trunk", setting, seed))["net"]
+        tutor = train_teacher(kind, setting, seed, begin, round(spent), SETTINGS[setting].lr * (1 - SHARED) ** 0.9)
     else:
         tutor = finished_teacher(kind, setting, seed)
-    tutor = tutor.eval().requires_grad_(False)
-    channel = None if kind.startswith(BLIND) else Channel(kind.split("@")[0])
-
+    ask = Ask(tutor, kind)
     every, kept = tag_number(kind, "every"), tag_number(kind, "kept")
+    start = {"on": finished, "scratch": scratch}.get(how, trunk)(setting, seed)
+    if kept:
+        cost *= kept / (start.budget - kept * cost)  # so many answers are computed, whatever the number of steps
 
     def listen(step: Step) -> Terms:
         if step.number % (every or 1):
             return {}
-        image = step.batch["image"]
-        with torch.no_grad():
-            if channel:
-                image = last(torch.cat([image, channel(step.batch["label"], noise_draws(step.batch, 1))], 1))
-            if "@half" in kind:
-                image = last(F.interpolate(image, scale_factor=0.5, mode="bilinear", antialias=True))
-            answer = forward(tutor, image).logits
-            if "@half" in kind:
-                answer = F.interpolate(answer, step.out.logits.shape[-2:], mode="bilinear", align_corners=False)
-        return {form: (distance(form, step.out.logits, answer, step.batch["label"]), float(ratio))}
+        logits = step.out.logits
+        value = distance(form, logits, ask(step.batch, tuple(logits.shape[-2:])), step.batch["label"])
+        return {form: (float(pull[1:]) * value, None) if pull.startswith("w") else (value, float(pull))}
 
-    start = finished(setting, seed) if how == "on" else None
-    cost = 0.0 if how == "free" else STRONG_FORWARD if "@strong" in kind else FORWARD
-    if kept:
-        steps = trunk(setting, seed).budget
-        cost *= kept / (steps - kept * cost)  # so many answers are computed, whatever the number of steps
-    cost /= (every or 1) * (4 if "@half" in kind else 1)
-    branch(name, setting, seed, 1 + cost, listen, spent, start=start, repeat=kept)
+    branch(name, setting, seed, 1 + cost / (every or 1), listen, spent, start=start, repeat=kept)
+
+
+def answer_cost(kind: str) -> float:
+    """Compute of a teacher's answer to a batch."""
+    return (STRONG_FORWARD if "@strong" in kind else FORWARD) / (4 if "@half" in kind else 1)
+
+
+class Ask:
+    """A teacher with all that it is shown, which gives its logits at the wanted size."""
+
+    def __init__(self, teacher: nn.Module, kind: str) -> None:
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.channel = None if kind.startswith(BLIND) else Channel(kind.split("@")[0])
+        self.half = "@half" in kind
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, size: tuple[int, int]) -> Tensor:
+        image = batch["image"]
+        if self.channel:
+            image = last(torch.cat([image, self.channel(batch["label"], noise_draws(batch, 1))], 1))
+        if self.half:
+            image = last(F.interpolate(image, scale_factor=0.5, mode="bilinear", antialias=True))
+        answer = forward(self.teacher, image).logits
+        return F.interpolate(answer, size, mode="bilinear", align_corners=False) if self.half else answer
 
 
 def tag_number(kind: str, tag: str) -> int | None:
