@@ -179,16 +179,29 @@ def test_what_is_neither_recipe_nor_data_set(
 
 def test_layouts_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(LAYOUTS)
-    assert all(len(line) <= 140 for line in lines)
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "layout"
+    assert [line.split()[0] for line in lines if line.strip() and line[0] != " "] == list(LAYOUTS)
     for name, layout in LAYOUTS.items():
         assert main(["data", name]) == 0
-        printed = capsys.readouterr().out
-        assert layout.source.splitlines()[0] in printed
-        assert "On disk" in printed
+        words = capsys.readouterr().out.split()
+        assert "".join(words).find("".join(layout.source.split())) > 0
+        for line in (layout.tree, layout.ids):  # nothing is lost at a fold
+            assert "".join(line.split()) in "".join(words)
     assert main(["data", "cityscape"]) == 2
     assert "is not one of cityscapes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_layouts_keep_to_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for words in ([], *([name] for name in LAYOUTS)):
+        assert main(["data", *words]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        # Paths and addresses are not folded, so that they can be copied.
+        assert not [line for line in lines if len(line) > columns and len(line.split()) > 1], words
 
 
 def test_a_run_tells_the_warnings_and_looks_once_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

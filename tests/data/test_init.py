@@ -16,7 +16,7 @@ from ladseg.data.detect import detect, detect_all
 from ladseg.data.guess import guess_section
 from ladseg.errors import DataError
 from ladseg.recipe_files import make_recipe
-from tests.data.miniatures import camvid
+from tests.data.miniatures import MINIATURES, camvid, grey, image
 
 RED, BLUE, BLACK, GREY = (200, 0, 0), (0, 0, 200), (0, 0, 0), (9, 9, 9)
 
@@ -211,3 +211,23 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["init", str(tmp_path), "--out", str(tmp_path / "mine.yaml")]) == 2
     assert "already exists" in capsys.readouterr().err
     assert (tmp_path / "mine.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [*MINIATURES, "frames of scenes"])
+def test_lines_keep_to_80_columns(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name == "frames of scenes":  # its recipe has val_fraction and group
+        for scene in ("first", "second", "third"):
+            for frame in range(3):
+                image(tmp_path / f"data/images/{scene}_{frame}.jpg", frame)
+                grey(tmp_path / f"data/masks/{scene}_{frame}.png", [0, 1, 2, 0])
+    else:
+        MINIATURES[name](tmp_path / "data")
+    try:
+        seen, recipe = propose_recipe("data")
+    except DataError:
+        return  # it can't be guessed
+    # A path is not folded, so that it can be copied.
+    lines = [*seen, *recipe.splitlines()]
+    assert not [line for line in lines if len(line) > 80 and len(line.lstrip("# ").split()) > 3]
+    assert make_recipe(yaml.safe_load(recipe)).data.root == "data"

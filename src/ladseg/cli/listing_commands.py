@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ladseg.cli.parser import Commands, mapping, number, path, size, sizes
-from ladseg.cli.terminal import print_note, print_paragraph, print_sheets
+from ladseg.cli.terminal import print_note, print_paragraph, print_sheets, print_tables, terminal_width
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models.names import list_models
 
@@ -130,9 +130,12 @@ def _check(known: argparse.Namespace, keys: list[str]) -> int:
 
 def _data(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.data import LAYOUTS, get_layout
-    from ladseg.report.layout_text import layout_page, layouts_list
+    from ladseg.report.layout_text import layout_page, layouts_table
 
-    print(layout_page(get_layout(known.name)) if known.name else layouts_list(LAYOUTS.values()))
+    if known.name:
+        print(layout_page(get_layout(known.name), terminal_width()))
+    else:
+        print_tables([layouts_table(LAYOUTS.values())])
 
 
 def _recipes(known: argparse.Namespace, keys: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +24,14 @@ BATCH = 8
 PASSES, FEWEST, MOST = 90, 1000, 40000
 # Crop sides are multiples of 32, because networks halve their input five times; and the largest side.
 GRID, LARGEST = 32, 512
+# Columns of a line of observations, which the recipe has as a comment.
+WIDTH = 76
 # The most values or colours to list on the screen.
 LISTED = 30
 
 
 def propose_recipe(folder: str) -> tuple[list[str], str]:
-    """Return the observations about a folder, one line each, and a commented recipe for it.
+    """Return the lines of the observations about a folder, and a commented recipe for it.
 
     Raises:
         UserError: No layout recognises the folder, or its masks can't be used.
@@ -37,10 +40,15 @@ def propose_recipe(folder: str) -> tuple[list[str], str]:
     sizes = _sizes(found.train)
     if not sizes:
         raise DataError(f"{folder}: no image of the training split can be read; 'ladseg check {folder}' names them")
-    seen = list(_seen(found, sizes))
+    seen = [part for line in _seen(found, sizes) for part in _folded(line)]
     text = _recipe(found, sizes, seen)
     make_recipe(yaml.safe_load(text))
     return seen, text
+
+
+def _folded(line: str) -> list[str]:
+    """Fold a line between words, so that it fits a terminal as a comment too."""
+    return textwrap.wrap(printable(line), WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _sizes(pairs: Pairs) -> Counter[tuple[int, int]]:
@@ -61,7 +69,8 @@ def _seen(found: Detection, sizes: Counter[tuple[int, int]]) -> Iterator[str]:
     yield f"{data.root}: layout {data.layout}, {len(found.train):,} training and {len(found.val):,} validation pairs"
     for split, pairs in (("train", found.train), ("val", found.val)):
         image, mask = pairs[0]
-        yield f"{split}: image {image}, mask {mask}"
+        yield f"{split}: image {image}"
+        yield f"{split}: mask {mask}"
     listed = ", ".join(f"{width}x{height} ({count:,})" for (width, height), count in sizes.most_common(3))
     more = f", {len(sizes) - 3} other sizes" if len(sizes) > 3 else ""
     yield f"images: {listed}{more} in a sample of {sizes.total():,}"
@@ -82,14 +91,16 @@ def _recipe(found: Detection, sizes: Counter[tuple[int, int]], seen: list[str]) 
     batch = max(min(BATCH, count), 2)
     iterations = _rounded(min(max(PASSES * count / batch, FEWEST), MOST))
     lines = [
-        f"# Written by 'ladseg init {found.data.root}' from what it saw; correct what it could not know.",
+        f"# Written by 'ladseg init {found.data.root}'",
+        "# from what it saw; correct what it could not know.",
         *(f"#   {line}" for line in seen),
         f"name: {_run_name(found.data.root)}",
         "",
         "data:",
         *_data_lines(found),
         "",
-        "# 'ladseg models' lists the networks. weights: timm starts from ImageNet, which helps most with few images.",
+        "# 'ladseg models' lists the networks. weights: timm starts from ImageNet, which",
+        "# helps most with few images.",
         "student: {model: pspnet_r18}",
         "",
         "schedule:",
@@ -123,7 +134,7 @@ def _run_name(root: str) -> str:
 
 COMMENTS = {
     "val_fraction": "there is no val split; the choice of images depends on their names alone",
-    "group": "images of one group stay in one split; leave it out if they are not frames of videos",
+    "group": "images of one group stay in one split; leave it out without videos",
     "ignore_index": "pixels of this value are ignored",
     "label_map": "mask value: class id",
 }
@@ -141,8 +152,11 @@ def _data_lines(found: Detection) -> Iterator[str]:
             for at, item in enumerate(value):
                 yield f"    - {_flow(item)}   # {_item_comment(found.values, data, at)}"
             continue
-        comment = f"   # {COMMENTS[key]}" if key in COMMENTS else ""
-        yield f"  {key}: {_flow(value)}{comment}"
+        line, comment = f"  {key}: {_flow(value)}", f"# {COMMENTS[key]}" if key in COMMENTS else ""
+        if len(line) + len(comment) > WIDTH:
+            yield f"  {comment}"
+            comment = ""
+        yield f"{line}   {comment}".rstrip()
 
 
 def _item_comment(values: MaskValues | None, data: Data, at: int) -> str:

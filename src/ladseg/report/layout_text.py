@@ -1,46 +1,73 @@
 """Layouts of data sets as text, for ``ladseg data``."""
 
-from collections.abc import Iterable
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
 
 from ladseg.data.layouts.layout import Layout
 from ladseg.recipe_files import load_recipe
+from ladseg.report.sheet import PlainTable
 
 
-def layouts_list(layouts: Iterable[Layout]) -> str:
-    """Return one line per layout with name, title, number of classes and published numbers of pairs."""
-    rows = []
+def layouts_table(layouts: Iterable[Layout]) -> PlainTable:
+    """Return a table of each layout's name, title, number of classes and published numbers of pairs."""
+    table = PlainTable(box=None, pad_edge=False)
+    table.add_column("layout", no_wrap=True)
+    table.add_column("content")
+    table.add_column("classes", justify="right", no_wrap=True)
+    table.add_column("published pairs")
     for layout in layouts:
-        classes = f"{layout.spec.num_classes} classes" if layout.spec else ""
-        rows.append((layout.name, layout.title, classes, _pairs(layout)))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+        table.add_row(layout.name, layout.title, str(layout.spec.num_classes) if layout.spec else "", _pairs(layout))
+    return table
 
 
 def _pairs(layout: Layout) -> str:
     return ", ".join(f"{split} {count:,}" for split, count in (layout.published or {}).items())
 
 
-def layout_page(layout: Layout) -> str:
-    """Return a description of one layout with its tree, ids, classes, source and recipe."""
-    lines = [f"{layout.name}: {layout.title}", "", "On disk, below data.root:", *_indented(layout.tree)]
-    lines += ["", "Masks:", *_indented(layout.ids)]
+def layout_page(layout: Layout, width: int) -> str:
+    """Return a description of one layout with its tree, ids, classes, source and recipe, folded to a width."""
+    parts = [
+        _folded(f"{layout.name}: {layout.title}", width),
+        ["On disk, below data.root:", *_tree(layout.tree, width)],
+    ]
+    parts.append(["Masks:", *_folded("  " + " ".join(layout.ids.splitlines()), width, hang=0)])
     if layout.published:
-        lines += ["", f"Pairs: {_pairs(layout)}"]
+        parts.append(_folded(f"Pairs: {_pairs(layout)}", width))
     if layout.spec:
-        lines += ["", f"Classes ({layout.spec.num_classes}): " + ", ".join(layout.spec.class_names)]
-    lines += ["", "Source:", *_indented(layout.source)]
+        names = ", ".join(layout.spec.class_names)
+        parts.append(_folded(f"Classes ({layout.spec.num_classes}): {names}", width))
+    parts.append(["Source:", *(part for line in layout.source.splitlines() for part in _folded(f"  {line}", width))])
     if layout.recipe:
         schedule = load_recipe(layout.recipe).schedule
-        height, width = schedule.crop
-        lines += [
-            "",
-            f"Recipe: {layout.recipe}, with crops of {height}x{width}, {schedule.iterations:,} iterations, "
-            f"batches of {schedule.batch_size}",
-            f"  ladseg recipes {layout.recipe} > mine.yaml",
-        ]
-    return "\n".join(lines)
+        height, length = schedule.crop
+        text = f"Recipe: {layout.recipe}, with crops of {height}x{length}, {schedule.iterations:,} iterations, "
+        parts.append(_folded(f"{text}batches of {schedule.batch_size}", width))
+        parts[-1].append(f"  ladseg recipes {layout.recipe} > mine.yaml")
+    return "\n\n".join("\n".join(lines) for lines in parts)
 
 
-def _indented(text: str) -> list[str]:
-    return [f"  {line}" for line in text.splitlines()]
+def _tree(text: str, width: int) -> Iterator[str]:
+    """Indent the lines of a tree; of one that is too wide, what stands behind its last gap goes below it."""
+    for line in text.splitlines():
+        if 2 + len(line) <= width:
+            yield f"  {line}"
+            continue
+        first, *remark = re.split(r"(?<=\S) {2,}(?!.*\S {2,})", line)
+        yield from _folded(f"  {first}", width)
+        for part in remark:
+            yield from _folded(f"      {part}", width)
+
+
+def _folded(line: str, width: int, hang: int = 2) -> list[str]:
+    """Fold between words; the lines below are indented by ``hang`` spaces more than the first."""
+    text = line.lstrip()
+    indent = " " * (len(line) - len(text))
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + " " * hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

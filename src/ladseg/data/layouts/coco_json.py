@@ -249,8 +249,7 @@ COCO_JSON = Layout(
 annotations/instances_{train,val}2017.json  {train,val}2017/ or images/{train,val}2017/     (COCO)
 {train,valid}/_annotations.coco.json        images beside it                                (Roboflow)
 annotations/{train,val}.json                images/{train,val}/
-annotations/instances_default.json, result.json or annotations.json with images/            (val_fraction; CVAT, Label
-                                                                                             Studio)
+annotations/instances_default.json, result.json or annotations.json with images/  (val_fraction; CVAT, Label Studio)
 or  data: {masks: "labels/{split}.json", images: "pictures/{split}"}""",
     ids="""\
 Classes are background, which is what no annotation covers, and the categories in the order of their ids. data.classes

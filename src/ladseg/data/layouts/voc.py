@@ -74,8 +74,8 @@ VOC = Layout(
 VOCdevkit/VOC2012/JPEGImages/2007_000032.jpg
 VOCdevkit/VOC2012/SegmentationClass/2007_000032.png
 VOCdevkit/VOC2012/ImageSets/Segmentation/{train,val}.txt
-VOCdevkit/VOC2012/SegmentationClassAug/2008_000002.png                       (augmented, this
-benchmark_RELEASE/dataset/cls/2008_000002.mat                                 or this)""",
+VOCdevkit/VOC2012/SegmentationClassAug/2008_000002.png                       (augmented: true)
+benchmark_RELEASE/dataset/cls/2008_000002.mat                                 (or these)""",
     ids="0 is the background, 1..20 are the objects, 255 their border. The PNG files are palette images of ids.",
     source="""\
 http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar
