@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -50,6 +51,7 @@ from ladseg.report.comparison_tables import compare_tables
 from ladseg.report.paper_tables import paper_rows
 from ladseg.results import MeanInterval, MethodRow, NetworkCost, TeacherCost, write_json
 from ladseg.runs.networks import build_student
+from ladseg.runs.run import train_networks
 from ladseg.runs.train import train
 from ladseg.runs.trainings import baseline_training, student_training, teacher_training
 from tests.made_results import comparison_results, method_row
@@ -450,6 +452,32 @@ def test_tables_of_the_terminal_cut_no_figure() -> None:
     figures_of_all = ("77.12 ± 1.23", "+1.23 [-12.34, +12.34]", "2063.35", "1234567", "23456", "Student's t")
     for figure in (*figures_of_all, "-3.21 [-11.11, +11.11]", "0.500", " 1000"):
         assert figure in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("finished", "stages"),
+    [
+        ([], ["stage 1 of 3: baseline", "stage 2 of 3: teacher", "stage 3 of 3: student"]),
+        (["baseline"], ["stage 1 of 2: teacher", "stage 2 of 2: student"]),
+        (["baseline", "teacher"], ["student"]),
+    ],
+)
+def test_stages_are_those_that_the_run_itself_trains(
+    finished: list[str], stages: list[str], scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cell has its baseline from another cell, and its teacher perhaps."""
+    recipe = recipe_of(scenes, tmp_path / "run")
+    shared = {key: tmp_path / "shared" / key for key in ("baseline", "teacher")}
+    if finished:
+        assert train_networks(recipe, lambda line: None, shared=shared) is not None
+        for key in shared.keys() - set(finished):
+            shutil.rmtree(shared[key])
+    capsys.readouterr()
+    recipe = replace(recipe, out=str(tmp_path / "cell"))
+    assert train_networks(recipe, lambda line: None, shared=shared) is not None
+    said = [line.partition("  ")[0] for line in capsys.readouterr().out.splitlines() if "  " in line]
+    assert list(dict.fromkeys(said)) == stages
 
 
 @pytest.mark.slow

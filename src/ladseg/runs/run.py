@@ -142,6 +142,9 @@ class Run:
         self.log = log
         self.folder = recipe.folder
         self.shared = shared or {}
+        # What another run has trained is no stage of this one.
+        shared_results = {key: load_result(folder) for key, folder in self.shared.items()}
+        self.stages = [key for key in planned_work(recipe) if shared_results.get(key) is None]
         opened = workspace or open_workspace(recipe, log)
         self.accelerator = opened.accelerator
         if workspace is not None:
@@ -347,7 +350,7 @@ class Run:
 
     def _stage(self, key: str) -> Stage:
         """Return the place of a training in the run; what has finished already is not counted as work to come."""
-        work = planned_work(self.recipe)
+        work = {each: value for each, value in planned_work(self.recipe).items() if each == key or each in self.stages}
         place = list(work).index(key)
         to_come = (
             steps * weight
