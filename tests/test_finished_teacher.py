@@ -146,5 +146,5 @@ def test_the_next_student_learns_from_the_teacher_that_a_run_left(
     student = ["--teacher.weights", str(tmp_path / "first/student.safetensors"), "--teacher.train", "false"]
     recipe_of = make_recipe({}, [*words[:4], *student])
     assert with_finished_teacher(recipe_of).teacher.label_assisted is False
-    with pytest.raises(RecipeError, match=r"teacher.model is 'stdc1'.*leave it out"):
+    with pytest.raises(ModelError, match=r"not 'stdc1'; leave --teacher\.model out"):
         with_finished_teacher(make_recipe({}, [*words[:4], *student, "--teacher.model", "stdc1"]))

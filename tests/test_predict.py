@@ -292,3 +292,33 @@ def test_weights_in_their_run_know_where_the_data_are(
     else:
         data = data_for(header, words, tmp_path / place)
         assert (data.root, data.ignore_index, data.workers) == (root, 9, 0)
+
+
+@pytest.mark.parametrize("other", ["pspnet_r18", "my_package.my_net:MyNet", "x"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "FILE", "--data", "DATA"],
+        ["predict", "FILE", "x.png", "--out", "OUT"],
+        ["export", "FILE", "--to", "onnx"],
+        ["submit", "FILE", "--data", "DATA", "--out", "OUT"],
+        ["bench", "FILE"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_another_network_than_the_files_is_refused(
+    words: list[str], other: str, weights: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was left aside, so that figures of one network could be taken for another's."""
+    places = {"FILE": str(weights), "DATA": str(scenes), "OUT": str(tmp_path / "out")}
+    assert main([*(places.get(word, word) for word in words), "--model", other]) == 2
+    message = f"its network is 'pspnet@test_resnet', not '{other}'; leave --model out"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--parts", "loop"], ["--batch", "4"], ["--classes", "3"]])
+def test_options_for_networks_are_not_for_files(
+    words: list[str], weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", str(weights), *words]) == 2
+    assert "--parts, --batch and --classes are options for networks" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ladseg.deploy.export_graph import Deployed, FixedSize
 from ladseg.deploy.exported_file import ExportedFile, is_exported, open_exported
-from ladseg.deploy.student_file import delivered_file, load_student
+from ladseg.deploy.student_file import delivered_file, load_student, read_header, refuse_other_model
 from ladseg.errors import UserError
 from ladseg.measure.timing import in_turns
 from ladseg.results import STUDENT
@@ -68,9 +68,15 @@ def bench_delivered(
     if beside and beside.is_file():
         weights = [beside]
     fixed = sorted({(file.sizes.height, file.sizes.width) for file in exported if isinstance(file.sizes, FixedSize)})
-    runnables = [_exported(file) for file in exported] + [
-        _in_torch(path, exported[0] if exported else None, model) for path in weights
-    ]
+    headers = {path: read_header(path) for path in weights}
+    if model is not None and model not in {
+        header.model for header in (*headers.values(), *(f.header for f in exported))
+    }:
+        first = exported[0].header if exported else headers[weights[0]]
+        refuse_other_model(files[0], first, model)
+    like = exported[0] if exported else None
+    runnables = [_exported(file) for file in exported]
+    runnables += [_in_torch(path, like, model if header.model == model else None) for path, header in headers.items()]
     rows = []
     with _threads(threads):
         for size in sizes or fixed or SIZES:

@@ -77,9 +77,9 @@ def add_commands(command: Commands) -> None:
     bench.add_argument(
         "--threads", type=number(int, 1), metavar="N", help="for files: threads (default: the runtime's)"
     )
-    bench.add_argument("--model", metavar="MODULE:CLASS", help="for files: the network, if it is your code")
-    bench.add_argument("--batch", type=int, default=2, metavar="N", help="images of a training step (default: 2)")
-    bench.add_argument("--classes", type=classes, default=19, metavar="C", help="number of classes (default: 19)")
+    bench.add_argument("--model", metavar="MODULE:CLASS", help="for files: their network, if it is your code")
+    bench.add_argument("--batch", type=int, metavar="N", help="images of a training step (default: 2)")
+    bench.add_argument("--classes", type=classes, metavar="C", help="number of classes (default: 19)")
     bench.add_argument("--parts", metavar="A,B", help="only these of steps, loop, pieces, inference, memory, scaling")
     form = bench.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one object for machines on standard output")
@@ -191,17 +191,21 @@ def _bench(known: argparse.Namespace, keys: list[str]) -> None:
         _bench_delivered(known)
         return
     if known.threads or known.model or (known.size and len(known.size) > 1):
-        raise RecipeError("--threads, --model and several sizes are options for files: ladseg bench student.onnx")
+        raise RecipeError(
+            "--threads, --model and several sizes are options for files, such as ladseg bench student.onnx; networks "
+            "are named without an option: ladseg bench pspnet_r18"
+        )
     parts = known.parts.split(",") if known.parts else list(PARTS)
     if unknown := set(parts) - set(PARTS):
         raise RecipeError(f"--parts: no part is called '{min(unknown)}'; there are {', '.join(PARTS)}")
-    if known.batch < 2:
-        raise RecipeError(f"--batch is {known.batch}; batch norm needs 2 images at least")
+    batch, classes = 2 if known.batch is None else known.batch, known.classes or 19
+    if batch < 2:
+        raise RecipeError(f"--batch is {batch}; batch norm needs 2 images at least")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape = known.size[0] if known.size else ((512, 1024) if device.type == "cuda" else (240, 320))
-    setting = Setting(device, tuple(known.names) or DEFAULT_NETWORKS, shape, known.batch, known.classes)
+    setting = Setting(device, tuple(known.names) or DEFAULT_NETWORKS, shape, batch, classes)
     for name in setting.networks:
-        build_model(name, known.classes)  # reports a wrong name before anything is measured
+        build_model(name, classes)  # reports a wrong name before anything is measured
     results = bench(setting, parts, log=print_note)
     if known.json:
         print(json.dumps(results, indent=2))
@@ -221,8 +225,10 @@ def _bench_delivered(known: argparse.Namespace) -> None:
 
     if others := [name for name in known.names if not is_delivered(name)]:
         raise RecipeError(f"'{others[0]}' is not a file of a delivered network; name files, or networks, not both")
-    if known.parts:
-        raise RecipeError("--parts is an option for networks; for files only the time of an image is measured")
+    if known.parts or known.batch or known.classes:
+        raise RecipeError(
+            "--parts, --batch and --classes are options for networks; for files only the time of an image is measured"
+        )
     results = bench_delivered(known.names, known.size, known.threads, known.model)
     if known.json:
         print(json.dumps(results, indent=2))

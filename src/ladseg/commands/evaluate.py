@@ -12,6 +12,7 @@ from torch import Tensor
 from ladseg.data import check_dataset, eval_loader, get_layout, open_dataset
 from ladseg.deploy.exported_file import is_exported, open_exported
 from ladseg.deploy.predictor import load
+from ladseg.deploy.student_file import refuse_other_model
 from ladseg.deploy.student_header import Numbers, StudentHeader
 from ladseg.errors import DataError
 from ladseg.evaluation import WHOLE, BoundaryIoU, Inference, class_ids
@@ -52,6 +53,7 @@ def open_network(weights: str, model: str | None = None) -> Opened:
     """
     if is_exported(weights):
         file = open_exported(weights)
+        refuse_other_model(weights, file.header, model)
         return Opened(file.header, file.mean, file.std, torch.device("cpu"), file.class_ids)
     student = load(weights, model)
     header = student.header

@@ -134,6 +134,13 @@ def refuse_untrusted(path: Path, header: StudentHeader, model: str | None, optio
             f"{path}: its network is '{header.model}', code that is not ladseg's; if you trust it, "
             f"add {option} {header.model}"
         )
+    refuse_other_model(path, header, model, option)
+
+
+def refuse_other_model(path: str | Path, header: StudentHeader, model: str | None, option: str = "--model") -> None:
+    """Raise ModelError if the caller named another network than the file's, which it knows itself."""
+    if model not in (None, header.model):
+        raise ModelError(f"{path}: its network is '{header.model}', not '{model}'; leave {option} out")
 
 
 def read_header(path: Path) -> StudentHeader:

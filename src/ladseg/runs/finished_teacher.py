@@ -16,8 +16,8 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
     """Return the recipe with the settings from the teacher's file; a recipe that trains its teacher is unchanged.
 
     Raises:
-        ModelError: The file is missing or damaged, or lacks a class of the data.
-        RecipeError: The recipe names another model than the file, or none for a file that is not ladseg's.
+        ModelError: The file is missing or damaged, lacks a class of the data, or is of another model than the recipe's.
+        RecipeError: The recipe names no model for a file that is not ladseg's.
     """
     teacher = recipe.teacher
     if teacher.train or teacher.weights is None:
@@ -32,8 +32,6 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
         raise RecipeError(f"teacher.class_names: {path} tells its classes itself; leave them out")
     header, noise = read_teacher_header(path)
     refuse_untrusted(path, header, teacher.model, "--teacher.model")
-    if teacher.model not in (None, header.model):
-        raise RecipeError(f"teacher.model is '{teacher.model}', but {path} is a '{header.model}'; leave it out")
     classes = _classes(recipe, path, header.data.class_names)
     recorded = {"placebo": None} if noise is None else vars(noise)
     teacher = replace(
