@@ -16,6 +16,7 @@ METHOD_KEYS = ("method", "weight", "weight_for_classes", "term_weights", "tau", 
 # Keys that hold paths, in which ~ and $VARIABLE are replaced; relative paths start at the working directory.
 NAMES_A_FILE = ("data.root", "data.classes", "data.unlabelled", "student.weights", "teacher.weights", "out")
 MASK_VALUE = Range(least=0, most=65535)
+ValueRange = tuple[Annotated[int, MASK_VALUE], Annotated[int, MASK_VALUE]]
 NotNegative = Annotated[float, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
 Dropout = Annotated[float, Range(least=0, below=1)]
@@ -46,8 +47,8 @@ class Data:
             unless label_map names it.
         label_map: Mask value -> class id, if the files hold other ids than 0, 1, 2 ...; values left out are ignored.
         colors: For masks in colour, the colours [r, g, b] that stand for the mask values 0, 1, 2 ...
-        value_range: The lowest and the highest value of images with more than 8 bits per channel, such as [0, 4095];
-            null takes the range that the check finds in the data set.
+        value_range: The lowest and the highest value of images with more than 8 bits per channel, such as [0, 4095], or
+            a list of one such pair per channel; null takes the range that the check finds in the data set.
         channels: Number of image channels; 3 is RGB, to which grey images are converted. Other numbers need mean and
             std.
         mean: Mean of each channel, for images in 0..1, as ladseg check --stats prints it; null takes what the student's
@@ -77,7 +78,7 @@ class Data:
     ignore_index: Annotated[int, MASK_VALUE] | None = 255
     label_map: Annotated[dict[Annotated[int, MASK_VALUE], Annotated[int, MASK_VALUE]], Length(least=1)] | None = None
     colors: list[Annotated[list[Annotated[int, Range(least=0, most=255)]], Length(3)]] | None = None
-    value_range: tuple[Annotated[int, MASK_VALUE], Annotated[int, MASK_VALUE]] | None = None
+    value_range: ValueRange | list[ValueRange] | None = None
     channels: Annotated[int, Range(least=1, most=1024)] = 3
     mean: Annotated[list[float], Length(least=1)] | None = None
     std: Annotated[list[Positive], Length(least=1)] | None = None

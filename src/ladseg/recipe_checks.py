@@ -85,8 +85,14 @@ def _data_fault(recipe: Recipe) -> str | None:
         unprintable = [name for name in data.classes if control_character(name) is not None]
         if unprintable:
             return f"data.classes has '{unprintable[0]}', a name with control characters; take them out"
-    if data.value_range is not None and data.value_range[0] >= data.value_range[1]:
-        return f"data.value_range is {list(data.value_range)}; the lower value comes first, such as [0, 4095]"
+    pairs = data.value_range if isinstance(data.value_range, list) else [data.value_range or (0, 1)]
+    if falling := [pair for pair in pairs if pair[0] >= pair[1]]:
+        return f"data.value_range is {list(falling[0])}; the lower value comes first, such as [0, 4095]"
+    if isinstance(data.value_range, list) and len(pairs) != data.channels:
+        return (
+            f"data.value_range has {len(pairs)} pairs, but data.channels is {data.channels}; "
+            "give one a channel, or one pair for all"
+        )
     if data.test in ("", "train", "val"):
         return f"data.test is '{data.test}'; it names a split that is neither train nor val, such as test"
     if data.group is not None and data.val_fraction is None:

@@ -166,11 +166,16 @@ def dump_recipe(recipe: Recipe) -> str:
     values = dataclasses.asdict(recipe)
     for section, key in (("schedule", "crop"), ("schedule", "eval_window"), ("data", "value_range")):
         if values[section][key] is not None:
-            values[section][key] = list(values[section][key])  # YAML has no tuples
+            values[section][key] = _as_lists(values[section][key])
     further = values["distill"].pop("also")
     if further:
         values["distill"] = [values["distill"], *further]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _as_lists(values: Any) -> Any:
+    """Return nested tuples, which YAML does not have, as lists."""
+    return [_as_lists(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def _with_home(key: str, value: Any) -> Any:

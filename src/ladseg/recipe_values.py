@@ -112,6 +112,10 @@ def _fit(value: Any, kind: Any, key: str) -> Any:
             hint = nearest(str(value), of, listed=False) if isinstance(value, str) else ""
             raise Misfit(key, value, f"one of {', '.join(of)}", hint)
         return value
+    if origin is tuple and get_origin(of[0]) is Annotated:  # a range of pixel values
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise Misfit(key, value, description(kind))
+        return tuple(_elements(value, of[0], key))
     if origin is tuple:
         return tuple(_elements(_pair(value, key), of[0], key))
     if origin is list:
@@ -174,7 +178,8 @@ def _one_of(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
         except Misfit as misfit:
             misfits.append(misfit)
     # A fault inside a list tells more than the fact that a list is not text.
-    inner = next((misfit for misfit in misfits if misfit.key != key or "quotes" in misfit.wanted), None)
+    telling = [misfit for misfit in misfits if misfit.key != key or "quotes" in misfit.wanted]
+    inner = max(telling, key=lambda misfit: misfit.key.count("["), default=None)
     wanted = dict.fromkeys(misfit.wanted for misfit in misfits)
     if "a finite number" in wanted:
         wanted = {"a finite number": None}

@@ -1,9 +1,11 @@
 """Images of more than 8 bits a channel keep their levels, by one range from the check to the delivered file."""
 
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ from PIL import Image
 from ladseg.cli import main
 from ladseg.data import open_dataset, survey
 from ladseg.data.pairs import Blob
-from ladseg.data.read import decode_image, read_image
+from ladseg.data.read import decode_image, read_image, scale_to_8_bits
 from ladseg.deploy.predictor import load
+from ladseg.deploy.student_header import make_header
+from ladseg.errors import ModelError
 from ladseg.recipe import Data
+from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe
 
 RNG = np.random.default_rng(0)
 TWELVE = np.linspace(0, 4095, 16 * 20).astype(np.uint16).reshape(16, 20)
@@ -188,3 +193,78 @@ def test_from_the_check_to_the_delivered_network(tmp_path: Path, capsys: pytest.
     measured = json.loads(capsys.readouterr().out)
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert measured["mean_iou"] == pytest.approx(results["networks"]["baseline"]["mean_iou"])
+
+
+BANDS = np.stack([TWELVE // 4, TWELVE, TWELVE * 16, TWELVE + 100], -1)
+RANGES = ((0, 1023), (0, 4095), (0, 65535), (100, 4195))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_each_band_may_have_its_range(channels: int) -> None:
+    """Each comes out as it does alone."""
+    bands, ranges = BANDS[..., :channels], RANGES[:channels]
+    together = scale_to_8_bits(bands, ranges)
+    alone = [scale_to_8_bits(bands[..., at], pair) for at, pair in enumerate(ranges)]
+    assert together.dtype == np.uint8
+    assert np.array_equal(together, np.stack(alone, -1))
+    assert [(band.min(), band.max()) for band in alone] == [(0, 255)] * channels
+
+
+def test_a_grey_image_gets_a_channel_a_range() -> None:
+    pairs = ((0, 4095), (0, 8191), (0, 1023))
+    expected = np.stack([scale_to_8_bits(TWELVE, pair) for pair in pairs], -1)
+    pixels = decode_image(Blob("x.png", png_16(TWELVE)), pairs)[0]
+    assert np.array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "found"),
+    [
+        (RANGES, None),
+        (((0, 1023), (0, 4095), (0, 32767), (100, 4195)), "values of 0..65520 in channel 3, which .* [0, 32767] cuts"),
+        (
+            ((0, 1023), (0, 4095), (0, 65535), (200, 4195)),
+            "values of 100..4195 in channel 4, which .* [200, 4195] cuts",
+        ),
+    ],
+)
+def test_what_a_bands_range_cuts_off_is_told(ranges: Any, found: str | None, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for folder in ("images", "masks"):
+            (tmp_path / folder / split).mkdir(parents=True)
+        (tmp_path / f"images/{split}/x.tif").write_bytes(tiff(BANDS, extra=1))
+        Image.fromarray((TWELVE > 2000).astype(np.uint8)).save(tmp_path / f"masks/{split}/x.png")
+    data = Data(root=str(tmp_path), classes=["a", "b"], channels=4, value_range=list(ranges))
+    report = survey(data)
+    assert report.of_channels == [(0, 1023), (0, 4095), (0, 65535), (0, 8191)]
+    messages = [each.message for each in report.findings if each.kind == "values outside data.value_range"]
+    assert len(messages) == (0 if found is None else 2)
+    assert all(re.search(found.replace("[", "\\["), message) for message in messages if found)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([0, 4095], (0, 4095)),
+        ([[0, 4095], [0, 1], [7, 9]], ((0, 4095), (0, 1), (7, 9))),
+        ([[0, 4095], [0, 1]], None),
+        ([[0, 4095], [0, 1], [9, 7]], None),
+        ([[0, 4095], 0, 1], None),
+        ([], None),
+    ],
+)
+def test_the_delivered_files_header_is_checked(value: Any, expected: Any) -> None:
+    about = {"class_names": ["a", "b"], "value_range": value}
+    values = {"model": "stdc1", "num_classes": 2, "mean": [0, 0, 0], "std": [1, 1, 1], "data": about}
+    if expected is None:
+        with pytest.raises(ModelError, match="value_range"):
+            make_header(Path("w.safetensors"), values)
+    else:
+        assert make_header(Path("w.safetensors"), values).data.value_range == expected
+
+
+@pytest.mark.parametrize("value", [None, [0, 4095], [[0, 1023], [0, 4095], [5, 9]]])
+def test_a_recipe_with_ranges_is_read_back_equal(value: Any, tmp_path: Path) -> None:
+    recipe = make_recipe({"data": {"value_range": value}})
+    (tmp_path / "r.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "r.yaml") == recipe

@@ -60,7 +60,8 @@ def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tup
         splits: The splits to read.
 
     Returns:
-        The data section, with the range of values found in 16-bit images, and the report.
+        The data section, with the range of values found in 16-bit images, and the report. Other than three channels
+        that use different numbers of bits have a range each.
 
     Raises:
         UserError: The data set cannot be read at all.
@@ -68,7 +69,9 @@ def check(recipe_or_folder: str, overrides: list[str], splits: list[str]) -> tup
     data = data_of(recipe_or_folder, overrides)
     report = survey(data, splits if data.unlabelled is None else [*splits, UNLABELLED])
     if data.value_range is None:
-        data = dataclasses.replace(data, value_range=report.value_range)
+        ranges = report.of_channels
+        own = data.channels != 3 and len(ranges) == data.channels and len(set(ranges)) > 1
+        data = dataclasses.replace(data, value_range=ranges if own else report.value_range)
     return data, report
 
 
@@ -98,7 +101,7 @@ def stats_yaml(data: Data) -> str:
     """
     mean, std = channel_statistics(open_dataset(data, "train"))
     lines = [] if data.channels == 3 else [f"  channels: {data.channels}"]
-    lines += [] if data.value_range is None else [f"  value_range: {list(data.value_range)}"]
+    lines += [] if data.value_range is None else [f"  value_range: {json.dumps(data.value_range)}"]
     lines += [
         f"  {key}: [{', '.join(f'{value:.6f}' for value in values)}]" for key, values in (("mean", mean), ("std", std))
     ]
@@ -120,5 +123,5 @@ def data_yaml(data: Data) -> str:
     plain = dataclasses.asdict(Data())
     section = {key: value for key, value in dataclasses.asdict(data).items() if value != plain[key] or key == "layout"}
     if data.value_range is not None:
-        section["value_range"] = list(data.value_range)
+        section["value_range"] = json.loads(json.dumps(data.value_range))  # YAML has no tuples either
     return yaml.safe_dump({"data": section}, sort_keys=False, default_flow_style=None, width=100)

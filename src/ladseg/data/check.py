@@ -3,8 +3,9 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,9 @@ def survey(data: Data, splits: Sequence[str] = ("train", "val")) -> Report:
         [each.report for each in surveys],
         findings,
         time.perf_counter() - started,
-        _value_range([each.highest for each in surveys]),
+        _value_range([value for each in surveys for value in each.highest]),
         {each.name: each.contents(data.root) for each in surveys},
+        [range_ for channel in zip_longest(*(each.highest for each in surveys)) if (range_ := _value_range(channel))],
     )
 
 
@@ -86,7 +88,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _value_range(highest: list[int | None]) -> tuple[int, int] | None:
+def _value_range(highest: Iterable[int | None]) -> tuple[int, int] | None:
     """Return 0 and ``2**bits - 1``, where ``bits`` is how many bits the 16-bit images of all splits use."""
     values = [value for value in highest if value is not None]
     return (0, 2 ** max(max(values).bit_length(), 8) - 1) if values else None
@@ -107,7 +109,7 @@ class SplitSurvey:
         images: The image of each pair.
         digests: The digests of the files of each pair.
         encodings: How its masks are encoded.
-        highest: The highest value in a 16-bit image.
+        highest: The highest value of each channel in 16-bit images.
     """
 
     name: str
@@ -120,7 +122,7 @@ class SplitSurvey:
     images: list[str] = field(default_factory=list)
     digests: list[tuple[str, str]] = field(default_factory=list)
     encodings: MaskEncodings = field(default_factory=MaskEncodings)
-    highest: int | None = None
+    highest: list[int] = field(default_factory=list)
 
     def contents(self, root: str) -> Contents:
         """Return the digests of all files, with what the mask values mean."""
@@ -154,7 +156,8 @@ class SplitSurvey:
             low, high = self.report.image_values.get(header.kind, header.values)
             self.report.image_values[header.kind] = (min(low, header.values[0]), max(high, header.values[1]))
             if header.bits == 16:
-                self.highest = max(self.highest or 0, header.values[1])
+                found = [most for _, most in header.of_channels]
+                self.highest = [max(pair) for pair in zip_longest(self.highest, found, fillvalue=0)]
 
 
 def _survey_split(split: str, listing: Listing, spec: DatasetSpec, palettes: Palettes) -> SplitSurvey:

@@ -76,6 +76,7 @@ class Report:
         seconds: How long reading the files took.
         value_range: The range of values of 16-bit images, from the number of bits in use; None without such files.
         contents: The digests of the files of each split.
+        of_channels: As ``value_range``, of each channel; empty without such files.
     """
 
     root: str
@@ -87,6 +88,7 @@ class Report:
     seconds: float = 0.0
     value_range: tuple[int, int] | None = None
     contents: dict[str, Contents] = field(default_factory=dict)
+    of_channels: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def pairs(self) -> int:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,7 @@ from ladseg.data.contents import content_digest
 from ladseg.data.dataset import differing_sizes
 from ladseg.data.pairs import Blob, Drawing, Fault, Pairs, Source
 from ladseg.data.read import Header, decode_image, decode_mask
-from ladseg.data.spec import IGNORE, DatasetSpec
+from ladseg.data.spec import IGNORE, DatasetSpec, Range
 from ladseg.data.unlabelled import NoMask
 from ladseg.errors import FileError, printable
 
@@ -162,12 +163,27 @@ def _image_faults(image: Source, header: Header, spec: DatasetSpec) -> list[Faul
         what = f"image has {header.left_out}; only red, green and blue are used"
         hint = "save the three channels that are to be seen, if it is not them"
         found.append(Fault("channels that are not used", str(image), what, hint, "warning"))
-    if header.bits == 16 and header.values is not None and spec.value_range is not None:
-        (low, high), (least, most) = spec.value_range, header.values
-        if least < low or most > high:
-            what = f"image has values of {least}..{most}, which data.value_range {[low, high]} cuts off"
-            found.append(Fault("values outside data.value_range", str(image), what, "widen the range", "warning"))
+    cut = _cut_off(header, spec)
+    if cut is not None:
+        (least, most), pair, channel = cut
+        what = f"image has values of {least}..{most}{channel}, which data.value_range {list(pair)} cuts off"
+        found.append(Fault("values outside data.value_range", str(image), what, "widen the range", "warning"))
     return found
+
+
+def _cut_off(header: Header, spec: DatasetSpec) -> tuple[Range, Range, str] | None:
+    """Return the first extremes beyond data.value_range, the range, and of which channel in words; None if there are
+    none.
+    """
+    if header.values is None or header.bits != 16 or spec.value_range is None:
+        return None
+    whole = np.ndim(spec.value_range) == 1
+    pairs: Any = [spec.value_range] if whole else spec.value_range
+    extremes = [header.values] if whole else header.of_channels * (len(pairs) // len(header.of_channels))
+    for number, ((least, most), (low, high)) in enumerate(zip(extremes, pairs, strict=True), 1):
+        if least < low or most > high:
+            return (least, most), (low, high), "" if whole else f" in channel {number}"
+    return None
 
 
 def _unreadable(error: FileError) -> Fault:

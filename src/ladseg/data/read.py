@@ -17,6 +17,7 @@ from ladseg.data.bands import bands_of, checked_bands, is_tiff, read_tiff
 from ladseg.data.classes import Color
 from ladseg.data.largest import CUT, too_many
 from ladseg.data.pairs import Drawing, Source
+from ladseg.data.spec import Range, Ranges
 from ladseg.errors import FileError, first_words
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 
 
-# The pixel values of an image with more than 8 bits per channel that become 0 and 255.
-Range = tuple[int, int]
 SIXTEEN_BITS: Range = (0, 65535)
 
 
@@ -43,6 +42,7 @@ class Header(NamedTuple):
         turned: Whether its EXIF orientation rotates the picture by 90 degrees.
         bits: Bits per channel, 8 or 16.
         values: Lowest and highest pixel value; None if not determined.
+        of_channels: The same of each channel of an image with more than 8 bits.
         left_out: Which channels are not used, in words; empty if all are.
         encoding: How a mask is read: as ``ids``, or by the ``colors`` that a recipe names.
         palette: Colours ``(N, 3)`` of a palette mask that is read by its indices; N may be less than their number.
@@ -53,12 +53,13 @@ class Header(NamedTuple):
     turned: bool = False
     bits: int = 8
     values: Range | None = None
+    of_channels: tuple[Range, ...] = ()
     left_out: str = ""
     encoding: str = ""
     palette: np.ndarray | None = None
 
 
-def read_image(source: Source, value_range: Range | None = None, channels: int = 3) -> "Tensor":
+def read_image(source: Source, value_range: Ranges | None = None, channels: int = 3) -> "Tensor":
     """Return ``(C, H, W)`` uint8; see :func:`decode_image`."""
     import torch  # not above: the commands that list layouts and tables read images' sizes, but need no torch
 
@@ -70,12 +71,13 @@ def read_mask(source: Source, colors: tuple[Color, ...] | None = None) -> np.nda
     return decode_mask(source, colors)[0]
 
 
-def decode_image(source: Source, value_range: Range | None = None, channels: int = 3) -> tuple[np.ndarray, Header]:
+def decode_image(source: Source, value_range: Ranges | None = None, channels: int = 3) -> tuple[np.ndarray, Header]:
     """Decode an image, rotate it upright by its EXIF orientation, and take the first frame of an animation.
 
     Args:
         source: The file.
-        value_range: The values of files with 16 bits per channel that become 0 and 255; None for all 16 bits.
+        value_range: The values of files with 16 bits per channel that become 0 and 255, for all channels or for each;
+            None for all 16 bits.
         channels: C; 3 is RGB, which files of any colours are converted to.
 
     Returns:
@@ -92,7 +94,7 @@ def decode_image(source: Source, value_range: Range | None = None, channels: int
         header = _header(image)
         if _is_16_bit(image, raw):
             values = _sixteen_bits(image, raw, source)
-            header = header._replace(bits=16, values=(int(values.min()), int(values.max())))
+            header = _sixteen(header, values)
             eight = Image.fromarray(scale_to_8_bits(values, value_range))
             pixels = np.array(_upright_like(image, eight).convert("RGB"))
         else:
@@ -100,7 +102,7 @@ def decode_image(source: Source, value_range: Range | None = None, channels: int
         return pixels, header._replace(left_out=_left_out(image, raw))
 
 
-def _decode_bands(source: Source, value_range: Range | None, channels: int) -> tuple[np.ndarray, Header]:
+def _decode_bands(source: Source, value_range: Ranges | None, channels: int) -> tuple[np.ndarray, Header]:
     """:func:`decode_image` of other than three channels."""
     if is_tiff(source):
         pixels, header = read_tiff(source), Header("TIFF")
@@ -109,16 +111,31 @@ def _decode_bands(source: Source, value_range: Range | None, channels: int) -> t
             header, pixels = _header(image), bands_of(_upright(image), channels)
     pixels = checked_bands(pixels, channels, source)
     if pixels.dtype == np.uint16:
-        header = header._replace(bits=16, values=(int(pixels.min()), int(pixels.max())))
+        header = _sixteen(header, pixels)
         pixels = scale_to_8_bits(pixels, value_range)
     return pixels, header._replace(kind=f"{header.kind} of {channels} channel{'s' * (channels > 1)}")
 
 
-def scale_to_8_bits(values: np.ndarray, value_range: Range | None = None) -> np.ndarray:
-    """Map a range of values linearly to 0..255, uint8, and clip values outside it."""
-    low, high = value_range or SIXTEEN_BITS
-    scaled = (np.clip(values, low, high).astype(np.float32) - low) * np.float32(255 / (high - low))
-    return np.rint(scaled).astype(np.uint8)
+def _sixteen(header: Header, values: np.ndarray) -> Header:
+    """Add to a header the extremes of an image with 16 bits per channel, ``(H, W)`` or ``(H, W, C)``."""
+    channels = values.reshape(-1, 1 if values.ndim == 2 else values.shape[2])
+    extremes = tuple(zip(channels.min(0).tolist(), channels.max(0).tolist(), strict=True))
+    lowest, highest = zip(*extremes, strict=True)
+    return header._replace(bits=16, values=(min(lowest), max(highest)), of_channels=extremes)
+
+
+def scale_to_8_bits(values: np.ndarray, value_range: Ranges | None = None) -> np.ndarray:
+    """Map a range of values linearly to 0..255, uint8, and clip values outside it.
+
+    Args:
+        values: ``(H, W)`` or ``(H, W, C)``; with one range per channel, a grey image gets as many channels.
+        value_range: As in :func:`decode_image`.
+    """
+    low, high = np.array(value_range or SIXTEEN_BITS).T
+    if low.ndim and values.ndim == 2:
+        values = values[..., None]
+    clipped = np.clip(values, low.astype(values.dtype), high.astype(values.dtype)).astype(np.float32)
+    return np.rint((clipped - low.astype(np.float32)) * np.float32(255 / (high - low))).astype(np.uint8)
 
 
 def decode_mask(source: Source, colors: tuple[Color, ...] | None = None) -> tuple[np.ndarray, Header]:
@@ -265,7 +282,7 @@ def _upright_like(image: Image.Image, pixels: Image.Image) -> Image.Image:
     return _upright(pixels)
 
 
-def to_rgb(image: Image.Image, source: Source | None = None, value_range: Range | None = None) -> Image.Image:
+def to_rgb(image: Image.Image, source: Source | None = None, value_range: Ranges | None = None) -> Image.Image:
     """Convert an image of any mode to upright 8-bit RGB.
 
     Args:

@@ -1,5 +1,6 @@
 """The classes of a data set and the meaning of its mask values."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +10,9 @@ from ladseg.data.classes import Color, palette, read_classes
 from ladseg.errors import DataError, control_character
 from ladseg.recipe import Data
 
+# The pixel values of an image with more than 8 bits per channel that become 0 and 255, for all channels or for each.
+Range = tuple[int, int]
+Ranges = Range | tuple[Range, ...]
 # The label of ignored pixels everywhere inside the program.
 IGNORE = 255
 
@@ -24,7 +28,8 @@ class DatasetSpec:
         label_map: Maps mask values to class ids or to 255; None if mask values are the class ids.
         closed: Whether values that ``label_map`` leaves out are faults; otherwise they are ignored.
         mask_colors: The colours that stand for the mask values 0, 1, 2, ... in masks; None if masks hold ids.
-        value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
+        value_range: The values of 16-bit images that become 0 and 255, one pair for all channels or one for each; None
+            for all 16 bits.
         channels: Channels of the images.
     """
 
@@ -34,7 +39,7 @@ class DatasetSpec:
     label_map: dict[int, int] | None = None
     closed: bool = False
     mask_colors: tuple[Color, ...] | None = None
-    value_range: tuple[int, int] | None = None
+    value_range: Ranges | None = None
     channels: int = 3
 
     def __post_init__(self) -> None:
@@ -104,10 +109,7 @@ def make_spec(data: Data, own: DatasetSpec | None = None) -> DatasetSpec:
             spec = replace(spec, colors=spec.mask_colors[: spec.num_classes] if spec.mask_colors else spec.colors)
     _refuse_out_of_range(spec)
     if data.value_range is not None:
-        low, high = data.value_range
-        if not 0 <= low < high <= 65535:
-            raise DataError(f"data.value_range is {[low, high]}; it is the lowest and the highest value, of 0..65535")
-        spec = replace(spec, value_range=(low, high))
+        spec = replace(spec, value_range=_ranges(data.value_range, data.channels))
     return replace(spec, channels=data.channels)
 
 
@@ -116,11 +118,22 @@ def portable(data: Data, spec: DatasetSpec) -> dict[str, Any]:
     section = asdict(data)
     for key in ("root", "workers", "cache", "unlabelled", "unlabelled_share"):
         del section[key]
-    section["value_range"] = None if spec.value_range is None else list(spec.value_range)
+    # JSON makes lists of tuples, within lists too.
+    section["value_range"] = None if spec.value_range is None else json.loads(json.dumps(spec.value_range))
     if data.classes:
         section["classes"] = list(spec.class_names)
         section["colors"] = None if spec.mask_colors is None else [list(color) for color in spec.mask_colors]
     return section
+
+
+def _ranges(given: Range | list[Range], channels: int) -> Ranges:
+    pairs = given if isinstance(given, list) else [given]
+    for low, high in pairs:
+        if not 0 <= low < high <= 65535:
+            raise DataError(f"data.value_range is {[low, high]}; it is the lowest and the highest value, of 0..65535")
+    if isinstance(given, list) and len(given) != channels:
+        raise DataError(f"data.value_range has {len(given)} pairs, but data.channels is {channels}; give one a channel")
+    return tuple(pairs) if isinstance(given, list) else (given[0], given[1])
 
 
 def _mask_colors(colors: list[list[int]]) -> tuple[Color, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ladseg.data.bands import as_bands, bands_of
 from ladseg.data.read import read_image, to_rgb
+from ladseg.data.spec import Ranges
 from ladseg.deploy.hub import CardFacts, push, save_folder, weights_file
 from ladseg.deploy.student_file import load_student
 from ladseg.deploy.student_header import StudentHeader
@@ -33,7 +34,8 @@ class Student(nn.Module):
     Attributes:
         class_names: Class names in the order of the class ids.
         colors: One RGB colour per class, 0..255.
-        value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
+        value_range: The values of 16-bit images that become 0 and 255, for all channels or for each; None for all 16
+            bits.
         header: The metadata: ``model``, ``mean`` and ``std`` of images in 0..1, and the training ``data``.
     """
 
@@ -170,7 +172,7 @@ def load(weights: str | Path, model: str | None = None, device: torch.device | s
     return student.eval()
 
 
-def _batch(image: Picture, value_range: tuple[int, int] | None, channels: int) -> tuple[Tensor, bool]:
+def _batch(image: Picture, value_range: Ranges | None, channels: int) -> tuple[Tensor, bool]:
     """Return ``(N, C, H, W)`` uint8, or float32 in 0..1, and whether the input was a single image."""
     if isinstance(image, str | Path):
         return read_image(Path(image), value_range, channels)[None], True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ladseg.data.classes import palette
+from ladseg.data.spec import Range, Ranges
 from ladseg.errors import ModelError, control_character
 
 FORMAT = "ladseg-student-1"
@@ -36,7 +37,8 @@ class TrainedOn:
         ignore_index: The value of ignored pixels in mask files; None if there is none.
         label_map: Maps mask values to class ids; None if mask values are the class ids.
         recipe: The data section of the run's recipe; None if the file does not record it.
-        value_range: The values of 16-bit images that become 0 and 255; None for all 16 bits.
+        value_range: The values of 16-bit images that become 0 and 255, one pair for all channels or one for each; None
+            for all 16 bits.
     """
 
     class_names: tuple[str, ...]
@@ -44,7 +46,7 @@ class TrainedOn:
     ignore_index: int | None = 255
     label_map: dict[int, int] | None = None
     recipe: dict[str, Any] | None = None
-    value_range: tuple[int, int] | None = None
+    value_range: Ranges | None = None
 
 
 @dataclass(frozen=True)
@@ -134,14 +136,14 @@ def make_header(path: Path, values: Any) -> StudentHeader:
         num_classes=count,
         mean=mean,
         std=entries.take("std", _numbers(0.0, len(mean)), f"{len(mean)} finite numbers above 0"),
-        data=_trained_on(_Entries(path, entries.values.get("data"), "data."), count),
+        data=_trained_on(_Entries(path, entries.values.get("data"), "data."), count, len(mean)),
         align_corners=entries.take("align_corners", _truth, "true or false", default=True),
         output_stride=entries.take("output_stride", _or_none(_whole(1, 1024)), "a stride or null", default=None),
         args=entries.take("args", _or_none(_mapping), "a mapping or null", default=None),
     )
 
 
-def _trained_on(entries: "_Entries", count: int) -> TrainedOn:
+def _trained_on(entries: "_Entries", count: int, channels: int) -> TrainedOn:
     colors = _list_of(_list_of(_whole(0, 255), 3), count)
     names = f"{count} names without control characters, one for each class"
     return TrainedOn(
@@ -150,7 +152,9 @@ def _trained_on(entries: "_Entries", count: int) -> TrainedOn:
         ignore_index=entries.take("ignore_index", _or_none(_whole(0, MOST_CLASSES)), "a mask value or null", 255),
         label_map=entries.take("label_map", _or_none(_label_map(count)), "mask values to class ids, or null", None),
         recipe=entries.take("recipe", _or_none(_mapping), "a mapping or null", default=None),
-        value_range=entries.take("value_range", _or_none(_range), "two values of 0..65535, or null", default=None),
+        value_range=entries.take(
+            "value_range", _or_none(_ranges(channels)), "two values of 0..65535, such a pair a channel, or null", None
+        ),
     )
 
 
@@ -234,11 +238,22 @@ def _list_of(check: Check[Any], count: int) -> Check[Any]:
     return check_all
 
 
-def _range(value: Any) -> tuple[int, int]:
+def _range(value: Any) -> Range:
     low, high = _list_of(_whole(0, 65535), 2)(value)
     if low >= high:
         raise ValueError
     return low, high
+
+
+def _ranges(channels: int) -> Check[Ranges]:
+    """Check one range for all channels, or one for each."""
+
+    def check(value: Any) -> Ranges:
+        several = isinstance(value, list | tuple) and any(isinstance(pair, list | tuple) for pair in value)
+        ranges: Ranges = _list_of(_range, channels)(value) if several else _range(value)
+        return ranges
+
+    return check
 
 
 def _label_map(count: int) -> Check[dict[int, int]]:
