@@ -145,6 +145,9 @@ def test_figure_4_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str
     few = ["--schedule.iterations", "3", "--schedule.eval_every", "3", "--schedule.batch_size", "4"]
     words = ["reproduce", "figure-4", "--scale", "tiny", "--out", str(tmp_path), "--schedule.crop", "[48, 64]", *few]
     assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "\nteacher  starts" in said  # and no stages of students, which are not trained here
+    assert "stage" not in said
     figure = read_json(FigureResults, tmp_path / "figure-4.json")
     assert [one.method for one in figure.teachers] == ["lad", "lad@class_weights=none,alpha=0"]
     assert all(0 <= share <= 1 for one in figure.teachers for share in one.shares_of_label)

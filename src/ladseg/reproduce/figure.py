@@ -60,6 +60,7 @@ def reproduce_figure(experiment: Experiment, request: Request, log: Log = print)
     trained: list[tuple[LabelAssisted, NetworkRow]] = []
     for cell in make_cells(recipe, methods, request.seeds[:1]):
         run = Run(cell.recipe, log, workspace, cell.shared)
+        run.stages = ["teacher"]
         network, row = run.fit(teacher_training(cell.recipe, workspace.num_classes, None))
         assert isinstance(network, LabelAssisted)
         trained.append((network, row))
