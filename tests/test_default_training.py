@@ -18,9 +18,10 @@ from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
 from ladseg.results import NetworkRow, read_results
 from ladseg.runs import run as runs
 from ladseg.runs.networks import build_student, build_teacher
-from ladseg.runs.trainings import student_training
+from ladseg.runs.trainings import baseline_training, student_training, teacher_training
 from tests.test_command_line import SMALL
 
+UNTRAINED = Recipe(student=StudentSettings("pspnet@test_resnet"))
 PLAIN = TeacherSettings(label_assisted=False, train=False, warm_start=True)
 
 
@@ -56,13 +57,43 @@ def test_recipes_of_the_papers_tables_start_as_published() -> None:
 
 
 def test_a_warm_student_has_the_plain_ones_weights() -> None:
-    recipe = Recipe(student=StudentSettings("pspnet@test_resnet"))
+    recipe = UNTRAINED
     baseline = build_student(replace(recipe, seed=5), 3)
     for asked, same in ((None, True), (False, False)):
         asking = replace(recipe, distill=Distill(warm_start=asked))
         student = student_training(asking, 3, baseline, build_teacher(asking, 3, None)).network.state_dict()
         weights = baseline.state_dict()
         assert all(torch.equal(student[name], weights[name]) for name in weights) == same
+
+
+@pytest.mark.parametrize("teacher", [TeacherSettings(), TeacherSettings(label_assisted=False)])
+@pytest.mark.parametrize("start", [None, True, False])
+def test_a_student_sees_the_plain_ones_batches_only_from_its_own_start(
+    start: bool | None, teacher: TeacherSettings
+) -> None:
+    recipe = replace(UNTRAINED, teacher=teacher, distill=Distill(warm_start=start))
+    plain = baseline_training(recipe, 3)
+    taught = student_training(recipe, 3, plain.network, build_teacher(recipe, 3, None))
+    teaching = teacher_training(recipe, 3, plain.network)
+    assert (taught.seed == plain.seed) is (start is False)
+    assert teaching.seed not in (plain.seed, taught.seed)
+    assert len({made(replace(recipe, seed=seed), plain.network) for seed in (0, 1)}) == 2
+
+
+def made(recipe: Recipe, baseline: Network) -> tuple[int, int]:
+    """The seeds of teacher and student."""
+    teacher = teacher_training(recipe, 3, baseline)
+    return teacher.seed, student_training(recipe, 3, baseline, teacher.network).seed
+
+
+def test_a_teacher_from_its_own_weights_is_not_the_student_over_again() -> None:
+    recipe = replace(UNTRAINED, teacher=TeacherSettings(label_assisted=False, warm_start=False))
+    student, teacher = build_student(recipe, 3).state_dict(), build_teacher(recipe, 3, None).state_dict()
+    drawn = [name for name in student if name.endswith("conv1.weight")]
+    assert drawn
+    assert not any(torch.equal(student[name], teacher[name]) for name in drawn)
+    again = build_teacher(recipe, 3, None).state_dict()
+    assert all(torch.equal(teacher[name], again[name]) for name in teacher)
 
 
 @pytest.mark.parametrize("better", ["baseline", "student"])

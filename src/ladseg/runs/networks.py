@@ -23,7 +23,7 @@ from ladseg.seeds import derive_seed, generator_for
 
 def build_student(recipe: Recipe, num_classes: int) -> Segmenter:
     """Return the untrained student, whose weights depend on the seed alone, so that all methods start equally."""
-    return _build(recipe.student, num_classes, recipe)
+    return _build(recipe.student, num_classes, recipe, recipe.seed)
 
 
 def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | None) -> Network:
@@ -37,7 +37,7 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
     teacher = recipe.teacher
     if not teacher.train and teacher.weights is not None:
         return _finished_teacher(recipe)
-    network = _build(teacher_network(recipe), num_classes, recipe)
+    network = _build(teacher_network(recipe), num_classes, recipe, teacher_seed(recipe))
     if start is not None:
         network.load_state_dict(start)
     if not teacher.label_assisted:
@@ -51,7 +51,7 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
         ignore=teacher.ignore,
         slice_std=teacher.slice_std,
         input_layer=teacher.input_layer,
-        generator=generator_for(recipe.seed, "input slice"),
+        generator=generator_for(teacher_seed(recipe), "input slice"),
         placebo=teacher.placebo,
     )
 
@@ -172,9 +172,17 @@ def teacher_network(recipe: Recipe) -> StudentSettings:
     )
 
 
-def _build(settings: StudentSettings, num_classes: int, recipe: Recipe) -> Segmenter:
+def teacher_seed(recipe: Recipe) -> int:
+    """Return the seed of the teacher's weights, batches, augmentation and dropout.
+
+    With the student's, a teacher without a label would be the student itself over again, which has nothing to teach.
+    """
+    return derive_seed(recipe.seed, "teacher")
+
+
+def _build(settings: StudentSettings, num_classes: int, recipe: Recipe, seed: int) -> Segmenter:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(recipe.seed, "weights"))
+        torch.manual_seed(derive_seed(seed, "weights"))
         network = build_model(
             settings.model,
             num_classes,

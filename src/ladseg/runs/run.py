@@ -335,7 +335,7 @@ class Run:
             schedule,
             folder,
             self.accelerator,
-            seed=self.recipe.seed,
+            seed=training.seed,
             title=training.key,
             depends_on={**training.depends_on, **data},
             pictures=pictures,

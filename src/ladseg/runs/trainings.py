@@ -24,7 +24,8 @@ from ladseg.objectives import (
 )
 from ladseg.recipe import Augment, Loss, Recipe, Schedule
 from ladseg.runs.finished_teacher import teacher_digest
-from ladseg.runs.networks import build_student, build_teacher, make_distiller, teacher_network
+from ladseg.runs.networks import build_student, build_teacher, make_distiller, teacher_network, teacher_seed
+from ladseg.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Training:
         reads: The network whose image normalisation the batches have.
         schedule: The training schedule.
         depends_on: The sections of the recipe, besides the schedule, on which the trained weights depend.
+        seed: Of batches, augmentation and dropout.
         lr_key: The recipe's key that its learning rate comes from; None where the method fixes the rate.
         start_counts: Whether the network starts as one that could be delivered, such as an earlier run's student.
     """
@@ -48,6 +50,7 @@ class Training:
     reads: Segmenter
     schedule: Schedule
     depends_on: dict[str, Any]
+    seed: int
     lr_key: str | None = "schedule.lr"
     start_counts: bool = False
 
@@ -64,6 +67,7 @@ def baseline_training(recipe: Recipe, num_classes: int) -> Training:
         network,
         recipe.schedule,
         depends_on,
+        recipe.seed,
         start_counts=_start_counts(recipe, network),
     )
 
@@ -95,7 +99,8 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
     )
     depends_on = _sections(recipe, "teacher") | {"network": dataclasses.asdict(teacher_network(recipe))}
     lr_key = "schedule.lr" if settings.lr is None else "teacher.lr"
-    return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on, lr_key)
+    seed = teacher_seed(recipe)
+    return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on, seed, lr_key)
 
 
 def student_training(recipe: Recipe, num_classes: int, baseline: Network | None, teacher: Network | None) -> Training:
@@ -140,7 +145,10 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
     if recipe.data.unlabelled is not None:
         depends_on["data.unlabelled_share"] = recipe.data.unlabelled_share
     lr_key = "schedule.lr" if distill.lr is None else "distill.lr"
-    return Training("student", objective, student, student, schedule, depends_on, lr_key, start_counts)
+    # From its own start it sees the plain student's batches, so that the two differ by distillation alone. If it goes
+    # on from the plain student, it has seen these already.
+    seed = derive_seed(recipe.seed, "student") if recipe.student_starts_warm else recipe.seed
+    return Training("student", objective, student, student, schedule, depends_on, seed, lr_key, start_counts)
 
 
 def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
@@ -170,7 +178,7 @@ def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
         ema=None,
     )
     first = FirstStageObjective(objective.teacher, part, objective.teacher_input)
-    return Training("first-stage", first, part, student.reads, schedule, student.depends_on, lr_key=None)
+    return Training("first-stage", first, part, student.reads, schedule, student.depends_on, student.seed, lr_key=None)
 
 
 def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:
@@ -218,7 +226,7 @@ def batches_of(
         unlabelled_images=recipe.unlabelled_images if unlabelled is not None else 0,
         crop=training.schedule.crop,
         batch_size=training.schedule.batch_size,
-        seed=recipe.seed,
+        seed=training.seed,
         mean=training.reads.input_mean,
         std=training.reads.input_std,
         start_step=start,
