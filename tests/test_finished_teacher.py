@@ -1,6 +1,7 @@
 """A teacher that is there already: one run leaves it, the next students learn from it, and it costs them nothing."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from ladseg.models import build_model
 from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
 from ladseg.recipe import Recipe, StudentSettings, TeacherSettings
 from ladseg.recipe_files import make_recipe
+from ladseg.report.next_steps import next_steps
+from ladseg.results import read_results
 from ladseg.runs.finished_teacher import classes_by_name, with_finished_teacher
 from ladseg.seeds import generator_for
 from tests.test_command_line import SMALL
@@ -117,6 +120,24 @@ def test_a_teacher_that_is_there_costs_nothing(tmp_path: Path) -> None:
         assert (other.recipe.teacher.train, other.recipe.teacher.weights) == (True, None)
 
 
+def test_a_plain_run_teaches_by_its_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes, plain = tmp_path / "scenes", tmp_path / "plain"
+    write_demo_scenes(scenes, train=8, val=3, size=(32, 48))
+    values = {"data.root": str(scenes), "data.classes": str(scenes / "classes.txt"), **SMALL}
+    words = [word for key, value in values.items() for word in (f"--{key}", value)]
+    assert main(["train", "demo", *words, "--distill.method", "none", "--out", str(plain)]) == 0
+    first = json.loads((plain / "results.json").read_text())["networks"]["baseline"]
+    # The command that its page gives teaches another student.
+    command = dict(next_steps(read_results(plain), plain, yaml.safe_load((plain / "recipe.yaml").read_text())))[
+        "Teach a student of another seed by this one"
+    ]
+    assert main(shlex.split(command)[1:]) == 0
+    taught = json.loads((tmp_path / "plain-taught/results.json").read_text())
+    assert taught["label_assisted"] is False
+    assert taught["networks"]["teacher"]["mean_iou"] == pytest.approx(first["mean_iou"], abs=1e-6)
+    assert taught["networks"]["student"]["steps"] == int(SMALL["schedule.iterations"])
+
+
 def test_the_next_student_learns_from_the_teacher_that_a_run_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +162,7 @@ def test_the_next_student_learns_from_the_teacher_that_a_run_left(
     assert main(["train", "demo", *words, *more]) == 0
     assert "has finished before" in capsys.readouterr().out
     assert main(["train", "demo", *words, "--teacher-from", str(scenes), "--out", str(tmp_path / "no")]) == 2
-    assert "no teacher.safetensors" in capsys.readouterr().err
+    assert "no teacher.safetensors or student.safetensors" in capsys.readouterr().err
     # A delivered student as a classic teacher; of another model than the recipe says it is refused.
     student = ["--teacher.weights", str(tmp_path / "first/student.safetensors"), "--teacher.train", "false"]
     recipe_of = make_recipe({}, [*words[:4], *student])

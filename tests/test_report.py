@@ -148,7 +148,7 @@ def test_next_steps_of_other_runs(tmp_path: Path) -> None:
     recipe = {"schedule": {"iterations": 10, "minutes": None}}
     steps = next_steps(run_results({"baseline": learned}), tmp_path / "a run", recipe)
     commands = [command for _, command in steps]
-    assert [shlex.split(command)[1] for command in commands] == ["predict", "eval", "export", "compare"]
+    assert [shlex.split(command)[1] for command in commands] == ["predict", "eval", "export", "train", "compare"]
     assert all("--model my_package.nets:Net" in command for command in commands[:3])
     assert all("a run" in " ".join(shlex.split(command)) for command in commands)
     rising = network_row(0.5, validation_curve=[(5, 0.1), (10, 0.5)])

@@ -38,7 +38,8 @@ def add_commands(command: Commands) -> None:
         "--teacher-from",
         type=path,
         metavar="RUN",
-        help="distil from the teacher of a finished run instead of training one: the run's folder or a file",
+        help="distil from the teacher of a finished run, or its student if it trained none, instead of training one: "
+        "the run's folder or a file",
     )
 
     compare = command(

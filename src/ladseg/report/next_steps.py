@@ -36,6 +36,11 @@ def next_steps(results: RunResults, folder: Path, recipe: Mapping[str, Any]) -> 
         steps.append(
             ("Train one more student of the same teacher", f"ladseg train {again} --teacher-from {run} {second}")
         )
+    elif "student" not in results.networks:
+        taught = f"--distill.method cwd --seed {results.seed + 1} --out {shlex.quote(f'{folder}-taught')}"
+        steps.append(
+            ("Teach a student of another seed by this one", f"ladseg train {again} --teacher-from {run} {taught}")
+        )
     methods = f"--methods none,none-long,lad --seeds {SEEDS} --out {shlex.quote(f'{folder}-compare')}"
     steps.append(
         ("Does distillation pay here? Several seeds and longer training tell", f"ladseg compare {again} {methods}")

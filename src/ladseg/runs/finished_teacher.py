@@ -9,7 +9,7 @@ from ladseg.data.classes import read_classes
 from ladseg.data.dataset import open_dataset
 from ladseg.errors import ModelError, RecipeError
 from ladseg.recipe import Recipe
-from ladseg.results import TEACHER_FILE
+from ladseg.results import STUDENT, TEACHER_FILE
 
 
 def with_finished_teacher(recipe: Recipe) -> Recipe:
@@ -111,15 +111,17 @@ def teacher_digest(recipe: Recipe) -> dict[str, str]:
 
 
 def teacher_file_of(run: Path) -> Path:
-    """Return the teacher's file in a run's folder.
+    """Return the file to teach from: a run's teacher, or if it trained none, its student as a classic teacher.
 
     Raises:
         RecipeError: There is no such file.
     """
-    path = run / TEACHER_FILE if run.is_dir() else run
-    if not path.is_file():
-        raise RecipeError(f"{run}: no {TEACHER_FILE}; a finished run with a teacher leaves one in its folder")
-    return path
+    files = [run / TEACHER_FILE, run / STUDENT] if run.is_dir() else [run]
+    for path in files:
+        if path.is_file():
+            return path
+    names = " or ".join(path.name for path in files)
+    raise RecipeError(f"{run}: no {names}; a finished run leaves one in its folder")
 
 
 def _plain(name: str) -> str:
