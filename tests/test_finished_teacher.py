@@ -10,19 +10,20 @@ import torch
 import yaml
 
 from ladseg.cli import main
+from ladseg.cli.training_commands import taught_by
 from ladseg.comparison.costs import count_costs, marginal_macs, total_macs
 from ladseg.comparison.methods import default_teacher, make_method
-from ladseg.data import write_demo_scenes
-from ladseg.deploy.student_file import load_student
+from ladseg.data import open_dataset, write_demo_scenes
+from ladseg.deploy.student_file import load_student, save_student
 from ladseg.deploy.teacher_file import load_teacher, read_teacher_header, save_teacher
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models import build_model
 from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
 from ladseg.recipe import Recipe, StudentSettings, TeacherSettings
-from ladseg.recipe_files import make_recipe
+from ladseg.recipe_files import load_recipe, make_recipe
 from ladseg.report.next_steps import next_steps
 from ladseg.results import read_results
-from ladseg.runs.finished_teacher import classes_by_name, with_finished_teacher
+from ladseg.runs.finished_teacher import classes_by_name, is_a_twin, teacher_file_of, with_finished_teacher
 from ladseg.seeds import generator_for
 from tests.test_command_line import SMALL
 
@@ -136,6 +137,116 @@ def test_a_plain_run_teaches_by_its_student(tmp_path: Path, capsys: pytest.Captu
     assert taught["label_assisted"] is False
     assert taught["networks"]["teacher"]["mean_iou"] == pytest.approx(first["mean_iou"], abs=1e-6)
     assert taught["networks"]["student"]["steps"] == int(SMALL["schedule.iterations"])
+
+
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a plain run, and the words of a command that train another one."""
+    root = tmp_path_factory.mktemp("plain_run")
+    write_demo_scenes(root / "scenes", train=8, val=3, size=(32, 48))
+    values = {"data.root": str(root / "scenes"), "data.classes": str(root / "scenes/classes.txt"), **SMALL}
+    values |= {"schedule.iterations": "2", "teacher.iterations": "2"}
+    words = ["train", "demo", *(word for key, value in values.items() for word in (f"--{key}", value))]
+    assert main([*words, "--distill.method", "none", "--out", str(root / "run")]) == 0
+    return root / "run", words
+
+
+@pytest.mark.parametrize(
+    ("section", "reset"),
+    [
+        ({}, ""),
+        ({"model": "fcn@test_resnet"}, " --teacher.model null"),
+        ({"features": "layer4", "label_assisted": False}, " --teacher.features null"),
+        ({"warm_start": True}, ""),
+        ({"snapshot": 0.5, "label_assisted": False}, ""),
+        (
+            {"weights": "old.safetensors", "train": False, "classes": [1, 0], "class_names": ["a", "b"]},
+            " --teacher.classes null --teacher.class_names null",
+        ),
+    ],
+)
+def test_a_plain_runs_command_holds_whatever_its_recipe_says_of_a_teacher(
+    section: dict[str, object], reset: str, plain_run: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    run, _ = plain_run
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["teacher"] |= section
+    command = dict(next_steps(read_results(run), run, recipe))["Teach a student of another seed by this one"]
+    assert command.endswith(f"-taught{reset}")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    line = shlex.split(command)[3:]  # without 'ladseg train RECIPE'
+    keys = taught_by(Path(line[line.index("--teacher-from") + 1]), line[line.index("--distill.method") :])
+    taught = with_finished_teacher(load_recipe(tmp_path / "recipe.yaml", keys))
+    assert (taught.teacher.model, taught.teacher.label_assisted) == ("pspnet@test_resnet", False)
+    assert (taught.teacher.classes, taught.snapshot_step, taught.seed) == (None, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--distill.method", "none"], "distill.method is none, so no student would learn"),
+        (["--teacher.weights", "other.safetensors"], "--teacher-from and --teacher.weights both say"),
+        (["--teacher.train=true"], "--teacher-from and --teacher.train both say"),
+        (["--teacher.warm_start", "true"], "both name it; leave one of them out"),
+        (["--teacher.snapshot", "0.5", "--teacher.label_assisted", "false"], "has the student teach itself"),
+        (["--teacher.model", "stdc1"], "not 'stdc1'; leave --teacher.model out"),
+        (["--teacher-from", ""], "the path is empty"),
+        (["--teacher-from", "nowhere"], "nowhere: no such folder or file"),
+    ],
+)
+def test_what_does_not_go_with_a_runs_teacher_is_refused(
+    words: list[str], told: str, plain_run: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, train = plain_run
+    try:
+        code: object = main([*train, "--teacher-from", str(run), "--out", str(tmp_path / "no"), *words])
+    except SystemExit as end:
+        code = end.code
+    assert (code, (tmp_path / "no").exists()) == (2, False)
+    assert told in capsys.readouterr().err
+
+
+def test_a_plain_run_of_the_same_seed_is_told_to_teach_little(plain_run: tuple[Path, list[str]]) -> None:
+    run, _ = plain_run
+    recipe = make_recipe({"student": {"model": "pspnet@test_resnet"}})
+    assert is_a_twin(run, recipe)
+    assert not is_a_twin(run, replace(recipe, seed=1))
+    assert not is_a_twin(run, replace(recipe, student=StudentSettings("stdc1")))
+    assert not is_a_twin(run / "student.safetensors", recipe)
+
+
+def test_a_comparisons_cell_teaches_by_the_teacher_beside_it(
+    plain_run: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, words = plain_run
+    folder = tmp_path / "cmp"
+    small = ["--methods", "none,lad", "--seeds", "0", "--plain-lengths", "1", "--out", str(folder)]
+    assert main(["compare", *words[1:], *small]) == 0
+    assert teacher_file_of(folder / "seed-0/lad") == folder / "seed-0/teacher-label/teacher.safetensors"
+    assert teacher_file_of(folder / "seed-0/none") == folder / "seed-0/none/student.safetensors"
+    with pytest.raises(RecipeError, match="a comparison, not one run; name a cell of it"):
+        teacher_file_of(folder)
+    # A teacher that is gone is not replaced by its student.
+    (folder / "seed-0/teacher-label/teacher.safetensors").unlink()
+    with pytest.raises(RecipeError, match=r"its teacher left no teacher\.safetensors"):
+        teacher_file_of(folder / "seed-0/lad")
+
+
+def own(classes: int) -> torch.nn.Module:
+    return torch.nn.Conv2d(3, classes, 1)
+
+
+def test_a_recipe_that_names_the_students_code_trusts_it_as_a_teacher(tmp_path: Path) -> None:
+    write_demo_scenes(tmp_path / "scenes", train=2, val=2, size=(32, 48))
+    name, file = "tests.test_finished_teacher:own", tmp_path / "student.safetensors"
+    recipe = make_recipe({"teacher": {"weights": str(file), "train": False}}, ["--data.root", str(tmp_path / "scenes")])
+    recipe = replace(recipe, data=replace(recipe.data, classes=str(tmp_path / "scenes/classes.txt")))
+    names = open_dataset(recipe.data, "train").spec.class_names
+    colors = [(number, 0, 0) for number in range(len(names))]
+    save_student(file, build_model(name, len(names)), {"class_names": list(names), "colors": colors})
+    with pytest.raises(ModelError, match=r"if you trust it, add --teacher\.model tests"):
+        with_finished_teacher(recipe)
+    assert with_finished_teacher(replace(recipe, student=StudentSettings(name))).teacher.model == name
 
 
 def test_the_next_student_learns_from_the_teacher_that_a_run_left(

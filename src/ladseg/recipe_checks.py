@@ -168,6 +168,8 @@ def _teacher_fault(teacher: TeacherSettings) -> str | None:
         )
     if not teacher.train and teacher.weights is not None and teacher.warm_start:
         return "teacher.train is false, and teacher.warm_start and teacher.weights both name it; leave one of them out"
+    if not teacher.train and teacher.snapshot is not None:
+        return "teacher.train is false, and teacher.snapshot has the student teach itself; leave one of them out"
     if teacher.label_assisted:
         if not teacher.train and teacher.weights is None:
             return (

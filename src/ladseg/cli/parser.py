@@ -191,6 +191,8 @@ def path(word: str) -> str:
     """Parse a path, replacing ``~`` and ``$VARIABLE`` even where a shell would not, as in ``--out=~/runs``."""
     from ladseg.recipe_files import expanded
 
+    if not word:
+        raise argparse.ArgumentTypeError("the path is empty, as that of an unset variable is; name one or leave it out")
     return expanded(word)
 
 

@@ -130,12 +130,45 @@ def _train(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.recipe_files import load_recipe
 
     if known.teacher_from:
-        from ladseg.runs.finished_teacher import teacher_file_of
-
-        keys = [*keys, "--teacher.weights", str(teacher_file_of(Path(known.teacher_from))), "--teacher.train", "false"]
+        keys = taught_by(Path(known.teacher_from), keys)
     recipe = load_recipe(known.recipe, keys)
+    if known.teacher_from:
+        _refuse_no_lesson(known.recipe, recipe)
+        _warn_of_a_twin(Path(known.teacher_from), recipe)
     _draw_demo_scenes(known.recipe, recipe)
     _run(recipe)
+
+
+def taught_by(run: Path, keys: list[str]) -> list[str]:
+    """Return the command line's keys with those that take a finished run's teacher.
+
+    What the recipe says of the teacher's training is void then; what the command line says of it is refused.
+    """
+    from ladseg.runs.finished_teacher import teacher_file_of
+
+    for key in ("--teacher.weights", "--teacher.train"):
+        if key in keys[::2]:
+            raise RecipeError(f"--teacher-from and {key} both say where the teacher comes from; leave one of them out")
+    untrained = ["--teacher.warm_start", "false", "--teacher.snapshot", "null"]
+    return [*untrained, *keys, "--teacher.weights", str(teacher_file_of(run)), "--teacher.train", "false"]
+
+
+def _refuse_no_lesson(source: str, recipe: "Recipe") -> None:
+    if recipe.distill.method == "none":
+        raise RecipeError(
+            f"{source}: distill.method is none, so no student would learn from --teacher-from; "
+            "add --distill.method cwd or another method"
+        )
+
+
+def _warn_of_a_twin(run: Path, recipe: "Recipe") -> None:
+    from ladseg.runs.finished_teacher import is_a_twin
+
+    if is_a_twin(run, recipe):
+        print_line(
+            f"warning: {run} is a plain run of seed {recipe.seed}, as this run: its student is the student alone "
+            f"over again and has little to teach; take another seed, such as --seed {recipe.seed + 1}"
+        )
 
 
 def _run(recipe: "Recipe") -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from ladseg.report.verdict import NOT_LEARNED, STILL_IMPROVING, run_verdict
 from ladseg.results import TEACHER_FILE, RunResults
 
+# The recipe's keys of a teacher that the plain student stands in for.
+OF_THE_TEACHER = ("model", "features", "classes", "class_names")
 SEEDS = "0,1,2,3,4,5"
 
 
@@ -38,6 +40,7 @@ def next_steps(results: RunResults, folder: Path, recipe: Mapping[str, Any]) -> 
         )
     elif "student" not in results.networks:
         taught = f"--distill.method cwd --seed {results.seed + 1} --out {shlex.quote(f'{folder}-taught')}"
+        taught += "".join(f" --teacher.{key} null" for key in OF_THE_TEACHER if recipe["teacher"].get(key) is not None)
         steps.append(
             ("Teach a student of another seed by this one", f"ladseg train {again} --teacher-from {run} {taught}")
         )

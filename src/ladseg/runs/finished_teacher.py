@@ -1,6 +1,7 @@
 """Reuse a finished teacher: take its settings from its file into the recipe, and match its classes by name."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from ladseg.data.classes import read_classes
 from ladseg.data.dataset import open_dataset
 from ladseg.errors import ModelError, RecipeError
 from ladseg.recipe import Recipe
-from ladseg.results import STUDENT, TEACHER_FILE
+from ladseg.results import RESULTS, STUDENT, TEACHER_FILE, ComparisonResults, RunResults, read_results
 
 
 def with_finished_teacher(recipe: Recipe) -> Recipe:
@@ -31,7 +32,9 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
     if teacher.class_names is not None:
         raise RecipeError(f"teacher.class_names: {path} tells its classes itself; leave them out")
     header, noise = read_teacher_header(path)
-    refuse_untrusted(path, header, teacher.model, "--teacher.model")
+    # A recipe that names the code of its student trusts it as a teacher too.
+    named = teacher.model or (recipe.student.model if recipe.student.model == header.model else None)
+    refuse_untrusted(path, header, named, "--teacher.model")
     classes = _classes(recipe, path, header.data.class_names)
     recorded = {"placebo": None} if noise is None else vars(noise)
     teacher = replace(
@@ -111,17 +114,40 @@ def teacher_digest(recipe: Recipe) -> dict[str, str]:
 
 
 def teacher_file_of(run: Path) -> Path:
-    """Return the file to teach from: a run's teacher, or if it trained none, its student as a classic teacher.
+    """Return the file to teach from: a run's teacher, or if it had none, its student as a classic teacher.
 
     Raises:
         RecipeError: There is no such file.
     """
-    files = [run / TEACHER_FILE, run / STUDENT] if run.is_dir() else [run]
+    if run.is_file():
+        return run
+    if not run.is_dir():
+        raise RecipeError(f"{run}: no such folder or file; name the folder of a finished run")
+    results = read_results(run) if (run / RESULTS).is_file() else None
+    if isinstance(results, ComparisonResults):
+        raise RecipeError(f"{run}: a comparison, not one run; name a cell of it, such as {run}/seed-0/lad")
+    taught = results.networks.get("teacher") if results is not None else None
+    if taught is None:
+        files = [run / TEACHER_FILE, run / STUDENT]
+    else:  # the cells of a comparison share their teacher, which lies beside them
+        files = [run / TEACHER_FILE, Path(os.path.normpath(run / (taught.folder or ""))) / TEACHER_FILE]
     for path in files:
         if path.is_file():
             return path
-    names = " or ".join(path.name for path in files)
-    raise RecipeError(f"{run}: no {names}; a finished run leaves one in its folder")
+    if taught is not None:
+        raise RecipeError(
+            f"{run}: its teacher left no {TEACHER_FILE}; the run's own command writes a lost one again, and "
+            "--teacher.weights FILE --teacher.train false name another, such as another library's"
+        )
+    raise RecipeError(f"{run}: no {TEACHER_FILE} or {STUDENT}; a run leaves them in its folder when it has finished")
+
+
+def is_a_twin(run: Path, recipe: Recipe) -> bool:
+    """Return whether a plain run, whose student is to teach, has the recipe's student and seed."""
+    results = read_results(run) if (run / RESULTS).is_file() else None
+    if not isinstance(results, RunResults) or set(results.networks) != {"baseline"}:
+        return False
+    return (results.seed, results.delivered.model) == (recipe.seed, recipe.student.model)
 
 
 def _plain(name: str) -> str:
