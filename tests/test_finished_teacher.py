@@ -215,6 +215,13 @@ def test_a_plain_run_of_the_same_seed_is_told_to_teach_little(plain_run: tuple[P
     assert not is_a_twin(run / "student.safetensors", recipe)
 
 
+def test_a_damaged_file_is_not_taken_for_another_librarys(plain_run: tuple[Path, list[str]], tmp_path: Path) -> None:
+    file = tmp_path / "student.safetensors"
+    file.write_bytes((plain_run[0] / "student.safetensors").read_bytes()[:1000])
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        with_finished_teacher(make_recipe({"teacher": {"weights": str(file), "train": False}}))
+
+
 def test_a_comparisons_cell_teaches_by_the_teacher_beside_it(
     plain_run: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,6 +172,13 @@ def test_keys_that_came_later_do_not_tell_trainings_apart(tmp_path: Path) -> Non
         )
 
 
+def test_a_seed_that_no_recipe_sets_is_not_asked_back(tmp_path: Path) -> None:
+    """Versions derive a teacher's seed in different ways, so the recipe's seed may be the same."""
+    there, now = (training_identity(Schedule(), seed, "teacher", {}) for seed in (0, 2173428334377041140))
+    with pytest.raises(TrainingError, match="another version of ladseg began it, or another seed; finish it with"):
+        refuse_other_identity(tmp_path, there, now)
+
+
 def test_parts_are_equal() -> None:
     model: Any = toy.build()
     with pytest.raises(TrainingError, match=r"schedule\.accumulate 3 does not divide the 8 images"):

@@ -72,12 +72,18 @@ def read_teacher_header(path: Path) -> tuple[StudentHeader, NoiseSettings | None
 
 
 def is_ladsegs(path: Path) -> bool:
-    """Return whether a file is one that ladseg wrote of a network; a missing one counts, for its error says so."""
+    """Return whether a file is one that ladseg wrote of a network; a missing one counts, for its error says so.
+
+    Raises:
+        ModelError: It is named as a safetensors file and can't be read as one, by whichever library it was written.
+    """
     if not path.is_file():
         return True
     try:
         return read_metadata(path).get("format") in (FORMAT, TEACHER)
     except ModelError:
+        if path.suffix == ".safetensors":
+            raise
         return False
 
 

@@ -51,6 +51,12 @@ def refuse_other_identity(folder: Path, there: str, now: str) -> None:
     if old == new:
         return
     key = next(k for k in sorted(old | new) if old.get(k) != new.get(k))
+    if key == "seed":  # a recipe of another seed is refused before
+        raise TrainingError(
+            f"{folder}: holds a training on batches of seed {old.get(key)}, and now they are of {new.get(key)}: "
+            "another version of ladseg began it, or another seed; finish it with that one, or start in another folder "
+            "with --out"
+        )
     raise TrainingError(
         f"{folder}: holds a training with {key} {old.get(key)}, and now it is {new.get(key)}; "
         "go back to that value, choose another folder, or delete this one"
