@@ -134,3 +134,20 @@ def test_the_table_fits_80_columns_with_and_without(capsys: pytest.CaptureFixtur
         assert "…" not in printed
         assert re.search(r"60\.00 +- ", printed)
         assert ("43.00" in printed) == (images.test is not None)
+
+
+@pytest.mark.parametrize("split", ["", ".", "..", "/", "val/", "../val", "*", "va?", "[tv]*"])
+@pytest.mark.parametrize("layout", [{}, {"images": "images/{split}/{stem}.png", "masks": "masks/{split}/{stem}.png"}])
+def test_a_word_that_finds_several_splits_names_none(split: str, layout: dict[str, str], scenes: Path) -> None:
+    data = Data(root=str(scenes), classes=str(scenes / "classes.txt"), **layout)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="does not name one split; give its name, such as val or test"):
+        find_split(data, split)
+
+
+def test_a_split_may_be_called_as_images_without_masks_are(scenes: Path) -> None:
+    data = Data(root=str(scenes), classes=str(scenes / "classes.txt"), test="unlabelled")
+    with pytest.raises(DataError, match=r"no images/unlabelled and masks/unlabelled in it.* leave data\.test out"):
+        find_split(data, "unlabelled")
+    for kind in ("images", "masks"):
+        (scenes / kind / "test").rename(scenes / kind / "unlabelled")
+    assert len(find_split(data, "unlabelled")[0].pairs) == 5

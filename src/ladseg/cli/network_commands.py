@@ -26,7 +26,7 @@ def add_commands(command: Commands) -> None:
         "the other keys are those of the network's training data.",
     )
     _add_weights_on_data(evaluate)
-    evaluate.add_argument("--split", default="val", help="train or val (default: val)")
+    evaluate.add_argument("--split", default="val", help="train, val or another that the data set has (default: val)")
     evaluate.add_argument("--confusion", action="store_true", help="print the confusion matrix")
     evaluate.add_argument("--json", type=path, metavar="FILE", help="write all figures as JSON; - prints only that")
     evaluate.add_argument(

@@ -72,12 +72,19 @@ def find_split(data: Data, split: str) -> tuple[Listing, DatasetSpec]:
     """
     layout = get_layout(data.layout)
     data_root(data)
-    if split == UNLABELLED:
+    _refuse_no_name(split)
+    if split == UNLABELLED and data.unlabelled is not None:
         own = find_split(data, "train")[1]
         return find_unlabelled(data.unlabelled), without_masks(own)
     own_split = data.val_fraction is None or split == data.test
     listing = _packed(layout.find(data, split)) if own_split else _divided(data, split)
     return listing, make_spec(data, listing.spec)
+
+
+def _refuse_no_name(split: str) -> None:
+    """Refuse what would find the images of several splits at once, such as an empty word, a dot or a star."""
+    if set("*?[") & set(split) or {"", ".", ".."} & set(split.split("/")):
+        raise DataError(f"'{split}' does not name one split; give its name, such as val or test")
 
 
 def _packed(listing: Listing) -> Listing:

@@ -101,7 +101,9 @@ def divide(pairs: Pairs, root: Path, fraction: float, pattern: str | None, split
         DataError: The split is another one, the pattern does not match, or there is only one group.
     """
     if split not in ("train", "val"):
-        raise DataError(f"'{split}' is not a split: data.val_fraction makes train and val")
+        raise DataError(
+            f"'{split}' is not a split: data.val_fraction makes train and val; one besides them is named by data.test"
+        )
     groups = [group_of(Path(str(image)).relative_to(root).as_posix(), pattern) for image, _ in pairs]
     sizes = Counter(groups)
     chosen = val_groups(sizes, fraction)
