@@ -12,7 +12,7 @@ from ladseg.cli import main
 from ladseg.comparison.methods import default_teacher, make_method, with_one_start
 from ladseg.data import write_demo_scenes
 from ladseg.deploy.student_file import load_student
-from ladseg.objectives import Network
+from ladseg.objectives import Network, TeacherObjective
 from ladseg.recipe import Distill, Recipe, StudentSettings, TeacherSettings
 from ladseg.recipe_files import load_recipe, make_recipe, recipe_names
 from ladseg.results import NetworkRow, read_results
@@ -94,6 +94,24 @@ def test_a_teacher_from_its_own_weights_is_not_the_student_over_again() -> None:
     assert not any(torch.equal(student[name], teacher[name]) for name in drawn)
     again = build_teacher(recipe, 3, None).state_dict()
     assert all(torch.equal(teacher[name], again[name]) for name in teacher)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weight"),
+    [
+        (TeacherSettings(), 0.0),
+        (TeacherSettings(class_weights="none"), 0.0),
+        (TeacherSettings(class_weights="random"), 1.0),
+        (TeacherSettings(class_weights="random", consistency=0.0), 0.0),
+        (TeacherSettings(consistency=0.5), 0.5),
+        (make_recipe({"preset": "paper"}).teacher, 1.0),
+        (make_recipe({"preset": "released-code"}).teacher, 5.0),
+    ],
+)
+def test_the_consistency_loss_goes_with_random_class_weights(settings: TeacherSettings, weight: float) -> None:
+    objective = teacher_training(replace(UNTRAINED, teacher=settings), 3, None).objective
+    assert isinstance(objective, TeacherObjective)
+    assert objective.consistency == weight
 
 
 @pytest.mark.parametrize("better", ["baseline", "student"])

@@ -145,7 +145,8 @@ class TeacherSettings:
         scale: Factor on the whole noised label, relative to an image that is normalised by mean and deviation.
         ignore: What ignored pixels become, one more class with its own weight, or zero.
         slice_std: Standard deviation of the new input weights; match takes that of the layer's RGB weights.
-        consistency: Weight lambda of the consistency loss (Eq. 7).
+        consistency: Weight lambda of the consistency loss (Eq. 7); null is the paper's 1 with random class weights,
+            else 0: the two paths then differ by pixel noise alone, and the term does harm (docs/results.md).
         consistency_form: one-way is D(O1, O2); symmetric adds D(O2, O1), each with its target detached.
         iterations: Training steps; null takes the schedule's.
         lr: Peak learning rate; null takes the schedule's.
@@ -179,7 +180,7 @@ class TeacherSettings:
     scale: Positive = 1.0
     ignore: Literal["class", "zero"] = "class"
     slice_std: NotNegative | Literal["match"] = 0.1
-    consistency: NotNegative = 1.0
+    consistency: NotNegative | None = None
     consistency_form: Literal["one-way", "symmetric"] = "one-way"
     iterations: Count | None = None
     lr: Positive | None = None
@@ -189,6 +190,13 @@ class TeacherSettings:
     class_names: Annotated[list[str], Length(least=2)] | str | None = None
     snapshot: Annotated[float, Range(above=0, below=1)] | None = None
     placebo: Placebo | None = None
+
+    @property
+    def consistency_weight(self) -> float:
+        """Lambda, which ``consistency`` sets or leaves to the kind of class weights."""
+        if self.consistency is not None:
+            return self.consistency
+        return 1.0 if self.class_weights == "random" else 0.0
 
 
 @dataclass(frozen=True)
