@@ -3,7 +3,7 @@
     python -m benchmarks.label_pays run HOME NAME SETTING SEED
     python -m benchmarks.label_pays queue HOME QUEUE.txt
     python -m benchmarks.label_pays table HOME SETTING [BASE]
-    python -m benchmarks.label_pays draw HOME CURVE.png SETTING [SETTING ...]
+    python -m benchmarks.label_pays draw HOME CURVE.png SETTING [NAME ...]
 
 HOME holds the data of :data:`SETTINGS` as ``smaller_set.py`` makes it, for settings from ImageNet the backbone's file
 tf_efficientnet_lite0.safetensors, and receives results.jsonl, the weights with the
@@ -14,7 +14,7 @@ what it needs is there. Names:
     plain                      the whole schedule; keeps its state at the trunk's end, from which the others branch
     plain3000                  the whole schedule, so many steps long
     teacher-KIND               self (no label), fixed, random, less, placebos shuffled and blank; @noc: no consistency,
-                               @long: ten times as long
+                               @one: one path, twice the steps, @long: ten times as long
     reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo. KIND may
                                be plain, the finished plain student; @own: of the student's own seed, @11: of seed 11,
                                @strong: of a pretrained network; @half: it sees images of half the size; @every3: it is
@@ -123,7 +123,9 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "queue", "table", "draw"])
     parser.add_argument("home", type=Path)
     parser.add_argument(
-        "rest", nargs="+", help="NAME SETTING SEED, the queue's file, or SETTING and the base, or picture and settings"
+        "rest",
+        nargs="+",
+        help="as listed above",
     )
     arguments = parser.parse_args()
     use_home(arguments.home)

@@ -46,25 +46,21 @@ def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[flo
     return float(np.mean(gaps)), cells
 
 
-def draw(picture: str, *settings: str) -> None:
+def draw(picture: str, setting: str, *names: str) -> None:
     """Draw mIoU against compute: the plain students' curve, each candidate at its marginal and its total compute."""
-    figure, panels = plt.subplots(
-        1, len(settings), figsize=(4.2 * len(settings), 4), layout="constrained", squeeze=False
-    )
-    for axes, setting in zip(panels[0], settings, strict=True):
-        runs = recorded(setting)
-        plain_runs = sorted((rows for name, rows in runs.items() if name.startswith("plain")), key=units)
-        axes.errorbar(*zip(*map(point, plain_runs), strict=True), color="0.3", marker="o", capsize=3, label="plain")
-        for name, rows in runs.items():
-            if name.startswith(("reuse", "scratch")) and len(rows) >= 6:
-                marginal, mean, error = point(rows)
-                line = axes.errorbar(marginal, mean, error, marker="o", capsize=3, label=name.split("-", 1)[1])
-                total = marginal + teacher_compute(name.split("-")[1], setting)
-                axes.plot([marginal, total], [mean, mean], ":", color=line[0].get_color())
-                axes.plot(total, mean, "o", color=line[0].get_color(), markerfacecolor="none")
-        axes.set(title=setting, xlabel="compute, plain steps", ylabel="mIoU on val, %", xscale="log")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    runs = recorded(setting)
+    plain_runs = sorted((rows for name, rows in runs.items() if name.startswith("plain")), key=units)
+    axes.errorbar(*zip(*map(point, plain_runs), strict=True), color="0.3", marker="o", capsize=3, label="plain")
+    for name in names:
+        marginal, mean, error = point(runs[name])
+        total = marginal + teacher_compute(name.split("-")[1], setting)
+        line = axes.errorbar(marginal, mean, error, marker="o", capsize=3, label=name)
+        axes.plot([marginal, total], [mean, mean], ":", color=line[0].get_color())
+        axes.plot(total, mean, "o", color=line[0].get_color(), markerfacecolor="none")
+    axes.set(title=setting, xlabel="compute, plain steps", ylabel="mIoU on val, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     figure.savefig(picture, dpi=110)
 
 

@@ -30,23 +30,24 @@ def train_teacher(name: str, setting: str, seed: int, start: dict, units: int, p
     net = net.to(memory_format=torch.channels_last).train()
     opt, stream = optimizer(net), Stream(setting, seed + 1000)
     torch.manual_seed(derive_seed(seed, "dropout", name))
-    steps = units // 2 if channel else units
+    paths = 1 if channel is None or "one" in tags else 2
+    steps = units // paths
     for step in range(steps):
         set_lr(opt, poly_lr(step, peak, steps, WARMUP))
         opt.zero_grad()
-        teacher_loss(net, stream[step], channel, 0.0 if "noc" in tags else 1.0).backward()
+        teacher_loss(net, stream[step], channel, paths, 0.0 if "noc" in tags else 1.0).backward()
         opt.step()
     return net
 
 
-def teacher_loss(net: nn.Module, batch: Batch, channel: Channel | None, consistency: float) -> Tensor:
+def teacher_loss(net: nn.Module, batch: Batch, channel: Channel | None, paths: int, consistency: float) -> Tensor:
     image, label = batch["image"], batch["label"]
     if channel is None:
         return supervision(forward(net, image), label)
-    paths = torch.cat([torch.cat([image, channel(label, noise_draws(batch, path))], 1) for path in (1, 2)])
-    one, two = forward(net, last(paths)).logits.chunk(2)
-    loss = cross_entropy(one, label) + cross_entropy(two, label)
-    return loss + consistency * cwd_loss(one, two) if consistency else loss
+    shown = [torch.cat([image, channel(label, noise_draws(batch, path))], 1) for path in range(1, paths + 1)]
+    answers = forward(net, last(torch.cat(shown))).logits.chunk(paths)
+    loss = torch.stack([cross_entropy(answer, label) for answer in answers]).sum()
+    return loss + consistency * cwd_loss(*answers) if consistency and paths == 2 else loss
 
 
 def teacher(name: str, setting: str, seed: int) -> None:
@@ -67,7 +68,7 @@ def teacher_file(kind: str, setting: str, seed: int) -> Path:
     """Of a teacher's kind, ``plain`` or with its tags, for the student of this seed."""
     name, *tags = kind.split("@")
     whose = seed if "own" in tags else next((int(tag) for tag in tags if tag.isdigit()), TEACHER_SEED)
-    made = "@".join([name, *(tag for tag in tags if tag in ("noc", "long"))])
+    made = "@".join([name, *(tag for tag in tags if tag in ("noc", "long", "one"))])
     setting = teacher_setting(kind, setting)
     return weights_file(f"plain{SETTINGS[setting].steps}" if name == "plain" else f"teacher-{made}", setting, whose)
 
