@@ -321,7 +321,7 @@ def test_a_knob_has_one_default() -> None:
             if name in recipe and parameter.default is not parameter.empty and recipe[name] is not None:
                 shared.add(name)
                 assert parameter.default == recipe[name], f"{function.__name__}({name}=) and {section.__name__}"
-    expected = {"alpha", "scale", "class_weights", "ignore", "slice_std", "consistency", "consistency_form"}
+    expected = {"alpha", "scale", "class_weights", "ignore", "slice_std", "consistency_form"}
     assert shared == expected | {"power", "warmup"}
 
 

@@ -145,14 +145,14 @@ def test_a_run_says_what_next_in_commands_that_parse(folders: dict[str, Path]) -
 def test_next_steps_of_other_runs(tmp_path: Path) -> None:
     flat = [(5, 0.4), (7, 0.5), (10, 0.5)]
     learned = network_row(0.5, model="my_package.nets:Net", validation_curve=flat)
-    recipe = {"schedule": {"iterations": 10, "minutes": None}}
+    recipe = {"schedule": {"iterations": 10, "minutes": None}, "teacher": {}}
     steps = next_steps(run_results({"baseline": learned}), tmp_path / "a run", recipe)
     commands = [command for _, command in steps]
     assert [shlex.split(command)[1] for command in commands] == ["predict", "eval", "export", "train", "compare"]
     assert all("--model my_package.nets:Net" in command for command in commands[:3])
     assert all("a run" in " ".join(shlex.split(command)) for command in commands)
     rising = network_row(0.5, validation_curve=[(5, 0.1), (10, 0.5)])
-    of_minutes = {"schedule": {"iterations": 10, "minutes": 2.5}}
+    of_minutes = {"schedule": {"iterations": 10, "minutes": 2.5}, "teacher": {}}
     assert "--schedule.minutes 5 " in next_steps(run_results({"baseline": rising}), tmp_path, of_minutes)[0][1]
 
 

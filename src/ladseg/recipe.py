@@ -191,13 +191,6 @@ class TeacherSettings:
     snapshot: Annotated[float, Range(above=0, below=1)] | None = None
     placebo: Placebo | None = None
 
-    @property
-    def consistency_weight(self) -> float:
-        """Lambda, which ``consistency`` sets or leaves to the kind of class weights."""
-        if self.consistency is not None:
-            return self.consistency
-        return 1.0 if self.class_weights == "random" else 0.0
-
 
 @dataclass(frozen=True)
 class Distill:

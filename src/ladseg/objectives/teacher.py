@@ -16,7 +16,8 @@ class TeacherObjective(nn.Module):
 
     Args:
         teacher: The label-assisted network.
-        consistency: Lambda; with 0, both paths are trained still.
+        consistency: Lambda; with 0, both paths are trained still. None is the paper's 1 with random class weights, else
+            0: the two paths then differ by pixel noise alone, and the term does harm (docs/results.md).
         consistency_form: ``"one-way"`` for D(O1, O2) with gradients into both, as in Eq. 7, or ``"symmetric"`` for
             D(O1, sg O2) + D(O2, sg O1), as in the released code.
         aux_weight: Weight of the training-only heads; None takes the network's own (0.4; 1 for STDC).
@@ -32,7 +33,7 @@ class TeacherObjective(nn.Module):
     def __init__(
         self,
         teacher: LabelAssisted,
-        consistency: float = 1.0,
+        consistency: float | None = None,
         consistency_form: Literal["one-way", "symmetric"] = "one-way",
         aux_weight: float | None = None,
         tau: float = 4.0,
@@ -45,7 +46,8 @@ class TeacherObjective(nn.Module):
                 "LabelAssisted(network, num_classes), or train a network that does not see labels by Plain"
             )
         self.teacher = teacher
-        self.consistency = consistency
+        by_default = 1.0 if teacher.noise.class_weights == "random" else 0.0
+        self.consistency = by_default if consistency is None else consistency
         self.consistency_form = consistency_form
         self.aux_weight = aux_weight_of(teacher.network) if aux_weight is None else aux_weight
         self.tau = tau

@@ -87,7 +87,7 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
     class_loss = make_class_loss(recipe.loss, num_classes)
     if isinstance(teacher, LabelAssisted):
         objective = TeacherObjective(
-            teacher, settings.consistency_weight, settings.consistency_form, settings.aux_weight, class_loss=class_loss
+            teacher, settings.consistency, settings.consistency_form, settings.aux_weight, class_loss=class_loss
         )
     else:
         objective = Plain(teacher, settings.aux_weight, class_loss)
