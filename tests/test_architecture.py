@@ -17,6 +17,7 @@ PACKAGE = Path(ladseg.__file__).parent
 LEVELS = {
     "contents": 0,
     "errors": 0,
+    "folding": 0,
     "outputs": 0,
     "resize": 0,
     "results": 0,

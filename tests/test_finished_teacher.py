@@ -121,24 +121,6 @@ def test_a_teacher_that_is_there_costs_nothing(tmp_path: Path) -> None:
         assert (other.recipe.teacher.train, other.recipe.teacher.weights) == (True, None)
 
 
-def test_a_plain_run_teaches_by_its_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scenes, plain = tmp_path / "scenes", tmp_path / "plain"
-    write_demo_scenes(scenes, train=8, val=3, size=(32, 48))
-    values = {"data.root": str(scenes), "data.classes": str(scenes / "classes.txt"), **SMALL}
-    words = [word for key, value in values.items() for word in (f"--{key}", value)]
-    assert main(["train", "demo", *words, "--distill.method", "none", "--out", str(plain)]) == 0
-    first = json.loads((plain / "results.json").read_text())["networks"]["baseline"]
-    # The command that its page gives teaches another student.
-    command = dict(next_steps(read_results(plain), plain, yaml.safe_load((plain / "recipe.yaml").read_text())))[
-        "Teach a student of another seed by this one"
-    ]
-    assert main(shlex.split(command)[1:]) == 0
-    taught = json.loads((tmp_path / "plain-taught/results.json").read_text())
-    assert taught["label_assisted"] is False
-    assert taught["networks"]["teacher"]["mean_iou"] == pytest.approx(first["mean_iou"], abs=1e-6)
-    assert taught["networks"]["student"]["steps"] == int(SMALL["schedule.iterations"])
-
-
 @pytest.fixture(scope="module")
 def plain_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of a plain run, and the words of a command that train another one."""
@@ -149,6 +131,20 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]
     words = ["train", "demo", *(word for key, value in values.items() for word in (f"--{key}", value))]
     assert main([*words, "--distill.method", "none", "--out", str(root / "run")]) == 0
     return root / "run", words
+
+
+def test_a_plain_run_teaches_by_its_student(plain_run: tuple[Path, list[str]]) -> None:
+    plain = plain_run[0]
+    first = json.loads((plain / "results.json").read_text())["networks"]["baseline"]
+    # The command that its page gives teaches another student.
+    command = dict(next_steps(read_results(plain), plain, yaml.safe_load((plain / "recipe.yaml").read_text())))[
+        "Teach a student of another seed by this one"
+    ]
+    assert main(shlex.split(command)[1:]) == 0
+    taught = json.loads((plain.parent / "run-taught/results.json").read_text())
+    assert taught["label_assisted"] is False
+    assert taught["networks"]["teacher"]["mean_iou"] == pytest.approx(first["mean_iou"], abs=1e-6)
+    assert taught["networks"]["student"]["steps"] == first["steps"] == 2
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import argparse
 import dataclasses
 import math
-import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
 from ladseg.errors import RecipeError, nearest, printable
+from ladseg.folding import folded
 
 Run = Callable[[argparse.Namespace, list[str]], int | None]
 SHELLS = ("bash", "zsh", "tcsh")
@@ -18,14 +18,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions, and folds those that are wider than the terminal under their own indent."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "".join(f"{indent}{_folded(line, width)}\n" for line in text.splitlines())
-
-
-def _folded(line: str, width: int) -> str:
-    words = line.lstrip()
-    indent = " " * (len(line) - len(words))
-    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(words, width, initial_indent=indent, subsequent_indent=indent, **options)
+        return "".join("\n".join(folded(indent + line, width)) + "\n" for line in text.splitlines())
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,11 +1,11 @@
 """Print on the terminal, so that users' names of files, classes and runs act neither as markup nor as control codes."""
 
 import sys
-import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ladseg.errors import printable
+from ladseg.folding import folded
 
 if TYPE_CHECKING:
     from ladseg.report.sheet import Sheet
@@ -35,10 +35,7 @@ def print_paragraph(text: str, indent: int = 0) -> None:
     """
     line = printable(text)
     if sys.stdout.isatty():
-        width = max(terminal_width(), indent + NARROWEST)
-        line = textwrap.fill(
-            line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-        )
+        line = "\n".join(folded(line, max(terminal_width(), indent + NARROWEST), indent))
     print(line)
 
 

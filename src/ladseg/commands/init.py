@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from ladseg.data.pairs import Pairs
 from ladseg.data.read import image_size
 from ladseg.data.spec import make_spec
 from ladseg.errors import DataError, printable
+from ladseg.folding import folded
 from ladseg.recipe import Data
 from ladseg.recipe_files import make_recipe
 
@@ -40,15 +40,10 @@ def propose_recipe(folder: str) -> tuple[list[str], str]:
     sizes = _sizes(found.train)
     if not sizes:
         raise DataError(f"{folder}: no image of the training split can be read; 'ladseg check {folder}' names them")
-    seen = [part for line in _seen(found, sizes) for part in _folded(line)]
+    seen = [part for line in _seen(found, sizes) for part in folded(printable(line), WIDTH, hang=2)]
     text = _recipe(found, sizes, seen)
     make_recipe(yaml.safe_load(text))
     return seen, text
-
-
-def _folded(line: str) -> list[str]:
-    """Fold a line between words, so that it fits a terminal as a comment too."""
-    return textwrap.wrap(printable(line), WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _sizes(pairs: Pairs) -> Counter[tuple[int, int]]:

@@ -1,12 +1,14 @@
 """Layouts of data sets as text, for ``ladseg data``."""
 
 import re
-import textwrap
 from collections.abc import Iterable, Iterator
 
 from ladseg.data.layouts.layout import Layout
+from ladseg.folding import folded
 from ladseg.recipe_files import load_recipe
 from ladseg.report.sheet import PlainTable
+
+HANG = 2
 
 
 def layouts_table(layouts: Iterable[Layout]) -> PlainTable:
@@ -28,21 +30,23 @@ def _pairs(layout: Layout) -> str:
 def layout_page(layout: Layout, width: int) -> str:
     """Return a description of one layout with its tree, ids, classes, source and recipe, folded to a width."""
     parts = [
-        _folded(f"{layout.name}: {layout.title}", width),
+        folded(f"{layout.name}: {layout.title}", width, HANG),
         ["On disk, below data.root:", *_tree(layout.tree, width)],
     ]
-    parts.append(["Masks:", *_folded("  " + " ".join(layout.ids.splitlines()), width, hang=0)])
+    parts.append(["Masks:", *folded("  " + " ".join(layout.ids.splitlines()), width)])
     if layout.published:
-        parts.append(_folded(f"Pairs: {_pairs(layout)}", width))
+        parts.append(folded(f"Pairs: {_pairs(layout)}", width, HANG))
     if layout.spec:
         names = ", ".join(layout.spec.class_names)
-        parts.append(_folded(f"Classes ({layout.spec.num_classes}): {names}", width))
-    parts.append(["Source:", *(part for line in layout.source.splitlines() for part in _folded(f"  {line}", width))])
+        parts.append(folded(f"Classes ({layout.spec.num_classes}): {names}", width, HANG))
+    parts.append(
+        ["Source:", *(part for line in layout.source.splitlines() for part in folded(f"  {line}", width, HANG))]
+    )
     if layout.recipe:
         schedule = load_recipe(layout.recipe).schedule
         height, length = schedule.crop
         text = f"Recipe: {layout.recipe}, with crops of {height}x{length}, {schedule.iterations:,} iterations, "
-        parts.append(_folded(f"{text}batches of {schedule.batch_size}", width))
+        parts.append(folded(f"{text}batches of {schedule.batch_size}", width, HANG))
         parts[-1].append(f"  ladseg recipes {layout.recipe} > mine.yaml")
     return "\n\n".join("\n".join(lines) for lines in parts)
 
@@ -54,20 +58,6 @@ def _tree(text: str, width: int) -> Iterator[str]:
             yield f"  {line}"
             continue
         first, *remark = re.split(r"(?<=\S) {2,}(?!.*\S {2,})", line)
-        yield from _folded(f"  {first}", width)
+        yield from folded(f"  {first}", width, HANG)
         for part in remark:
-            yield from _folded(f"      {part}", width)
-
-
-def _folded(line: str, width: int, hang: int = 2) -> list[str]:
-    """Fold between words; the lines below are indented by ``hang`` spaces more than the first."""
-    text = line.lstrip()
-    indent = " " * (len(line) - len(text))
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent + " " * hang,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+            yield from folded(f"      {part}", width, HANG)

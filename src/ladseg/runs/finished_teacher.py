@@ -123,7 +123,7 @@ def teacher_file_of(run: Path) -> Path:
         return run
     if not run.is_dir():
         raise RecipeError(f"{run}: no such folder or file; name the folder of a finished run")
-    results = read_results(run) if (run / RESULTS).is_file() else None
+    results = _results_of(run)
     if isinstance(results, ComparisonResults):
         raise RecipeError(f"{run}: a comparison, not one run; name a cell of it, such as {run}/seed-0/lad")
     taught = results.networks.get("teacher") if results is not None else None
@@ -144,10 +144,14 @@ def teacher_file_of(run: Path) -> Path:
 
 def is_a_twin(run: Path, recipe: Recipe) -> bool:
     """Return whether a plain run, whose student is to teach, has the recipe's student and seed."""
-    results = read_results(run) if (run / RESULTS).is_file() else None
+    results = _results_of(run)
     if not isinstance(results, RunResults) or set(results.networks) != {"baseline"}:
         return False
     return (results.seed, results.delivered.model) == (recipe.seed, recipe.student.model)
+
+
+def _results_of(run: Path) -> RunResults | ComparisonResults | None:
+    return read_results(run) if (run / RESULTS).is_file() else None
 
 
 def _plain(name: str) -> str:
