@@ -221,7 +221,7 @@ def test_balanced_weights_make_every_class_count_the_same() -> None:
 
 
 def test_every_training_of_a_recipe_has_its_loss() -> None:
-    base = make_recipe({"student": {"model": "stdc1"}, "schedule": {"crop": [64, 64]}})
+    base = make_recipe({"student": {"model": "stdc1"}, "teacher": {"consistency": 1}, "schedule": {"crop": [64, 64]}})
     losses = {}
     for name, loss in {"plain": Loss(), "all": Loss(mean="all"), "ohem": Loss(ohem=0.7, mean="all")}.items():
         recipe = replace(base, loss=loss)

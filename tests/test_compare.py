@@ -107,9 +107,8 @@ def test_a_distiller_names_its_teacher() -> None:
     assert classic.iterations is None
     assisted = make_method(BASE, "kd+label", classic)
     assert assisted.recipe == replace(BASE, distill=Distill(method="kd", warm_start=False))
-    # Two paths of 3 steps see as many images as one path of 6.
     own = make_method(BASE, "kd+self", classic)
-    assert own.recipe.teacher == replace(BASE.teacher, label_assisted=False, iterations=6)
+    assert own.recipe.teacher == replace(BASE.teacher, label_assisted=False, iterations=3)
     other = make_method(BASE, "kd+fcn@test_resnet", classic)
     assert (other.recipe.teacher.model, other.recipe.teacher.label_assisted) == ("fcn@test_resnet", False)
     assert make_method(BASE, "cwd-full", classic).recipe.distill == Distill(method="cwd-full", warm_start=False)
@@ -143,7 +142,10 @@ def test_beside_a_classic_teacher_lad_and_self_are_of_the_students_model() -> No
     assert make_method(base, "lad", chosen).recipe.teacher == TeacherSettings(iterations=3)
     assert make_method(base, "kd+label", chosen).recipe.teacher == TeacherSettings(iterations=3)
     own = make_method(base, "kd+self", chosen)
-    assert (own.name, own.recipe.teacher) == ("kd+self", TeacherSettings(label_assisted=False, iterations=6))
+    assert (own.name, own.recipe.teacher) == ("kd+self", TeacherSettings(label_assisted=False, iterations=3))
+    # With a consistency loss the label-assisted teacher has two paths a step, and this one has twice the steps.
+    paired = replace(BASE, teacher=TeacherSettings(class_weights="random", iterations=3))
+    assert make_method(paired, "kd+self", default_teacher(paired)).recipe.teacher.iterations == 6
     # A label-assisted teacher of another model is what the recipe asks for.
     other = replace(BASE, teacher=TeacherSettings(model="fcn@test_efficientnet"))
     assert make_method(other, "lad", default_teacher(other)).recipe == other
@@ -269,8 +271,12 @@ def test_macs_of_a_large_batch_are_found_from_small_ones() -> None:
     assert step_macs(student, CLASSES) == count_macs(lambda: objective(batch)["loss"].backward())
 
 
-def test_total_compute_is_steps_times_macs_of_all_that_was_trained(tmp_path: Path) -> None:
-    methods = [make_method(BASE, word, default_teacher(BASE)) for word in ("none", "kd", "lad", "kd+fcn@test_resnet")]
+@pytest.mark.parametrize(("consistency", "self_steps"), [(0.0, 3), (1.0, 6)])
+def test_total_compute_is_steps_times_macs_of_all_that_was_trained(
+    consistency: float, self_steps: int, tmp_path: Path
+) -> None:
+    base = replace(BASE, teacher=replace(BASE.teacher, consistency=consistency))
+    methods = [make_method(base, word, default_teacher(base)) for word in ("none", "kd", "lad", "kd+fcn@test_resnet")]
     costs = count_costs(methods, CLASSES, tmp_path, lambda line: None)
     none, kd, lad, other = (costs[method.name].step_macs for method in methods)
     assert set(none) == {"baseline"}
@@ -279,11 +285,11 @@ def test_total_compute_is_steps_times_macs_of_all_that_was_trained(tmp_path: Pat
     totals = [total_macs(method, costs[method.name]) for method in methods]
     assert totals == [
         4 * none["baseline"],
-        4 * kd["baseline"] + 6 * kd["teacher"] + 4 * kd["student"],
+        4 * kd["baseline"] + self_steps * kd["teacher"] + 4 * kd["student"],
         4 * lad["baseline"] + 3 * lad["teacher"] + 4 * lad["student"],
         4 * other["teacher"] + 4 * other["student"],
     ]
-    # One path of 6 steps against two of 3: the same but for the label's channel.
+    # Both teachers cost the same but for the label's channel: as many paths in steps, or in twice the steps.
     assert totals[1] == pytest.approx(totals[2], rel=0.02)
     assert costs["lad"].teacher is not None
     assert costs["lad"].teacher.parameters - costs["lad"].student.parameters == 16 * 3 * 3

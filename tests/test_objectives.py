@@ -114,6 +114,27 @@ def test_teacher_loss_is_equation_7(form: str) -> None:
     assert set(terms) == {"loss", "seg_1", "seg_2", "aux_1", "aux_2", "consistency"}
 
 
+@pytest.mark.parametrize(
+    ("class_weights", "consistency", "paths"),
+    [("fixed", None, 1), ("none", None, 1), ("random", None, 2), ("random", 0.0, 1), ("fixed", 0.5, 2)],
+)
+def test_without_a_consistency_loss_one_path_is_trained(class_weights: Any, consistency: Any, paths: int) -> None:
+    data = batch()
+    teacher = LabelAssisted(tiny(), num_classes=3, class_weights=class_weights)
+    objective = TeacherObjective(teacher, consistency, aux_weight=0.4)
+    shown: list[int] = []
+    teacher.network.register_forward_pre_hook(lambda module, inputs: shown.append(len(inputs[0])))
+    terms = objective(data)
+    assert shown == [paths * len(data["image"])]
+    assert TeacherSettings(class_weights=class_weights, consistency=consistency).paths == paths
+    assert objective.expected_terms <= set(terms)
+    if paths == 1:
+        output = teacher(data["image"], data["label"], noise_generators(data, 1))
+        seg, aux = (double_seg(logits, data["label"]) for logits in (output.logits, output.aux[0]))
+        assert set(terms) == {"loss", "seg", "aux"}
+        assert terms["loss"].item() == pytest.approx(seg + 0.4 * aux, rel=1e-5)
+
+
 def test_symmetric_consistency_has_the_gradient_of_detached_targets() -> None:
     one, two = (torch.randn(1, 3, 4, 4, requires_grad=True) for _ in range(2))
     objective = TeacherObjective(LabelAssisted(tiny(), 3), consistency_form="symmetric")

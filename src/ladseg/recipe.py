@@ -145,8 +145,9 @@ class TeacherSettings:
         scale: Factor on the whole noised label, relative to an image that is normalised by mean and deviation.
         ignore: What ignored pixels become, one more class with its own weight, or zero.
         slice_std: Standard deviation of the new input weights; match takes that of the layer's RGB weights.
-        consistency: Weight lambda of the consistency loss (Eq. 7); null is the paper's 1 with random class weights,
-            else 0: the two paths then differ by pixel noise alone, and the term does harm (docs/results.md).
+        consistency: Weight lambda of the consistency loss between two noised paths (Eq. 7); 0 trains one path, at half
+            the cost. Null is the paper's 1 with random class weights, else 0: the two paths then differ by pixel noise
+            alone, and the term does harm (docs/results.md).
         consistency_form: one-way is D(O1, O2); symmetric adds D(O2, O1), each with its target detached.
         iterations: Training steps; null takes the schedule's.
         lr: Peak learning rate; null takes the schedule's.
@@ -190,6 +191,18 @@ class TeacherSettings:
     class_names: Annotated[list[str], Length(least=2)] | str | None = None
     snapshot: Annotated[float, Range(above=0, below=1)] | None = None
     placebo: Placebo | None = None
+
+    @property
+    def paths(self) -> int:
+        """How many noised draws of the label a training step shows: two for the consistency loss to compare, or one."""
+        return 2 if self.label_assisted and consistency_weight(self.consistency, self.class_weights) else 1
+
+
+def consistency_weight(given: float | None, class_weights: ClassWeights) -> float:
+    """Return lambda of Eq. 7: ``given``, or by default the paper's 1 with random class weights, else 0."""
+    if given is not None:
+        return given
+    return 1.0 if class_weights == "random" else 0.0
 
 
 @dataclass(frozen=True)

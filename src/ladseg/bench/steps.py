@@ -81,14 +81,23 @@ def _items(step: Step) -> dict[str, Work]:
 
 def _teacher_items(step: Step, objective: TeacherObjective, label: Tensor) -> dict[str, Work]:
     teacher, batch = objective.teacher, step.batch
-    images = torch.cat([teacher.joined(batch["image"], label)] * 2)
-    one, two = _outputs(step, lambda: teacher.network(images)).split([len(label)] * 2)
-    return {
+    paths = 2 if objective.consistency else 1
+    images = torch.cat([teacher.joined(batch["image"], label)] * paths)
+    outputs = _outputs(step, lambda: teacher.network(images)).split([len(label)] * paths)
+
+    def supervise() -> None:
+        for output in outputs:
+            _loss(supervised_terms(output, label))
+
+    items = {
         "network": _backward(step, lambda: SegmentationOutput.of(teacher.network(images))),
-        "cross-entropy": lambda: _loss(supervised_terms(one, label, "_1") | supervised_terms(two, label, "_2")),
-        "noise": _noise(teacher, batch, label, paths=2),
-        "consistency": lambda: cwd_loss(one.logits, two.logits).backward(),
+        "cross-entropy": supervise,
+        "noise": _noise(teacher, batch, label, paths),
     }
+    if objective.consistency:
+        one, two = outputs
+        items["consistency"] = lambda: cwd_loss(one.logits, two.logits).backward()
+    return items
 
 
 def _noise(teacher: LabelAssisted, batch: dict[str, Tensor], label: Tensor, paths: int) -> Work:

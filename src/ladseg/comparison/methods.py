@@ -158,9 +158,9 @@ def classic_teacher(base: Recipe, model: str, weights: str | None = None) -> Tea
 
 
 def self_teacher(base: Recipe) -> TeacherSettings:
-    """Return LAD's teacher without the label, trained with one path for twice the steps instead of two paths."""
+    """Return LAD's teacher without the label, trained for twice the steps where LAD's has two paths a step."""
     steps = base.teacher.iterations or base.schedule.iterations
-    return replace(_of_the_students_model(base), label_assisted=False, iterations=2 * steps)
+    return replace(_of_the_students_model(base), label_assisted=False, iterations=label_teacher(base).paths * steps)
 
 
 def label_teacher(base: Recipe) -> TeacherSettings:

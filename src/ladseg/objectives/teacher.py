@@ -9,15 +9,18 @@ from ladseg.losses.class_loss import ClassLoss
 from ladseg.losses.cross_entropy import cross_entropy
 from ladseg.objectives.label_assisted import LabelAssisted, noise_generators
 from ladseg.objectives.plain import aux_weight_of, supervised_terms, weighted
+from ladseg.recipe import consistency_weight
 
 
 class TeacherObjective(nn.Module):
     """``L_T = L_seg(O1, Y) + L_seg(O2, Y) + lambda * D(O1, O2)`` (Eq. 7), with D = CWD on the logits.
 
+    With lambda 0 there is nothing to compare, and one path is trained: ``L_T = L_seg(O1, Y)``, at half the cost.
+
     Args:
         teacher: The label-assisted network.
-        consistency: Lambda; with 0, both paths are trained still. None is the paper's 1 with random class weights, else
-            0: the two paths then differ by pixel noise alone, and the term does harm (docs/results.md).
+        consistency: Lambda. None is the paper's 1 with random class weights, else 0: the two paths then differ by pixel
+            noise alone, and the term does harm (docs/results.md).
         consistency_form: ``"one-way"`` for D(O1, O2) with gradients into both, as in Eq. 7, or ``"symmetric"`` for
             D(O1, sg O2) + D(O2, sg O1), as in the released code.
         aux_weight: Weight of the training-only heads; None takes the network's own (0.4; 1 for STDC).
@@ -27,8 +30,6 @@ class TeacherObjective(nn.Module):
     Raises:
         TypeError: The teacher is not a :class:`LabelAssisted`.
     """
-
-    expected_terms = frozenset({"seg_1", "seg_2", "consistency"})
 
     def __init__(
         self,
@@ -46,8 +47,8 @@ class TeacherObjective(nn.Module):
                 "LabelAssisted(network, num_classes), or train a network that does not see labels by Plain"
             )
         self.teacher = teacher
-        by_default = 1.0 if teacher.noise.class_weights == "random" else 0.0
-        self.consistency = by_default if consistency is None else consistency
+        self.consistency = consistency_weight(consistency, teacher.noise.class_weights)
+        self.expected_terms = {"seg_1", "seg_2", "consistency"} if self.consistency else {"seg"}
         self.consistency_form = consistency_form
         self.aux_weight = aux_weight_of(teacher.network) if aux_weight is None else aux_weight
         self.tau = tau
@@ -55,6 +56,9 @@ class TeacherObjective(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         image, label = batch["image"], batch["label"]
+        if not self.consistency:
+            output = self.teacher(image, label, noise_generators(batch, 1))
+            return weighted(supervised_terms(output, label, "", self.class_loss), {"aux": self.aux_weight})
         one, two = self.teacher.two_paths(image, label, noise_generators(batch, 1), noise_generators(batch, 2))
         terms = supervised_terms(one, label, "_1", self.class_loss)
         terms |= supervised_terms(two, label, "_2", self.class_loss)

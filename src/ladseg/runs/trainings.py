@@ -184,7 +184,7 @@ def first_stage_training(recipe: Recipe, student: Training) -> Training | None:
 def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:
     """Return the trainings of a run in order, with their steps and the work of a step relative to the student alone.
 
-    This rough estimate serves to show the time left. A label-assisted teacher predicts twice in a step (Eq. 7); in a
+    This rough estimate serves to show the time left. With a consistency loss the teacher predicts twice in a step; in a
     step of the distilled student the teacher only predicts. A teacher with another network counts like the student.
     """
     distilled, settings = recipe.distill.method != "none", recipe.teacher
@@ -192,7 +192,7 @@ def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:
     if recipe.baseline or not distilled:
         work["baseline"] = (recipe.schedule.iterations, 1.0)
     if distilled and settings.train and settings.snapshot is None:
-        work["teacher"] = (settings.iterations or recipe.schedule.iterations, 2.0 if settings.label_assisted else 1.0)
+        work["teacher"] = (settings.iterations or recipe.schedule.iterations, float(settings.paths))
     if recipe.distill.method == "maskd":
         work["first-stage"] = (first_stage_steps(recipe), 2 / 3)
     if distilled:
