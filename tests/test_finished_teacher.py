@@ -22,7 +22,7 @@ from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
 from ladseg.recipe import Recipe, StudentSettings, TeacherSettings
 from ladseg.recipe_files import load_recipe, make_recipe
 from ladseg.report.next_steps import next_steps
-from ladseg.results import read_results
+from ladseg.results import RunResults, read_comparison, read_results
 from ladseg.runs.finished_teacher import classes_by_name, is_a_twin, teacher_file_of, with_finished_teacher
 from ladseg.seeds import generator_for
 from tests.test_command_line import SMALL
@@ -209,6 +209,32 @@ def test_a_plain_run_of_the_same_seed_is_told_to_teach_little(plain_run: tuple[P
     assert not is_a_twin(run, replace(recipe, seed=1))
     assert not is_a_twin(run, replace(recipe, student=StudentSettings("stdc1")))
     assert not is_a_twin(run / "student.safetensors", recipe)
+
+
+def test_a_comparison_learns_from_a_runs_teacher(
+    plain_run: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, (_, *words) = plain_run
+    out = tmp_path / "out"
+    ours = ["compare", *words, "--teacher-from", str(run), "--out", str(out), "--plain-lengths", "1"]
+    assert main([*ours, "--methods", "lad", "--seeds", "1"]) == 2
+    told = "this teacher sees no label, and no method of --methods learns from it; add cwd, kd or the like"
+    assert told in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*ours, "--methods", "cwd", "--seeds", "1", "--teacher.weights", "other.safetensors"]) == 2
+    assert "--teacher-from and --teacher.weights both say" in capsys.readouterr().err
+    assert main([*ours, "--methods", "cwd", "--seeds", "0,1"]) == 0
+    assert "is a plain run of seed 0, as one here: its student is the student alone" in capsys.readouterr().out
+    taught = read_comparison(out).methods[1]
+    assert taught.name.startswith("cwd+")
+    assert taught.compute_total == taught.compute_marginal > 1  # the teacher was there
+    first = read_results(run)
+    for seed in (0, 1):
+        cell = read_results(out / f"seed-{seed}" / taught.name)
+        assert isinstance(first, RunResults)
+        assert isinstance(cell, RunResults)
+        assert cell.networks["teacher"].steps == 0
+        assert cell.networks["teacher"].mean_iou == pytest.approx(first.networks["baseline"].mean_iou, abs=1e-6)
 
 
 def test_a_damaged_file_is_not_taken_for_another_librarys(plain_run: tuple[Path, list[str]], tmp_path: Path) -> None:

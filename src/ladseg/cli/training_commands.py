@@ -33,14 +33,7 @@ def add_commands(command: Commands) -> None:
         resumes=True,
     )
     train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
-
-    train.add_argument(
-        "--teacher-from",
-        type=path,
-        metavar="RUN",
-        help="distil from the teacher of a finished run, or its student if it trained none, instead of training one: "
-        "the run's folder or a file",
-    )
+    _add_teacher_from(train)
 
     compare = command(
         "compare",
@@ -68,6 +61,7 @@ def add_commands(command: Commands) -> None:
         type=lengths,
         help="the plain curve: train the student alone for these multiples of the schedule too (default: 1,2,4,8)",
     )
+    _add_teacher_from(compare)
     compare.add_argument("--teacher", metavar="MODEL", help="the teacher of distillers that name none (default: self)")
     compare.add_argument("--teacher-weights", type=path, metavar="FILE", help="pretrained weights that it starts from")
     add_sharing_options(compare)
@@ -88,6 +82,16 @@ def add_commands(command: Commands) -> None:
 
     paper = command("paper", _paper, "print the figures of the paper's tables beside those of your comparisons")
     paper.add_argument("comparisons", nargs="*", type=path, metavar="DIR", help="folders of 'ladseg compare'")
+
+
+def _add_teacher_from(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--teacher-from",
+        type=path,
+        metavar="RUN",
+        help="distil from the teacher of a finished run, or its student if it trained none, instead of training one: "
+        "the run's folder or a file",
+    )
 
 
 def _draw_demo_scenes(name: str, recipe: "Recipe") -> None:
@@ -134,7 +138,7 @@ def _train(known: argparse.Namespace, keys: list[str]) -> None:
     recipe = load_recipe(known.recipe, keys)
     if known.teacher_from:
         _refuse_no_lesson(known.recipe, recipe)
-        _warn_of_a_twin(Path(known.teacher_from), recipe)
+        _warn_of_a_twin(Path(known.teacher_from), recipe, [recipe.seed])
     _draw_demo_scenes(known.recipe, recipe)
     _run(recipe)
 
@@ -161,14 +165,17 @@ def _refuse_no_lesson(source: str, recipe: "Recipe") -> None:
         )
 
 
-def _warn_of_a_twin(run: Path, recipe: "Recipe") -> None:
+def _warn_of_a_twin(run: Path, recipe: "Recipe", seeds: list[int]) -> None:
+    from dataclasses import replace
+
     from ladseg.runs.finished_teacher import is_a_twin
 
-    if is_a_twin(run, recipe):
-        print_line(
-            f"warning: {run} is a plain run of seed {recipe.seed}, as this run: its student is the student alone "
-            f"over again and has little to teach; take another seed, such as --seed {recipe.seed + 1}"
-        )
+    for seed in seeds:
+        if is_a_twin(run, replace(recipe, seed=seed)):
+            print_line(
+                f"warning: {run} is a plain run of seed {seed}, as one here: its student is the student alone over "
+                f"again and has little to teach; take other seeds, such as {max(seeds) + 1}"
+            )
 
 
 def _run(recipe: "Recipe") -> None:
@@ -201,7 +208,11 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.workflows import compare
 
     keep_freed_memory()
+    if known.teacher_from:
+        keys = taught_by(Path(known.teacher_from), keys)
     recipe = load_recipe(known.recipe, keys)
+    if known.teacher_from:
+        _warn_of_a_twin(Path(known.teacher_from), recipe, known.seeds)
     methods = [word.strip() for word in known.methods.split(",")]
     for word in methods:
         make_method(recipe, word, default_teacher(recipe))  # a name that is wrong is told before scenes are drawn

@@ -64,6 +64,7 @@ def compare(
     chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)
     made = (make_method(recipe, word, chosen) for word in [*plain_words(plain_lengths), *methods])
     wanted = list({method.name: method for method in made}.values())  # two words may name the same method
+    _refuse_idle_teacher(recipe, wanted)
     picked = None if only is None else [(make_method(recipe, word, chosen).name, seed) for word, seed in only]
     return compare_methods(recipe, wanted, seeds, chosen, picked, log, worker)
 
@@ -109,6 +110,17 @@ def compare_methods(
     from ladseg.comparison.train_cells import train_cells  # imports all training code
 
     return train_cells(recipe, methods, seeds, teacher, picked, log, worker)
+
+
+def _refuse_idle_teacher(recipe: Recipe, methods: Sequence[Method]) -> None:
+    """Refuse a finished teacher that no method learns from."""
+    file, assisted = recipe.teacher.weights, recipe.teacher.label_assisted
+    taught = (method.recipe for method in methods if method.recipe.distill.method != "none")
+    if not recipe.teacher.train and file and not any(one.teacher.weights == file for one in taught):
+        raise RecipeError(
+            f"{file}: this teacher {'sees labels' if assisted else 'sees no label'}, and no method of --methods learns "
+            f"from it; add {'lad, or kd+label' if assisted else 'cwd, kd'} or the like"
+        )
 
 
 def _shared(recipe: Recipe) -> Recipe:
