@@ -17,8 +17,9 @@ what it needs is there. Names:
                                @one: one path, twice the steps, @long: ten times as long
     reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo. KIND may
                                be plain, the finished plain student; @own: of the student's own seed, @11: of seed 11,
-                               @strong: of a pretrained network; @half: it sees images of half the size; @every3: it is
-                               asked in every third step; @kept100: the same 100 batches again and again
+                               @10+11: the mean of two seeds' teachers; @strong: of a pretrained network; @half: it sees
+                               images of half the size; @every3: it is asked in every third step; @kept100: the same 100
+                               batches again and again
     on-none, on-none@600       the finished plain student trained on for half of its schedule, or for 600 steps more
     on-KIND-FORM-RATIO         the same for as much compute, taught
     scratch-KIND-FORM-RATIO    taught from the first step on, for the plain student's compute
@@ -54,7 +55,7 @@ from .setting import SETTINGS, SHARED, TEACHER_SEED, home, use_home, weights_fil
 from .student import branch, finished, plain
 from .tables import draw, table
 from .taught import self_average, taught
-from .teachers import teacher, teacher_file
+from .teachers import members, teacher, teacher_file
 
 
 def run(name: str, setting: str, seed: int) -> None:
@@ -92,7 +93,7 @@ def needs(name: str, setting: str, seed: int) -> list[Path]:
     if kind.startswith("plain"):
         return []
     if kind in ("reuse", "free", "on", "scratch") and not rest.startswith("none"):
-        return [own, teacher_file(rest.split("-")[0], setting, seed)]
+        return [own, *(teacher_file(member, setting, seed) for member in members(rest.split("-")[0]))]
     return [own, weights_file("teacher-fixed", setting, TEACHER_SEED)] if kind == "gradnorm" else [own]
 
 

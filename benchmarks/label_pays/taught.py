@@ -11,7 +11,7 @@ from .channels import Channel, noise_draws
 from .networks import forward, network
 from .setting import BLIND, FORWARD, IGNORE, RARE, SETTINGS, SHARED, STRONG_FORWARD, Batch, Terms, weights_file
 from .student import Step, branch, finished, scratch, trunk
-from .teachers import finished_teacher, train_teacher
+from .teachers import finished_teacher, members, train_teacher
 
 
 def taught(name: str, setting: str, seed: int) -> None:
@@ -21,10 +21,11 @@ def taught(name: str, setting: str, seed: int) -> None:
     if how == "total":
         spent = SETTINGS[setting].steps / 10
         begin = torch.load(weights_file("trunk", setting, seed))["net"]
-        tutor = train_teacher(kind, setting, seed, begin, round(spent), SETTINGS[setting].lr * (1 - SHARED) ** 0.9)
+        peak = SETTINGS[setting].lr * (1 - SHARED) ** 0.9
+        tutors = [train_teacher(kind, setting, seed, begin, round(spent), peak)]
     else:
-        tutor = finished_teacher(kind, setting, seed)
-    ask = Ask(tutor, kind)
+        tutors = [finished_teacher(member, setting, seed) for member in members(kind)]
+    ask = Ask(tutors, kind)
     every, kept = tag_number(kind, "every"), tag_number(kind, "kept")
     start = {"on": finished, "scratch": scratch}.get(how, trunk)(setting, seed)
     if kept:
@@ -42,14 +43,14 @@ def taught(name: str, setting: str, seed: int) -> None:
 
 def answer_cost(kind: str) -> float:
     """Compute of a teacher's answer to a batch."""
-    return (STRONG_FORWARD if "@strong" in kind else FORWARD) / (4 if "@half" in kind else 1)
+    return len(members(kind)) * (STRONG_FORWARD if "@strong" in kind else FORWARD) / (4 if "@half" in kind else 1)
 
 
 class Ask:
-    """A teacher with all that it is shown, which gives its logits at the wanted size."""
+    """Teachers of a kind with all that they are shown, which give the mean of their logits at the wanted size."""
 
-    def __init__(self, teacher: nn.Module, kind: str) -> None:
-        self.teacher = teacher.eval().requires_grad_(False)
+    def __init__(self, teachers: list[nn.Module], kind: str) -> None:
+        self.teachers = [teacher.eval().requires_grad_(False) for teacher in teachers]
         self.channel = None if kind.startswith(BLIND) else Channel(kind.split("@")[0])
         self.half = "@half" in kind
 
@@ -60,7 +61,7 @@ class Ask:
             image = last(torch.cat([image, self.channel(batch["label"], noise_draws(batch, 1))], 1))
         if self.half:
             image = last(F.interpolate(image, scale_factor=0.5, mode="bilinear", antialias=True))
-        answer = forward(self.teacher, image).logits
+        answer = torch.stack([forward(teacher, image).logits for teacher in self.teachers]).mean(0)
         return F.interpolate(answer, size, mode="bilinear", align_corners=False) if self.half else answer
 
 

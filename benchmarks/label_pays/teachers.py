@@ -73,6 +73,12 @@ def teacher_file(kind: str, setting: str, seed: int) -> Path:
     return weights_file(f"plain{SETTINGS[setting].steps}" if name == "plain" else f"teacher-{made}", setting, whose)
 
 
+def members(kind: str) -> list[str]:
+    """The kinds of a committee's teachers, ``self@10`` and ``self@11`` for ``self@10+11``; one for any other kind."""
+    seeds = next((tag for tag in kind.split("@") if "+" in tag), None)
+    return [kind.replace(seeds, seed) for seed in seeds.split("+")] if seeds else [kind]
+
+
 def teacher_setting(kind: str, setting: str) -> str:
     return f"{setting}-strong" if "@strong" in kind else setting
 
