@@ -14,12 +14,13 @@ what it needs is there. Names:
     plain                      the whole schedule; keeps its state at the trunk's end, from which the others branch
     plain3000                  the whole schedule, so many steps long
     teacher-KIND               self (no label), fixed, random, less, placebos shuffled and blank; @noc: no consistency,
-                               @one: one path, twice the steps, @long: ten times as long
+                               @one: one path, twice the steps, @long: ten times as long, @full: for as many steps as
+                               the plain student, @cold: the same, from its initial weights
     reuse-KIND-FORM-RATIO      one more student of it: cwd, kd, right, wrong, edge, swap; shufright: placebo. KIND may
-                               be plain, the finished plain student; @own: of the student's own seed, @11: of seed 11,
-                               @10+11: the mean of two seeds' teachers; @strong: of a pretrained network; @half: it sees
-                               images of half the size; @every3: it is asked in every third step; @kept100: the same 100
-                               batches again and again
+                               be plain, the finished plain student; @own: of the student's own seed, @pair: of that
+                               plus 10, @11: of seed 11, @10+11: the mean of two seeds' teachers; @strong: of a
+                               pretrained network; @half: it sees images of half the size; @every3: it is asked in every
+                               third step; @kept100: the same 100 batches again and again
     on-none, on-none@600       the finished plain student trained on for half of its schedule, or for 600 steps more
     on-KIND-FORM-RATIO         the same for as much compute, taught
     scratch-KIND-FORM-RATIO    taught from the first step on, for the plain student's compute

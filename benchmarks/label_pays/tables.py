@@ -8,8 +8,8 @@ import numpy as np
 
 from ladseg.evaluation.paired_tests import sign_flip_p, smallest_effect, t_interval
 
-from .setting import FORWARD, LONG_UNITS, SETTINGS, STRONG_FORWARD, TEACHER_SEED, TEACHER_UNITS, home
-from .teachers import members
+from .setting import FORWARD, SETTINGS, STRONG_FORWARD, TEACHER_SEED, home
+from .teachers import members, own_units
 
 
 def table(setting: str, base: str | None = None) -> None:
@@ -78,5 +78,6 @@ def point(rows: dict[int, dict]) -> tuple[float, float, float]:
 def teacher_compute(kind: str, setting: str) -> float:
     """What a teacher has cost in plain steps of the setting: the plain training it began as, and its own."""
     scale = STRONG_FORWARD / FORWARD if "@strong" in kind else 1.0
-    own = 0 if kind.startswith("plain") else LONG_UNITS if "@long" in kind else TEACHER_UNITS
-    return len(members(kind)) * scale * (SETTINGS[setting].steps + own)
+    begin = 0 if "@cold" in kind else SETTINGS[setting].steps
+    own = 0 if kind.startswith("plain") else own_units(kind, setting)
+    return len(members(kind)) * scale * (begin + own)

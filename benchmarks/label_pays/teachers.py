@@ -52,9 +52,12 @@ def teacher_loss(net: nn.Module, batch: Batch, channel: Channel | None, paths: i
 
 def teacher(name: str, setting: str, seed: int) -> None:
     began = time.process_time()
-    total, units = SETTINGS[setting].steps, LONG_UNITS if "@long" in name else TEACHER_UNITS
-    start = torch.load(weights_file(f"plain{total}", setting, seed))["last"]
-    net = train_teacher(name, setting, seed, start, units, SETTINGS[setting].lr / 2)
+    total, peak, units = SETTINGS[setting].steps, SETTINGS[setting].lr, own_units(name, setting)
+    if "@cold" in name:
+        net = train_teacher(name, setting, seed, network(setting, seed).state_dict(), units, peak)
+    else:
+        start = torch.load(weights_file(f"plain{total}", setting, seed))["last"]
+        net = train_teacher(name, setting, seed, start, units, peak / 2)
     kind = name.split("@")[0]
     channel = None if kind == "self" else Channel(kind)
     torch.save(net.state_dict(), weights_file(f"teacher-{name}", setting, seed))
@@ -64,11 +67,19 @@ def teacher(name: str, setting: str, seed: int) -> None:
     record(row | {"cpu_s": time.process_time() - began})
 
 
+def own_units(kind: str, setting: str) -> int:
+    """The compute of a teacher's own training."""
+    if "@cold" in kind or "@full" in kind:
+        return SETTINGS[setting].steps
+    return LONG_UNITS if "@long" in kind else TEACHER_UNITS
+
+
 def teacher_file(kind: str, setting: str, seed: int) -> Path:
     """Of a teacher's kind, ``plain`` or with its tags, for the student of this seed."""
     name, *tags = kind.split("@")
-    whose = seed if "own" in tags else next((int(tag) for tag in tags if tag.isdigit()), TEACHER_SEED)
-    made = "@".join([name, *(tag for tag in tags if tag in ("noc", "long", "one"))])
+    by_tag = {"own": seed, "pair": TEACHER_SEED + seed} | {tag: int(tag) for tag in tags if tag.isdigit()}
+    whose = next((by_tag[tag] for tag in tags if tag in by_tag), TEACHER_SEED)
+    made = "@".join([name, *(tag for tag in tags if tag in ("noc", "long", "one", "cold", "full"))])
     setting = teacher_setting(kind, setting)
     return weights_file(f"plain{SETTINGS[setting].steps}" if name == "plain" else f"teacher-{made}", setting, whose)
 
