@@ -3,6 +3,7 @@
     python -m benchmarks.label_pays run HOME NAME SETTING SEED
     python -m benchmarks.label_pays queue HOME QUEUE.txt
     python -m benchmarks.label_pays table HOME SETTING [BASE]
+    python -m benchmarks.label_pays teachers HOME SETTING FORM-RATIO KIND ...
     python -m benchmarks.label_pays draw HOME CURVE.png SETTING [NAME ...]
 
 HOME holds the data of :data:`SETTINGS` as ``smaller_set.py`` makes it, for settings from ImageNet the backbone's file
@@ -54,7 +55,7 @@ from .gradients import gradient_table
 from .pilots import label_shown, ocr_pilot, region_pilot, soft_target
 from .setting import SETTINGS, SHARED, TEACHER_SEED, home, use_home, weights_file
 from .student import branch, finished, plain
-from .tables import draw, table
+from .tables import draw, table, teachers
 from .taught import self_average, taught
 from .teachers import members, teacher, teacher_file
 
@@ -122,7 +123,7 @@ def work_off(queue: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "queue", "table", "draw"])
+    parser.add_argument("what", choices=["run", "queue", "table", "teachers", "draw"])
     parser.add_argument("home", type=Path)
     parser.add_argument(
         "rest",
@@ -138,6 +139,8 @@ def main() -> None:
         run(name, setting, int(seed))
     elif arguments.what == "queue":
         work_off(Path(arguments.rest[0]))
+    elif arguments.what == "teachers":
+        teachers(*arguments.rest)
     elif arguments.what == "draw":
         draw(*arguments.rest)
     else:

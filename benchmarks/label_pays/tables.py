@@ -2,14 +2,18 @@
 
 import json
 from collections import defaultdict
+from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.special import stdtrit
 
 from ladseg.evaluation.paired_tests import sign_flip_p, smallest_effect, t_interval
 
 from .setting import FORWARD, SETTINGS, STRONG_FORWARD, TEACHER_SEED, home
 from .teachers import members, own_units
+
+STUDENTS = 6
 
 
 def table(setting: str, base: str | None = None) -> None:
@@ -45,6 +49,55 @@ def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[flo
     cells.append(f"{np.mean(gaps):+.2f}" + (" [{:+.2f}, {:+.2f}]".format(*interval) if interval else ""))
     cells += [f"{sign_flip_p(gaps):.3f}", ", ".join(f"{gap:+.2f}" for gap in gaps), f"{effect:.2f}" if effect else ""]
     return float(np.mean(gaps)), cells
+
+
+def teachers(setting: str, lesson: str, *kinds: str) -> None:
+    """Print what kinds of teachers give over plain training, and over each other: each seed's teacher, each student."""
+    runs = recorded(setting)
+    taught = {kind: of_each_teacher(kind, lesson, runs) for kind in kinds}
+    plain = {name: best(rows) for name, rows in runs.items() if name.startswith("plain") and len(rows) == STUDENTS}
+    print("| teachers | against | difference of mIoU, 95 % over teachers and students | each teacher | each student |")
+    print("|---|---|---|---|---|")
+    for kind in kinds:
+        for name, alone in plain.items():
+            print(line_of(kind, name, np.array([one - alone for one in taught[kind].values()])))
+    for kind, other in combinations(kinds, 2):
+        both = sorted(taught[kind].keys() & taught[other].keys())
+        print(line_of(kind, other, np.array([taught[kind][seed] - taught[other][seed] for seed in both])))
+
+
+def line_of(kind: str, other: str, gaps: np.ndarray) -> str:
+    half, mean = crossed_half_width(gaps), gaps.mean()
+    listed = " | ".join(", ".join(f"{gap:+.2f}" for gap in gaps.mean(axis)) for axis in (1, 0))
+    return f"| `{kind}`, {len(gaps)} | `{other}` | {mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}] | {listed} |"
+
+
+def of_each_teacher(kind: str, lesson: str, runs: dict[str, dict[int, dict]]) -> dict[int, np.ndarray]:
+    """The students' figures by the teacher's seed, of teachers that have taught all of them."""
+    names = {seed: f"reuse-{kind}{'' if seed == TEACHER_SEED else f'@{seed}'}-{lesson}" for seed in range(10, 20)}
+    return {seed: best(runs[name]) for seed, name in names.items() if len(runs.get(name, {})) == STUDENTS}
+
+
+def best(rows: dict[int, dict]) -> np.ndarray:
+    """By the students' seeds, the figure of the form that is better in their mean."""
+    return max((np.array([rows[seed][form] for seed in sorted(rows)]) for form in ("last", "ema")), key=np.mean)
+
+
+def crossed_half_width(gaps: np.ndarray) -> float:
+    """Half the 95 % interval of the mean of ``gaps`` (teachers, students), both drawn at random.
+
+    The variance of the mean is that of two crossed random effects, (MS_T + MS_S - MS_E) / (T S), not below that of
+    either alone; Student's t has the degrees of freedom of the smaller number.
+    """
+    rows, columns = gaps.shape
+    centred = gaps - gaps.mean()
+    by_row, by_column = centred.mean(1), centred.mean(0)
+    rest = centred - by_row[:, None] - by_column
+    of_rows = columns * (by_row**2).sum() / (rows - 1)
+    of_columns = rows * (by_column**2).sum() / (columns - 1)
+    of_rest = (rest**2).sum() / ((rows - 1) * (columns - 1))
+    variance = max(of_rows + of_columns - of_rest, of_rows, of_columns) / gaps.size
+    return float(stdtrit(min(rows, columns) - 1, 0.975) * variance**0.5)
 
 
 def draw(picture: str, setting: str, *names: str) -> None:
