@@ -101,15 +101,23 @@ def crossed_half_width(gaps: np.ndarray) -> float:
 
 
 def draw(picture: str, setting: str, *names: str) -> None:
-    """Draw mIoU against compute: the plain students' curve, each candidate at its marginal and its total compute."""
+    """Draw mIoU against compute: the plain students' curve, each reuse-candidate at its marginal and its total compute.
+
+    Its figure is the mean over its teachers of each seed. Candidates are drawn a little apart, so that all can be seen.
+    """
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     runs = recorded(setting)
     plain_runs = sorted((rows for name, rows in runs.items() if name.startswith("plain")), key=units)
-    axes.errorbar(*zip(*map(point, plain_runs), strict=True), color="0.3", marker="o", capsize=3, label="plain")
-    for name in names:
-        marginal, mean, error = point(runs[name])
-        total = marginal + teacher_compute(name.split("-")[1], setting)
-        line = axes.errorbar(marginal, mean, error, marker="o", capsize=3, label=name)
+    plain_points = zip(*((units(rows), *mean_and_error(best(rows))) for rows in plain_runs), strict=True)
+    axes.errorbar(*plain_points, color="0.3", marker="o", capsize=3, label="plain")
+    for number, name in enumerate(names):
+        _, kind, lesson = name.split("-", 2)
+        taught = list(of_each_teacher(kind, lesson, runs).values())
+        marginal, (mean, error) = units(runs[name]), mean_and_error(np.mean(taught, 0))
+        marginal += 0.03 * number * SETTINGS[setting].steps
+        total = marginal + teacher_compute(kind, setting)
+        label = f"{name}, {len(taught)} teacher" + "s" * (len(taught) > 1)
+        line = axes.errorbar(marginal, mean, error, marker="o", capsize=3, label=label)
         axes.plot([marginal, total], [mean, mean], ":", color=line[0].get_color())
         axes.plot(total, mean, "o", color=line[0].get_color(), markerfacecolor="none")
     axes.set(title=setting, xlabel="compute, plain steps", ylabel="mIoU on val, %")
@@ -122,10 +130,9 @@ def units(rows: dict[int, dict]) -> float:
     return next(iter(rows.values()))["units"]
 
 
-def point(rows: dict[int, dict]) -> tuple[float, float, float]:
-    """Compute, mean over seeds of the better form, and its standard error."""
-    values = max(([row[form] for row in rows.values()] for form in ("last", "ema")), key=np.mean)
-    return units(rows), float(np.mean(values)), float(np.std(values, ddof=min(1, len(values) - 1)) / len(values) ** 0.5)
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean over seeds, and its standard error."""
+    return float(values.mean()), float(values.std(ddof=min(1, len(values) - 1)) / len(values) ** 0.5)
 
 
 def teacher_compute(kind: str, setting: str) -> float:
