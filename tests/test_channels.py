@@ -313,6 +313,12 @@ def test_from_check_to_the_exported_file(
     student.save_pretrained("hub")
     assert f"Images have {channels} channels" in Path("hub/README.md").read_text()
     assert main(["train", "r.yaml", "--teacher-from", "run", "--out", "second"]) == 0
+    capsys.readouterr()
+    wider = ["--data.value_range", "[0, 8191]", "--out", "third"]
+    assert main(["train", "r.yaml", "--teacher-from", "run", *wider]) == 2
+    told = capsys.readouterr().err
+    assert f"its 16-bit images were scaled by data.value_range {ranges}, those of the data are by [0, 8191]" in told
+    assert not Path("third/baseline").exists()
 
 
 def test_init_finds_the_number_of_bands(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 
 from ladseg.data import Checked, SegmentationDataset, check_once, keep_decoded, refuse_other_data
 from ladseg.data.unlabelled import UNLABELLED
+from ladseg.deploy.teacher_file import is_ladsegs, read_teacher_header
 from ladseg.errors import DataError, RecipeError, printable
 from ladseg.files import write_text
 from ladseg.measure.environment import describe_environment
@@ -96,6 +99,7 @@ def claim_folder(recipe: Recipe, num_classes: int, checked: Checked) -> None:
     refuse_misplaced(recipe.folder)
     check_networks(recipe, num_classes)
     refuse_lone_splits(recipe, checked)
+    refuse_other_range(recipe, checked)
     refuse_other_recipe(recipe)
     refuse_other_data(recipe.folder, recipe.folder / CHECKED, checked)
     fault = fault_of(recipe.folder / RECIPE)
@@ -116,3 +120,25 @@ def refuse_lone_splits(recipe: Recipe, checked: Checked) -> None:
     lone = [split for split in ("train", "val") if len(checked.contents[split].pairs) < 2]
     if recipe.teacher.placebo == "shuffled" and lone:
         raise RecipeError(f"teacher.placebo shuffled shows the label of another image, but {lone[0]} has one image")
+
+
+def refuse_other_range(recipe: Recipe, checked: Checked) -> None:
+    """Refuse a finished teacher that has learnt from 16-bit images which another range had scaled.
+
+    Raises:
+        RecipeError: It would see other brightnesses than those that it knows.
+    """
+    teacher = recipe.teacher
+    if teacher.train or teacher.weights is None or checked.value_range is None or not is_ladsegs(Path(teacher.weights)):
+        return
+    theirs = read_teacher_header(Path(teacher.weights))[0].data.value_range
+    ours = recipe.data.value_range or checked.value_range
+    if theirs is None:
+        return
+    shape = (recipe.data.channels, 2)
+    if not np.array_equal(np.broadcast_to(theirs, shape), np.broadcast_to(ours, shape)):
+        wanted = np.array(theirs).tolist()
+        raise RecipeError(
+            f"{teacher.weights}: its 16-bit images were scaled by data.value_range {wanted}, those of the data are by "
+            f"{np.array(ours).tolist()}; set data.value_range to {wanted}, or train another teacher"
+        )
