@@ -125,11 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "queue", "table", "teachers", "draw"])
     parser.add_argument("home", type=Path)
-    parser.add_argument(
-        "rest",
-        nargs="+",
-        help="as listed above",
-    )
+    parser.add_argument("rest", nargs="+", help="as listed above")
     arguments = parser.parse_args()
     use_home(arguments.home)
     torch.set_num_threads(1)

@@ -40,9 +40,8 @@ def row_of(name: str, rows: dict[int, dict], base: dict[int, dict]) -> tuple[flo
     """The mean difference and the cells of a candidate's line."""
     seeds = sorted(set(rows) & set(base))
     means = {form: np.mean([rows[seed][form] for seed in seeds]) for form in ("last", "ema")}
-    against = max(("last", "ema"), key=lambda form: np.mean([base[seed][form] for seed in seeds]))
-    form = max(means, key=means.__getitem__)
-    gaps = [rows[seed][form] - base[seed][against] for seed in seeds]
+    own, against = (best({seed: one[seed] for seed in seeds}) for one in (rows, base))
+    gaps = (own - against).tolist()
     interval, effect = t_interval(gaps), smallest_effect(gaps)
     ledger = f"{rows[seeds[0]]['units']:.0f}" + " marginal" * name.startswith(("reuse", "on-", "scratch"))
     cells = [ledger, str(len(seeds)), f"{means['last']:.2f}", f"{means['ema']:.2f}"]
@@ -74,7 +73,8 @@ def line_of(kind: str, other: str, gaps: np.ndarray) -> str:
 
 def of_each_teacher(kind: str, lesson: str, runs: dict[str, dict[int, dict]]) -> dict[int, np.ndarray]:
     """The students' figures by the teacher's seed, of teachers that have taught all of them."""
-    names = {seed: f"reuse-{kind}{'' if seed == TEACHER_SEED else f'@{seed}'}-{lesson}" for seed in range(10, 20)}
+    seeds = range(TEACHER_SEED, 2 * TEACHER_SEED)
+    names = {seed: f"reuse-{kind}{'' if seed == TEACHER_SEED else f'@{seed}'}-{lesson}" for seed in seeds}
     return {seed: best(runs[name]) for seed, name in names.items() if len(runs.get(name, {})) == STUDENTS}
 
 

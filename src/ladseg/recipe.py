@@ -193,6 +193,11 @@ class TeacherSettings:
     placebo: Placebo | None = None
 
     @property
+    def finished_file(self) -> str | None:
+        """The file of a finished teacher; None for one that is trained, or that is the plain student."""
+        return None if self.train else self.weights
+
+    @property
     def paths(self) -> int:
         """How many noised draws of the label a training step shows: two for the consistency loss to compare, or one."""
         return 2 if self.label_assisted and consistency_weight(self.consistency, self.class_weights) else 1

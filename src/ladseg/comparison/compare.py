@@ -114,9 +114,9 @@ def compare_methods(
 
 def _refuse_idle_teacher(recipe: Recipe, methods: Sequence[Method]) -> None:
     """Refuse a finished teacher that no method learns from."""
-    file, assisted = recipe.teacher.weights, recipe.teacher.label_assisted
+    file, assisted = recipe.teacher.finished_file, recipe.teacher.label_assisted
     taught = (method.recipe for method in methods if method.recipe.distill.method != "none")
-    if not recipe.teacher.train and file and not any(one.teacher.weights == file for one in taught):
+    if file is not None and not any(one.teacher.weights == file for one in taught):
         raise RecipeError(
             f"{file}: this teacher {'sees labels' if assisted else 'sees no label'}, and no method of --methods learns "
             f"from it; add {'lad, or kd+label' if assisted else 'cwd, kd'} or the like"

@@ -21,12 +21,12 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
         RecipeError: The recipe names no model for a file that is not ladseg's.
     """
     teacher = recipe.teacher
-    if teacher.train or teacher.weights is None:
+    if teacher.finished_file is None:
         return recipe
     from ladseg.deploy.student_file import refuse_untrusted
     from ladseg.deploy.teacher_file import is_ladsegs, read_teacher_header
 
-    path = Path(teacher.weights)
+    path = Path(teacher.finished_file)
     if not is_ladsegs(path):
         return _with_foreign_teacher(recipe, path)
     if teacher.class_names is not None:
@@ -108,9 +108,8 @@ def classes_by_name(path: Path, there: Sequence[str], wanted: Sequence[str]) -> 
 
 def teacher_digest(recipe: Recipe) -> dict[str, str]:
     """Return a hash of a finished teacher's file, on which a student's training depends; empty if it is trained."""
-    if recipe.teacher.train or recipe.teacher.weights is None:
-        return {}
-    return {"teacher.file": hashlib.sha256(Path(recipe.teacher.weights).read_bytes()).hexdigest()}
+    file = recipe.teacher.finished_file
+    return {} if file is None else {"teacher.file": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
 
 
 def teacher_file_of(run: Path) -> Path:

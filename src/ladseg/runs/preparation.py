@@ -128,10 +128,10 @@ def refuse_other_range(recipe: Recipe, checked: Checked) -> None:
     Raises:
         RecipeError: It would see other brightnesses than those that it knows.
     """
-    teacher = recipe.teacher
-    if teacher.train or teacher.weights is None or checked.value_range is None or not is_ladsegs(Path(teacher.weights)):
+    file = recipe.teacher.finished_file
+    if file is None or checked.value_range is None or not is_ladsegs(Path(file)):
         return
-    theirs = read_teacher_header(Path(teacher.weights))[0].data.value_range
+    theirs = read_teacher_header(Path(file))[0].data.value_range
     ours = recipe.data.value_range or checked.value_range
     if theirs is None:
         return
@@ -139,6 +139,6 @@ def refuse_other_range(recipe: Recipe, checked: Checked) -> None:
     if not np.array_equal(np.broadcast_to(theirs, shape), np.broadcast_to(ours, shape)):
         wanted = np.array(theirs).tolist()
         raise RecipeError(
-            f"{teacher.weights}: its 16-bit images were scaled by data.value_range {wanted}, those of the data are by "
+            f"{file}: its 16-bit images were scaled by data.value_range {wanted}, those of the data are by "
             f"{np.array(ours).tolist()}; set data.value_range to {wanted}, or train another teacher"
         )

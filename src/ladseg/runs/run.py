@@ -270,10 +270,10 @@ class Run:
         """Save the teacher for further students, in the run's folder, or in its own if several runs share it."""
         path = self.shared.get("teacher", self.folder) / TEACHER_FILE
         settings = self.recipe.teacher
-        if settings.train or settings.weights is None:
+        file = settings.finished_file
+        if file is None:
             save_teacher(path, teacher, data, settings.input_layer)
-        elif settings.weights is not None and is_ladsegs(Path(settings.weights)) and fault_of(path) is not None:
-            file = settings.weights
+        elif is_ladsegs(Path(file)) and fault_of(path) is not None:
             write_atomically(path, lambda temporary: shutil.copyfile(file, temporary))
 
     def _difference(self, rows: dict[str, NetworkRow]) -> Difference | None:
