@@ -44,6 +44,7 @@ SETTINGS = {
     "s40-strong": Setting("camvid-40", 1500, "pyramid", lr=0.002),  # the @strong teachers of s40, and of s367
     "s367-strong": Setting("camvid-quarter", 4000, "pyramid", lr=0.002),
     "half": Setting("camvid-half", 2000, "pyramid", (120, 160), 0.002),
+    "half-40": Setting("camvid-half-40", 1500, "pyramid", (120, 160), 0.002),
     "half-long": Setting("camvid-half", 4600, "pyramid", (120, 160), 0.002),
 }
 SHARED = 0.7  # the part of the plain steps that all candidates of a seed have in common
