@@ -4,6 +4,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,12 +20,13 @@ from ladseg.deploy.teacher_file import load_teacher, read_teacher_header, save_t
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models import build_model
 from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
-from ladseg.recipe import Recipe, StudentSettings, TeacherSettings
-from ladseg.recipe_files import load_recipe, make_recipe
+from ladseg.recipe import Distill, Loss, Recipe, Schedule, StudentSettings, TeacherSettings
+from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe
 from ladseg.report.next_steps import next_steps
-from ladseg.results import RunResults, read_comparison, read_results
-from ladseg.runs.finished_teacher import classes_by_name, is_a_twin, teacher_file_of, with_finished_teacher
+from ladseg.results import RunResults, read_comparison, read_results, write_json
+from ladseg.runs.finished_teacher import classes_by_name, teacher_file_of, twin_of, with_finished_teacher
 from ladseg.seeds import generator_for
+from tests.made_results import network_row, run_results
 from tests.test_command_line import SMALL
 
 NAMES = ["road", "car", "sky"]
@@ -205,10 +207,34 @@ def test_what_does_not_go_with_a_runs_teacher_is_refused(
 def test_a_plain_run_of_the_same_seed_is_told_to_teach_little(plain_run: tuple[Path, list[str]]) -> None:
     run, _ = plain_run
     recipe = make_recipe({"student": {"model": "pspnet@test_resnet"}})
-    assert is_a_twin(run, recipe)
-    assert not is_a_twin(run, replace(recipe, seed=1))
-    assert not is_a_twin(run, replace(recipe, student=StudentSettings("stdc1")))
-    assert not is_a_twin(run / "student.safetensors", recipe)
+    twin = twin_of(run, recipe)
+    assert twin is not None
+    assert (twin[0], "little to teach" in twin[1]) == (0, True)
+    assert twin_of(run, replace(recipe, student=StudentSettings("stdc1"))) is None
+    assert twin_of(run / "student.safetensors", recipe) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "repeats"),
+    [
+        ({}, True),
+        ({"out": "elsewhere", "name": "other"}, True),
+        ({"distill": Distill(weight=1.0)}, False),
+        ({"schedule": Schedule(iterations=7)}, False),
+        ({"student": StudentSettings("stdc1")}, False),
+        ({"baseline": False}, False),
+        ({"loss": Loss(dice=1.0)}, False),
+    ],
+)
+def test_a_student_that_a_run_has_trained_already_is_told(
+    change: dict[str, Any], repeats: bool, tmp_path: Path
+) -> None:
+    recipe = Recipe(seed=3)
+    rows = {key: network_row(0.5) for key in ("baseline", "teacher", "student")}
+    write_json(tmp_path / "results.json", run_results(rows, seed=3))
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    again = replace(recipe, teacher=TeacherSettings(weights="teacher.safetensors", train=False), **change)
+    assert twin_of(tmp_path, again) == ((3, "has trained this student with seed 3 already") if repeats else None)
 
 
 def test_a_comparison_learns_from_a_runs_teacher(

@@ -144,13 +144,13 @@ def refuse_unknown_path(path: str, others: Sequence[str] = ()) -> None:
         raise RecipeError(f"command line: no recipe key is called '{path}'{hint}")
 
 
-def keys_help() -> str:
-    """Return the help text of every key: its meaning, type, range and default."""
-    lines = []
+def keys_help(recipe: Recipe | None = None) -> str:
+    """Return the help text of every key: its meaning, type, range and value in the recipe; None takes the defaults."""
+    recipe, lines = recipe or Recipe(), []
     for cls, prefix in [(Recipe, ""), *((cls, f"{name}.") for name, cls in _sections().items())]:
         text = cls.__doc__ or ""
         meanings = dict(re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", text, re.MULTILINE))
-        defaults = cls()
+        defaults = getattr(recipe, prefix[:-1]) if prefix else recipe
         lines.append(text.splitlines()[0])
         for field in dataclasses.fields(cls):
             if f"{prefix}{field.name}" in key_paths() and (prefix or field.name not in _sections()):

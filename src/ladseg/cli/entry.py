@@ -24,18 +24,18 @@ DESCRIPTION = """\
 Make a light semantic-segmentation network more accurate at no run-time cost,
 by label-assisted distillation.
 
-  ladseg demo                          see it work on built-in scenes
-  ladseg init path/to/data --out mine.yaml   a recipe for your own data
-  ladseg check mine.yaml               what a data set holds, and its faults
-  ladseg train mine.yaml               teacher, student, control, and a report
-  ladseg compare mine.yaml             compare methods over seeds
-  ladseg eval runs/NAME                its accuracy, class by class
-  ladseg report runs/NAME              write the report of a run again
-  ladseg predict runs/NAME/student.safetensors IMAGES --out DIR
-  ladseg export runs/NAME/student.safetensors --to onnx
-  ladseg models                        the networks and what they cost
-  ladseg reproduce                     the paper's tables, each by one command
-  ladseg bench                         what a training step costs here
+  ladseg demo                                 see it work on built-in scenes
+  ladseg init path/to/data --out mine.yaml    a recipe for your own data
+  ladseg check mine.yaml                      the data's contents and faults
+  ladseg train mine.yaml                      student alone, teacher, student
+  ladseg compare mine.yaml                    compare methods over seeds
+  ladseg eval runs/NAME                       its accuracy, class by class
+  ladseg report runs/NAME                     write the report of a run again
+  ladseg predict runs/NAME IMAGES --out DIR   masks and overlays of images
+  ladseg export runs/NAME --to onnx           write it for other runtimes
+  ladseg models                               the networks and what they cost
+  ladseg reproduce                            the paper's tables by command
+  ladseg bench                                what a training step costs here
 """
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 3, 130
 # Errors by which the operating system refuses, which are not bugs of ladseg.

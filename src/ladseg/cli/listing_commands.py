@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from textwrap import fill
 
 from ladseg.cli.parser import Commands, mapping, number, path, size, sizes
 from ladseg.cli.terminal import print_note, print_paragraph, print_sheets, print_tables, terminal_width
@@ -43,7 +42,7 @@ def add_commands(command: Commands) -> None:
         "models",
         _models,
         "list the networks with their parameters and cost",
-        epilog=fill(f"The names: {', '.join(list_models())}.", 80, break_on_hyphens=False),
+        epilog=f"The names: {', '.join(list_models())}.",
     )
     models.add_argument(
         "names", nargs="*", metavar="NAME", help="only these; HEAD@BACKBONE and package.module:Class too (default: all)"

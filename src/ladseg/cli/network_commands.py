@@ -177,7 +177,8 @@ def _predict(known: argparse.Namespace, keys: list[str]) -> int:
         known.model,
         say=print_note,
     )
-    print_line(f"{predicted} predicted, {left_out} left out; masks and overlays in {out}")
+    where = f"; masks and overlays in {out}" if predicted else ""
+    print_line(f"{predicted} predicted, {left_out} left out{where}")
     return int(left_out > 0)
 
 

@@ -25,19 +25,21 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line and suggest the nearest known name.
 
     Args:
-        lists_recipe_keys: Whether ``--help`` lists every key of a recipe too.
+        lists_keys_of: The recipe of which ``--help`` lists every key too, with its value: a ready one's name, or
+            ``default``. None for no list.
     """
 
-    def __init__(self, prog: str, lists_recipe_keys: bool = False, **options: Any) -> None:
+    def __init__(self, prog: str, lists_keys_of: str | None = None, **options: Any) -> None:
         options |= {"formatter_class": HelpFormatter, "allow_abbrev": False}
         super().__init__(prog, **options)
-        self.lists_recipe_keys = lists_recipe_keys
+        self.lists_keys_of = lists_keys_of
 
     def format_help(self) -> str:
-        if self.lists_recipe_keys:
-            from ladseg.recipe_files import keys_help
+        if self.lists_keys_of:
+            from ladseg.recipe_files import keys_help, load_recipe
 
-            self.epilog = "Every key of a recipe can be set here too:\n\n" + keys_help()
+            ready = None if self.lists_keys_of == "default" else load_recipe(self.lists_keys_of)
+            self.epilog = "Every key of a recipe can be set here too:\n\n" + keys_help(ready)
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:

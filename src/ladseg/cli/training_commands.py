@@ -19,7 +19,7 @@ def add_commands(command: Commands) -> None:
         _demo,
         "train on built-in scenes: about five minutes on two cores",
         takes_recipe_keys=True,
-        lists_recipe_keys=True,
+        lists_keys_of="demo",
         resumes=True,
     )
     demo.add_argument("--out", default="runs/demo", type=path, metavar="DIR", help="the folder (default: runs/demo)")
@@ -29,7 +29,7 @@ def add_commands(command: Commands) -> None:
         _train,
         "train teacher, student and control from a recipe; repeat the command to resume",
         takes_recipe_keys=True,
-        lists_recipe_keys=True,
+        lists_keys_of="default",
         resumes=True,
     )
     train.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a name that 'ladseg recipes' lists")
@@ -166,16 +166,11 @@ def _refuse_no_lesson(source: str, recipe: "Recipe") -> None:
 
 
 def _warn_of_a_twin(run: Path, recipe: "Recipe", seeds: list[int]) -> None:
-    from dataclasses import replace
+    from ladseg.runs.finished_teacher import twin_of
 
-    from ladseg.runs.finished_teacher import is_a_twin
-
-    for seed in seeds:
-        if is_a_twin(run, replace(recipe, seed=seed)):
-            print_line(
-                f"warning: {run} is a plain run of seed {seed}, as one here: its student is the student alone over "
-                f"again and has little to teach; take other seeds, such as {max(seeds) + 1}"
-            )
+    twin = twin_of(run, recipe)
+    if twin is not None and twin[0] in seeds:
+        print_line(f"warning: {run} {twin[1]}; take other seeds, such as {max(seeds) + 1}")
 
 
 def _run(recipe: "Recipe") -> None:
@@ -201,7 +196,7 @@ def _run(recipe: "Recipe") -> None:
 def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from dataclasses import replace
 
-    from ladseg.comparison.methods import default_teacher, make_method
+    from ladseg.comparison.methods import default_teacher, make_method, with_one_start
     from ladseg.data.memory import keep_freed_memory
     from ladseg.recipe_files import load_recipe
     from ladseg.report.comparison_tables import compare_tables, verdict_lines
@@ -212,7 +207,7 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
         keys = taught_by(Path(known.teacher_from), keys)
     recipe = load_recipe(known.recipe, keys)
     if known.teacher_from:
-        _warn_of_a_twin(Path(known.teacher_from), recipe, known.seeds)
+        _warn_of_a_twin(Path(known.teacher_from), with_one_start(recipe), known.seeds)
     methods = [word.strip() for word in known.methods.split(",")]
     for word in methods:
         make_method(recipe, word, default_teacher(recipe))  # a name that is wrong is told before scenes are drawn

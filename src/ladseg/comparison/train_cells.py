@@ -4,13 +4,14 @@ import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ladseg.comparison.cells import make_cells
+from ladseg.comparison.cells import Cell, make_cells
 from ladseg.comparison.costs import count_costs, time_steps, total_macs
 from ladseg.comparison.methods import (
     LAD,
     LAD_WARM,
     LONG,
     NONE,
+    NONE_TIMES,
     Method,
     from_own_weights,
     lengthened,
@@ -25,6 +26,7 @@ from ladseg.results import ComparisonResults, RunResults
 from ladseg.runs.finished import Log
 from ladseg.runs.networks import check_names, check_networks
 from ladseg.runs.preparation import open_workspace, refuse_lone_splits
+from ladseg.runs.trainings import planned_work
 
 
 def train_cells(
@@ -58,7 +60,9 @@ def train_cells(
         methods = [from_own_weights(method) if method.name == LAD_WARM else method for method in methods]
     methods = _with_steps_of_lad(methods, make_method(recipe, LAD, teacher), classes, recipe.folder, log)
     cells = make_cells(recipe, methods, seeds)
-    train_shared([cell for cell in cells if only is None or cell.key in only], workspace, log, wait=not worker)
+    wanted = [cell for cell in cells if only is None or cell.key in only]
+    log(_work_ahead(wanted, recipe.schedule.iterations))
+    train_shared(wanted, workspace, log, wait=not worker)
 
     # A single process does the rest.
     workspace.accelerator.end_training()
@@ -76,6 +80,19 @@ def train_cells(
         if result is not None:
             runs[name][seed] = result
     return summarize(recipe, methods, runs, costs, describe_environment())
+
+
+def _work_ahead(cells: Sequence[Cell], iterations: int) -> str:
+    """Return a sentence on the work of all cells together, finished or not, in trainings of the student alone."""
+    work, curve = {}, {}
+    for cell in cells:
+        for key, (steps, weight) in planned_work(cell.recipe).items():
+            folder = cell.shared.get(key, cell.folder / key)  # what the cells of a seed share counts once
+            work[folder] = steps * weight / iterations
+            if NONE_TIMES.fullmatch(cell.method.name):
+                curve[folder] = work[folder]
+    ahead = f"{len(cells)} cells, together the work of about {sum(work.values()):.0f} trainings of the student alone"
+    return f"{ahead}; the plain curve is {sum(curve.values()):.0f} of them (--plain-lengths)" if curve else ahead
 
 
 def _with_steps_of_lad(methods: list[Method], lad: Method, classes: int, folder: Path, log: Log) -> list[Method]:

@@ -285,7 +285,10 @@ def _from_ids(data: Data, values: MaskValues, notes: list[str]) -> Data:
         return replace(data, classes=["background", "foreground"], label_map={0: 0, IGNORE: 1}, ignore_index=None)
     counted = [value for value in ids if value != IGNORE]
     count = max(counted, default=0) + 1
-    notes.append("No file names the classes; they are named by their ids: rename them.")
+    notes.append(
+        "No file names the classes, so their ids do: rename them, or put a classes.txt, one name a line, into the "
+        "folder and repeat the command. If one of the values means unlabelled, set data.ignore_index to it."
+    )
     if len(counted) > 1 and count > 2 * len(counted):
         notes.append("Ids have gaps, which data.label_map closes.")
         names = [f"class {value}" for value in counted]

@@ -45,6 +45,8 @@ def next_steps(results: RunResults, folder: Path, recipe: Mapping[str, Any]) -> 
             ("Teach a student of another seed by this one", f"ladseg train {again} --teacher-from {run} {taught}")
         )
     methods = f"--methods none,none-long,lad --seeds {SEEDS} --out {shlex.quote(f'{folder}-compare')}"
+    if results.label_assisted and results.student_starts_warm:
+        methods = f"--distill.warm_start true {methods}"  # as the run did; a comparison's students start afresh
     steps.append(
         ("Does distillation pay here? Several seeds and longer training tell", f"ladseg compare {again} {methods}")
     )

@@ -12,6 +12,9 @@ from ladseg.errors import ModelError, RecipeError
 from ladseg.recipe import Recipe
 from ladseg.results import RESULTS, STUDENT, TEACHER_FILE, ComparisonResults, RunResults, read_results
 
+# The sections of a recipe on which a student depends, beside its seed and teacher.
+OF_A_STUDENT = ("data", "augment", "loss", "student", "schedule", "distill", "baseline")
+
 
 def with_finished_teacher(recipe: Recipe) -> Recipe:
     """Return the recipe with the settings from the teacher's file; a recipe that trains its teacher is unchanged.
@@ -141,12 +144,30 @@ def teacher_file_of(run: Path) -> Path:
     raise RecipeError(f"{run}: no {TEACHER_FILE} or {STUDENT}; a run leaves them in its folder when it has finished")
 
 
-def is_a_twin(run: Path, recipe: Recipe) -> bool:
-    """Return whether a plain run, whose student is to teach, has the recipe's student and seed."""
+def twin_of(run: Path, recipe: Recipe) -> tuple[int, str] | None:
+    """Return the seed with which the recipe's student repeats a finished run, and a clause on that; None if none does.
+
+    Args:
+        run: The run whose teacher, or whose student if it had none, is to teach.
+        recipe: The recipe of the student.
+    """
+    from ladseg.recipe_files import load_recipe
+    from ladseg.runs.parts import RECIPE
+
     results = _results_of(run)
-    if not isinstance(results, RunResults) or set(results.networks) != {"baseline"}:
-        return False
-    return (results.seed, results.delivered.model) == (recipe.seed, recipe.student.model)
+    if not isinstance(results, RunResults):
+        return None
+    if set(results.networks) == {"baseline"}:
+        same = results.delivered.model == recipe.student.model
+        said = (
+            f"is a plain run of seed {results.seed}, as one here: its student is the student alone over again and has "
+            "little to teach"
+        )
+    else:
+        before = load_recipe(run / RECIPE) if (run / RECIPE).is_file() else None
+        same = before is not None and all(getattr(before, key) == getattr(recipe, key) for key in OF_A_STUDENT)
+        said = f"has trained this student with seed {results.seed} already"
+    return (results.seed, said) if same else None
 
 
 def _results_of(run: Path) -> RunResults | ComparisonResults | None:

@@ -225,16 +225,19 @@ def _save_evaluation(folder: Path, evaluation: Evaluation) -> None:
 def _row(
     network: Network, fitted: FitResult, evaluation: Evaluation, crop: tuple[int, int], memory: int | None
 ) -> NetworkRow:
+    mean_iou = evaluation.matrix.mean_iou()
+    # Scores of a training come in its precision: the last would differ by rounding from that of the same weights here.
+    keeps_last = fitted.last_score is not None and fitted.best_step == fitted.iterations
     return NetworkRow(
         model=segmenter(network).name,
         sees=SEES[network.placebo] if isinstance(network, LabelAssisted) else "image",
         parameters=segmenter(network).deployed_parameters(),
         macs=prediction_macs(network, crop),
-        mean_iou=evaluation.matrix.mean_iou(),
+        mean_iou=mean_iou,
         pixel_accuracy=evaluation.matrix.pixel_accuracy(),
         iou=evaluation.matrix.iou().tolist(),
         best_step=fitted.best_step,
-        last_mean_iou=fitted.last_score,
+        last_mean_iou=mean_iou if keeps_last else fitted.last_score,
         steps=fitted.iterations,
         precision=fitted.precision,
         seconds=fitted.seconds,
