@@ -10,8 +10,9 @@ from ladseg.comparison.judgement import judged
 from ladseg.comparison.plain_curve import PlainCurve, break_even_students, curves_by_seed, gains, mean_curve
 from ladseg.report.comparison_page import comparison_summary
 from ladseg.report.comparison_tables import comparison_sheets, power_remark
+from ladseg.report.verdict import method_verdict
 from ladseg.results import TeacherCost
-from tests.made_results import comparison_results, method_row
+from tests.made_results import comparison_results, method_row, network_row, run_results
 
 CURVE = PlainCurve([1.0, 2.0, 4.0, 8.0], [0.40, 0.44, 0.45, 0.45])
 
@@ -49,6 +50,31 @@ def test_interpolates_in_the_logarithm_and_never_beyond(compute: float, expected
 )
 def test_break_even_by_hand(mean_iou: float, total: float, marginal: float, students: int | None) -> None:
     assert break_even_students(mean_iou, total, marginal, CURVE) == students
+
+
+@pytest.mark.parametrize(
+    ("lengths", "computes", "seeds"),
+    [
+        ({}, [], []),
+        ({1.0: [], 2.0: []}, [], []),
+        ({1.0: [0], 2.0: [0], 8.0: [0]}, [1.0, 2.0, 8.0], [0]),
+        # Seed 2 has begun: the other two keep their curve.
+        ({1.0: [0, 1, 2], 2.0: [0, 1]}, [1.0, 2.0], [0, 1]),
+        # One more length, which only seed 0 has, costs no seed.
+        ({1.0: [0, 1], 2.0: [0, 1], 4.0: [0]}, [1.0, 2.0], [0, 1]),
+        ({1.0: [0, 1, 2], 2.0: [0, 1], 3.0: [0]}, [1.0, 2.0], [0, 1]),
+        # Each length has two of the three seeds, but 2 and 4 together would leave seed 1 alone.
+        ({1.0: [0, 1, 2], 2.0: [0, 1], 4.0: [1, 2]}, [1.0, 2.0], [0, 1]),
+        # A length in the middle, which fewer seeds have, does not displace the long one.
+        ({1.0: [0, 1, 2, 3], 2.0: [0, 1], 4.0: [1, 2, 3]}, [1.0, 4.0], [1, 2, 3]),
+    ],
+)
+def test_an_unfinished_length_costs_less_than_half_of_the_seeds(
+    lengths: dict[float, list[int]], computes: list[float], seeds: list[int]
+) -> None:
+    curves = curves_by_seed({compute: dict.fromkeys(having, 0.4) for compute, having in lengths.items()})
+    assert list(curves) == seeds
+    assert all(curve.compute == computes for curve in curves.values())
 
 
 def test_gains_are_paired_with_the_seeds_own_curve() -> None:
@@ -89,6 +115,33 @@ def test_a_method_is_judged_by_the_curve_of_its_seeds() -> None:
     assert rows["kd+r101"].break_even_students == 19  # 2 + 38 / k is within the curve from k = 19 on
     assert rows["none-4x"].gain_at_equal_total is None
     assert rows["none-4x"].compute_total == 4.0
+
+
+def test_a_gain_names_the_seeds_that_it_holds() -> None:
+    plain = [
+        method_row("none", 0.40, mean_iou={1: 0.40, 2: 0.41, 3: 0.39}, macs=1000),
+        method_row("none-2x", 0.44, mean_iou={1: 0.44, 2: 0.45}, macs=2000),
+        method_row("none-3x", 0.46, mean_iou={1: 0.46}, macs=3000),
+    ]
+    lad = method_row("lad", 0.46, mean_iou={1: 0.46, 2: 0.48, 3: 0.60}, macs=2000, teacher=TEACHER)
+    marginal = {"none": 1000, "none-2x": 2000, "none-3x": 3000, "lad": 1000}
+    found = judged([*plain, lad], marginal)[-1]
+    # Seed 3 has no student of twice the steps, and would bring 21 points at the margin.
+    assert found.gain_at_equal_total == pytest.approx((0.02 + 0.03) / 2)
+    assert found.gain_at_equal_marginal == pytest.approx((0.06 + 0.07) / 2)
+    assert found.gain_seeds == 2
+    runs = {seed: run_results({"student": network_row(mean)}) for seed, mean in lad.mean_iou.items()}
+    alone = {seed: run_results({"baseline": network_row(mean)}) for seed, mean in plain[0].mean_iou.items()}
+    verdict = method_verdict(found, runs, alone)
+    assert verdict is not None
+    assert "; 2 of 3 seeds)" in verdict.sentence
+    comparison = comparison_results([*judged(plain, marginal), found], seeds=[1, 2, 3])
+    assert (power_remark(comparison) or "").startswith("2 seeds can't give")
+    sheet = comparison_sheets(comparison)[1]
+    assert dict(zip(sheet.columns, sheet.rows[0], strict=True))["seeds"] == "2 of 3"
+    # The column is there only where it says something.
+    whole = replace(found, mean_iou={1: 0.46, 2: 0.48})
+    assert "seeds" not in comparison_sheets(comparison_results([*judged(plain, marginal), whole]))[1].columns
 
 
 def test_p_values_are_adjusted_for_the_number_of_methods() -> None:

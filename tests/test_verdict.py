@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ladseg.evaluation import ConfusionMatrix
-from ladseg.report.comparison_tables import verdict_lines
+from ladseg.report.comparison_tables import compare_markdown, verdict_lines
 from ladseg.report.verdict import Learner, method_verdict, run_verdict
 from ladseg.results import Difference, MeanInterval, RunResults, Verdict, read_json, write_json
 from tests.made_results import comparison_results, method_row, network_row, run_results
@@ -131,26 +131,50 @@ def test_of_a_method(
     changes: dict[str, object], seeds: int, curve: list[tuple[int, float]], constant: float, word: str
 ) -> None:
     row = method_row("lad", 0.5, mean_iou=dict.fromkeys(range(seeds), 0.5), **changes)
-    runs = [run(0.5, None, curve=curve, constant=constant)] * seeds
-    alone = [run(None, 0.48, curve=curve, constant=constant)] * seeds
+    runs = dict.fromkeys(range(seeds), run(0.5, None, curve=curve, constant=constant))
+    alone = dict.fromkeys(range(seeds), run(None, 0.48, curve=curve, constant=constant))
     verdict = method_verdict(row, runs, alone)
     assert verdict is not None
     assert verdict.word == word
     equal = "gain_at_equal_total" in changes
     assert ("the plain student of equal total compute" if equal else "the student alone") in verdict.sentence
-    assert verdict_lines(comparison_results([replace(row, verdict=verdict)])) == [verdict.sentence]
+    comparison = comparison_results([replace(row, verdict=verdict)])
+    assert verdict_lines(comparison) == [verdict.sentence]
+    assert f"\n- {verdict.sentence}\n" in compare_markdown(comparison)
 
 
 def test_one_rising_seed_of_three_does_not_decide() -> None:
     row = method_row("lad", 0.5, mean_iou=dict.fromkeys(range(3), 0.5), difference=interval(0.02, 0.01))
     curves = [RISING, FLAT, FLAT]
-    verdict = method_verdict(row, [run(0.5, None, curve=c) for c in curves], [run(None, 0.48)] * 3)
+    runs = {seed: run(0.5, None, curve=curve) for seed, curve in enumerate(curves)}
+    verdict = method_verdict(row, runs, dict.fromkeys(range(3), run(None, 0.48)))
     assert verdict is not None
     assert verdict.word == "better"
+    assert "; 3 seeds)" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "alone", "word", "seeds"),
+    [
+        # The difference from none holds the seeds that both have.
+        ({"difference": interval(0.02, 0.01)}, [0, 1], "better", "; 2 of 3 seeds)"),
+        ({"difference": interval(0.02, None)}, [2], "ahead in this run", "; 1 of 3 seeds)"),
+        ({"gain_at_equal_total": 0.03, "gain_seeds": 1}, [0, 1, 2], "ahead in this run", "; 1 of 3 seeds)"),
+        ({"gain_at_equal_total": 0.03, "interval_t": (0.02, 0.04), "gain_seeds": 2}, [0], "better", "; 2 of 3 seeds)"),
+    ],
+)
+def test_a_verdict_names_the_seeds_of_its_gain(
+    changes: dict[str, object], alone: list[int], word: str, seeds: str
+) -> None:
+    row = method_row("lad", 0.5, mean_iou=dict.fromkeys(range(3), 0.5), **changes)
+    verdict = method_verdict(row, dict.fromkeys(range(3), run(0.5, None)), dict.fromkeys(alone, run(None, 0.48)))
+    assert verdict is not None
+    assert verdict.word == word
+    assert seeds in verdict.sentence
 
 
 def test_none_has_no_verdict() -> None:
-    assert method_verdict(method_row("none", 0.5), [], []) is None
+    assert method_verdict(method_row("none", 0.5), {}, {}) is None
 
 
 def counted_mean_iou(prediction: np.ndarray, label: np.ndarray) -> float:

@@ -402,6 +402,7 @@ class MethodRow:
         gain_at_equal_marginal: The same at ``compute_marginal``.
         break_even_students: Number of students from which their common teacher pays off; None if no number suffices,
             and for a method without a teacher.
+        gain_seeds: Number of seeds over which both gains are means: those that have a plain curve.
         p_sign_flip: Two-sided p of the exact sign-flip test of ``gain_at_equal_total``.
         p_holm: ``p_sign_flip`` adjusted for the number of methods.
         interval_t: 95 % interval of ``gain_at_equal_total`` by Student's t.
@@ -433,6 +434,7 @@ class MethodRow:
     compute_marginal: float | None = None
     gain_at_equal_total: float | None = None
     gain_at_equal_marginal: float | None = None
+    gain_seeds: int | None = None
     break_even_students: int | None = None
     p_sign_flip: float | None = None
     p_holm: float | None = None

@@ -28,11 +28,13 @@ def _judged(row: MethodRow, total: float, marginal: float, curves: Mapping[int, 
     row = replace(row, compute_total=total, compute_marginal=marginal)
     if is_on_plain_curve(row.name):
         return row
+    common = [seed for seed in row.mean_iou if seed in curves]
     if at_total := gains(row.mean_iou, curves, total):
         test = paired_test(at_total)
         row = replace(
             row,
             gain_at_equal_total=test.mean,
+            gain_seeds=len(common),
             p_sign_flip=test.p_sign_flip,
             interval_t=test.interval_t,
             interval_bca=test.interval_bca,
@@ -43,10 +45,10 @@ def _judged(row: MethodRow, total: float, marginal: float, curves: Mapping[int, 
         row = replace(
             row,
             gain_at_equal_marginal=test.mean,
+            gain_seeds=len(common),
             marginal_p_sign_flip=test.p_sign_flip,
             marginal_interval_t=test.interval_t,
         )
-    common = [seed for seed in row.mean_iou if seed in curves]
     if common and row.teacher is not None:
         mean = sum(row.mean_iou[seed] for seed in common) / len(common)
         curve = mean_curve([curves[seed] for seed in common])

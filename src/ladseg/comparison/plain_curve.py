@@ -42,15 +42,23 @@ class PlainCurve:
 
 
 def curves_by_seed(lengths: Mapping[float, Mapping[int, float]]) -> dict[int, PlainCurve]:
-    """Return the curve of each seed that has every length.
+    """Return the curves of as many seeds as possible, all with the same lengths.
+
+    While a comparison is incomplete, the seeds have different lengths. A length is left out of all curves if half of
+    the seeds or more would have no curve because of it. A seed that lacks one of the other lengths has no curve.
 
     Args:
         lengths: The mIoU of each seed's plain student, by compute.
     """
-    if not lengths:
+    all_seeds = {seed for by_seed in lengths.values() for seed in by_seed}
+    seeds, computes = all_seeds, []
+    # The lengths that most seeds have come first, so that a rarer one can't displace them.
+    for compute in sorted(lengths, key=lambda compute: (-len(lengths[compute]), compute)):
+        with_it = seeds & lengths[compute].keys()
+        if 2 * len(with_it) > len(all_seeds):
+            seeds, computes = with_it, sorted([*computes, compute])
+    if not computes:
         return {}
-    computes = sorted(lengths)
-    seeds = set.intersection(*(set(by_seed) for by_seed in lengths.values()))
     return {seed: PlainCurve(computes, [lengths[c][seed] for c in computes]) for seed in sorted(seeds)}
 
 

@@ -59,10 +59,9 @@ def summarize(
             )
         )
     rows = judged(rows, {method.name: marginal_macs(method, costs[method.name]) for method in methods})
-    alone_runs = list(runs.get(NONE, {}).values())
+    alone_runs = runs.get(NONE, {})
     rows = [
-        replace(row, verdict=method_verdict(row, list(runs[row.name].values()), alone_runs)) if row.mean_iou else row
-        for row in rows
+        replace(row, verdict=method_verdict(row, runs[row.name], alone_runs)) if row.mean_iou else row for row in rows
     ]
     return ComparisonResults(
         name=recipe.name,

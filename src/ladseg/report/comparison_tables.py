@@ -14,7 +14,7 @@ LEVEL = 0.05
 ACCURACY = ("method", "mIoU %", "last %", "n", "against none (95 %)", "MACs", "x none")
 TEST = ("method", "test %", "against none (95 %)")
 COST = ("method", "teacher M", "teacher GMACs", "teacher s", "student s", "step ms", "x none", "MB")
-JUDGEMENT = ("method", "compute x", "gain (95 %)", "p", "p Holm", "margin x", "gain there (95 %)", "students")
+JUDGEMENT = ("method", "compute x", "seeds", "gain (95 %)", "p", "p Holm", "margin x", "gain there (95 %)", "students")
 # The meaning of the columns, by the column that each begins with.
 NOTES = {
     "mIoU %": "mIoU: best evaluation on val, mean ± standard deviation over n seeds.",
@@ -25,6 +25,7 @@ NOTES = {
         "The plain curve is the student alone at several lengths of training. Compute x: all trainings for this "
         "student, as a multiple of none."
     ),
+    "seeds": "Seeds: of the finished ones, those that have a plain curve, which alone are in the gains.",
     "gain (95 %)": "Gain: mIoU points above the seed's own plain curve at that compute, with Student's t interval.",
     "p": "p: by the exact sign-flip test, then adjusted by Holm for the number of methods.",
     "margin x": "Margin x: one more student of an existing teacher, and the gain at that compute.",
@@ -71,7 +72,7 @@ def judged_rows(comparison: ComparisonResults) -> list[MethodRow]:
 def power_remark(comparison: ComparisonResults) -> str | None:
     """Return a sentence about what so few seeds can't show; None if there are enough."""
     judged = [row for row in comparison.methods if row.p_sign_flip is not None or row.marginal_p_sign_flip is not None]
-    seeds = min((len(row.mean_iou) for row in judged), default=None)
+    seeds = min((row.gain_seeds or len(row.mean_iou) for row in judged), default=None)
     needed = fewest_seeds(LEVEL)
     if seeds is None or seeds >= needed:
         return None
@@ -107,7 +108,7 @@ def compare_markdown(comparison: ComparisonResults) -> str:
     """Return the tables in Markdown, with the meaning of their columns and the machine."""
     sheets = comparison_sheets(comparison)
     notes = " ".join(filter(None, (legend(sheets), power_remark(comparison))))
-    verdicts = "".join(f"- {line}\n" for line in verdict_lines(comparison))
+    verdicts = verdict_lines(comparison)
     environment = comparison.environment
     measured = (
         f"Measured on {environment.gpu or environment.processor} ({environment.threads} threads), "
@@ -117,7 +118,7 @@ def compare_markdown(comparison: ComparisonResults) -> str:
         [
             f"# {comparison.name}: methods compared\n",
             *(f"## {sheet.markdown()}" for sheet in sheets),
-            *verdicts,
+            *(["".join(f"- {line}\n" for line in verdicts)] if verdicts else []),
             f"{notes}\n",
             measured,
         ]
@@ -159,9 +160,11 @@ def _tested(comparison: ComparisonResults) -> list[list[str]]:
 def _judged(row: MethodRow) -> list[str]:
     assert row.compute_total is not None
     assert row.compute_marginal is not None
+    finished = len(row.mean_iou)
     return [
         row.name,
         f"{row.compute_total:.2f}",
+        "" if row.gain_seeds in (None, finished) else f"{row.gain_seeds} of {finished}",
         _gain(row.gain_at_equal_total, row.interval_t),
         _p(row.p_sign_flip),
         _p(row.p_holm),

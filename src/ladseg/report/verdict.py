@@ -1,6 +1,6 @@
 """Decide which conclusion the results of a run or a comparison allow, for terminal, page and JSON alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ladseg.results import MethodRow, NetworkRow, RunResults, Verdict
@@ -123,7 +123,7 @@ def run_verdict(results: RunResults) -> Verdict:
     return Verdict(word, figures if word == ALONE else f"{_meaning(word, results)} {figures}")
 
 
-def method_verdict(row: MethodRow, runs: Sequence[RunResults], alone: Sequence[RunResults]) -> Verdict | None:
+def method_verdict(row: MethodRow, runs: Mapping[int, RunResults], alone: Mapping[int, RunResults]) -> Verdict | None:
     """Return the verdict on a method of a comparison; None for ``none`` itself and before a seed has finished.
 
     A method is judged against the plain student of equal total compute if the plain curve reaches so far, else against
@@ -131,26 +131,32 @@ def method_verdict(row: MethodRow, runs: Sequence[RunResults], alone: Sequence[R
 
     Args:
         row: The method's row.
-        runs: Its finished runs.
-        alone: The finished runs of the student alone, ``none``.
+        runs: Its finished runs, by seed.
+        alone: The finished runs of the student alone, ``none``, by seed.
     """
+    common = runs.keys() & alone.keys()
     at_equal = row.gain_at_equal_total is not None
     if at_equal:
-        gain, interval = row.gain_at_equal_total, row.interval_t
+        gain, interval, seeds = row.gain_at_equal_total, row.interval_t, row.gain_seeds or len(common)
     elif row.difference is not None:
-        gain, interval = row.difference.mean, row.difference.interval
+        gain, interval, seeds = row.difference.mean, row.difference.interval, len(common)
     else:
         return None
     assert gain is not None
-    seeds = len(row.mean_iou)
-    students, others = ([Learner.of(run.delivered, run) for run in group] for group in (runs, alone))
+    students, others = ([Learner.of(run.delivered, run) for run in group.values()] for group in (runs, alone))
     word = word_of(students, others, gain, interval, seeds)
     against = "the plain student of equal total compute" if at_equal else "the student alone"
     figures = f"{100 * gain:+.2f} points against {against}"
     if interval is not None:
         figures += f", 95 % interval {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
     advice = {STILL_IMPROVING: ": train longer before you compare", NOT_LEARNED: ": train longer"}.get(word, "")
-    return Verdict(word, f"{row.name}: {word}{advice} ({figures}; {seeds} seed{'s' * (seeds != 1)}).")
+    return Verdict(word, f"{row.name}: {word}{advice} ({figures}; {seeds_of(seeds, row)}).")
+
+
+def seeds_of(count: int, row: MethodRow) -> str:
+    """Return a number of a method's seeds in words, such as ``"2 of 3 seeds"``; of all seeds, ``"3 seeds"``."""
+    finished = len(row.mean_iou)
+    return f"{count} seed{'s' * (count != 1)}" if count >= finished else f"{count} of {finished} seeds"
 
 
 def _meaning(word: str, results: RunResults) -> str:
