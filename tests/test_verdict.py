@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,46 @@ def test_of_a_run(results: RunResults, word: str) -> None:
 )
 def test_sentence_of_a_run(results: RunResults, words: str) -> None:
     assert words in run_verdict(results).sentence
+
+
+TEACHER = {"mean_iou": 0.60, "steps": 0}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "baseline", "delivers", "words"),
+    [
+        # The student alone of an earlier run, which is the same network.
+        (TEACHER, None, None, "60.00 against the delivered student's 52.00 %"),
+        (TEACHER, 0.50, "student", "60.00 against the delivered student's 52.00 %"),
+        (TEACHER, 0.55, "baseline", "60.00 against the delivered student's 55.00 %"),
+        # It beats the distilled student, but not the delivered one.
+        (TEACHER, 0.65, "baseline", None),
+        (TEACHER | {"steps": 1000}, None, None, "train it as a student to deliver it."),
+        (TEACHER | {"mean_iou": 0.52}, None, None, None),
+        (TEACHER | {"mean_iou": 0.40}, 0.50, "student", None),
+        # The student has 1000 parameters and 2000 MACs.
+        (TEACHER | {"macs": 1500, "parameters": 9000}, None, None, "costs no more when it runs"),
+        (TEACHER | {"macs": 2001, "parameters": 900}, 0.50, "student", None),
+        (TEACHER | {"macs": 0, "parameters": 1000}, None, None, "costs no more when it runs"),
+        (TEACHER | {"macs": 0, "parameters": 1001}, None, None, None),
+        (TEACHER | {"sees": "image + noised label"}, None, None, None),
+        (TEACHER | {"sees": "image + noised label"}, 0.50, "student", None),
+        (None, 0.50, "student", None),
+    ],
+)
+def test_the_headline_names_a_teacher_that_is_better_and_costs_no_more(
+    teacher: dict[str, Any] | None, baseline: float | None, delivers: str | None, words: str | None
+) -> None:
+    results = run(0.52, baseline)
+    networks = results.networks | ({} if teacher is None else {"teacher": network_row(**teacher)})
+    sentence = run_verdict(replace(results, networks=networks, delivers=delivers)).sentence
+    assert sentence.count("The teacher has the higher mIoU on val") == (words is not None)
+    if words is None:
+        assert ("nothing to compare it with" in sentence) == (baseline is None)
+    else:
+        assert words in sentence
+        assert ("predict with the teacher's own file." in sentence) == (teacher is not None and teacher["steps"] == 0)
+        assert "nothing to compare it with" not in sentence
 
 
 def interval(mean: float, half: float | None) -> MeanInterval:

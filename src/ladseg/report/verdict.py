@@ -113,10 +113,12 @@ def run_verdict(results: RunResults) -> Verdict:
     word = word_of(learners[-1:], learners[:-1], gain, interval, seeds=1)
     if compared:
         assert gain is not None
-        sentences = [_meaning(word, results), _delivery(results), _run_figures(results, gain)]
+        sentences = [_meaning(word, results), _delivery(results), _better_teacher(results), _run_figures(results, gain)]
         return Verdict(word, " ".join(filter(None, sentences)))
     alone = f"{100 * learners[0].mean_iou:.2f} % mIoU"
-    if "student" in results.networks:
+    if teacher := _better_teacher(results):
+        figures = f"The distilled student has {alone}; baseline was off, so the student alone is unknown. {teacher}"
+    elif "student" in results.networks:
         figures = f"The distilled student has {alone}; baseline was off, so there is nothing to compare it with."
     else:
         figures = f"The student alone has {alone}; nothing was distilled."
@@ -181,6 +183,25 @@ def _delivery(results: RunResults) -> str | None:
     name = "the distilled student" if results.delivers == "student" else "the student alone"
     scores = {network.mean_iou for key, network in results.networks.items() if key in ("baseline", "student")}
     return f"Delivered is {name}, {'the better one' if len(scores) > 1 else 'as good as the other'} on val."
+
+
+def _better_teacher(results: RunResults) -> str | None:
+    """Return what to do if the teacher is the better network to deliver; None if it is not.
+
+    A teacher that sees labels can't predict images. One that costs more than the student is no substitute for it.
+    """
+    student, teacher = results.delivered, results.networks.get("teacher")
+    if teacher is None or teacher.sees != "image" or teacher.mean_iou <= student.mean_iou:
+        return None
+    cost = "macs" if student.macs and teacher.macs else "parameters"
+    if getattr(teacher, cost) > getattr(student, cost):
+        return None
+    # The file of a teacher that this run has trained is for further students, and ladseg predict refuses it.
+    way_out = "predict with the teacher's own file" if teacher.steps == 0 else "train it as a student to deliver it"
+    return (
+        f"The teacher has the higher mIoU on val, {100 * teacher.mean_iou:.2f} against the delivered student's "
+        f"{100 * student.mean_iou:.2f} %, sees the image alone too and costs no more when it runs: {way_out}."
+    )
 
 
 def _run_figures(results: RunResults, gain: float) -> str:
