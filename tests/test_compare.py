@@ -37,6 +37,7 @@ from ladseg.comparison.methods import (
     make_method,
 )
 from ladseg.comparison.summary import mean_with_interval
+from ladseg.comparison.train_cells import _work_ahead
 from ladseg.data import LAYOUTS, write_demo_scenes
 from ladseg.deploy.student_file import is_trained, save_student
 from ladseg.errors import RecipeError
@@ -211,6 +212,21 @@ def test_lad_warm_starts_both_from_the_trained_student() -> None:
 def test_an_unknown_method_is_refused(word: str) -> None:
     with pytest.raises(RecipeError, match="no method is called"):
         make_method(BASE, word, default_teacher(BASE))
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds", "told"),
+    [
+        (["none"], [0], "1 cell, about 1 times the work of training the student alone"),
+        # Of each seed: a plain training, one of twice the steps, a teacher and two students of 4/3 each; shared: once.
+        (["none", "none-2x", "lad", "kd+label"], [0, 1, 2], "12 cells, about 20 times the work"),
+        (["none", "none-2x", "none-4x"], [0, 1], "; 12 times for the plain curve (--plain-lengths)"),
+    ],
+)
+def test_a_comparison_says_how_much_work_it_is(words: list[str], seeds: list[int], told: str) -> None:
+    base = replace(Recipe(), schedule=Schedule(iterations=30))
+    methods = [make_method(base, word, default_teacher(base)) for word in words]
+    assert told in _work_ahead(make_cells(base, methods, seeds), 30)
 
 
 @pytest.mark.parametrize(("every", "steps", "longer"), [(20, 100, 340), (2, 4, 17), (80, 240, 701), (7, 100, 333)])

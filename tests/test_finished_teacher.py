@@ -20,7 +20,7 @@ from ladseg.deploy.teacher_file import load_teacher, read_teacher_header, save_t
 from ladseg.errors import ModelError, RecipeError
 from ladseg.models import build_model
 from ladseg.objectives import LabelAssisted, Network, reorder_classes, segmenter
-from ladseg.recipe import Distill, Loss, Recipe, Schedule, StudentSettings, TeacherSettings
+from ladseg.recipe import Data, Distill, Loss, Recipe, Schedule, StudentSettings, TeacherSettings
 from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe
 from ladseg.report.next_steps import next_steps
 from ladseg.results import RunResults, read_comparison, read_results, write_json
@@ -106,6 +106,35 @@ def test_settings_that_do_not_go_together(settings: dict[str, object], words: st
         make_recipe({"teacher": settings})
 
 
+@pytest.mark.parametrize("noise", [{}, {"alpha": 0.3, "class_weights": "random", "scale": 2.0}])
+def test_what_a_comparison_makes_of_a_finished_teacher(noise: dict[str, object], tmp_path: Path) -> None:
+    """``lad`` takes it, methods with another teacher train that as they would without it, and it is no placebo."""
+    network = LabelAssisted(build_model("pspnet@test_resnet", 9), 9, **noise)  # type: ignore[arg-type]
+    write_demo_scenes(tmp_path / "scenes", train=2, val=1, size=(16, 16))
+    names = [f"c{number}" for number in range(9)]
+    save_teacher(tmp_path / "t.safetensors", network, {"class_names": names, "colors": [(n, n, n) for n in range(9)]})
+    data = Data(root=str(tmp_path / "scenes"), classes=names, ignore_index=9)
+    own = Recipe(data=data, student=StudentSettings("pspnet@test_resnet"), teacher=TeacherSettings(alpha=0.05))
+    there = replace(own, teacher=replace(own.teacher, weights=str(tmp_path / "t.safetensors"), train=False))
+    base = with_finished_teacher(there, records_noise=False)
+    assert make_method(base, "lad", default_teacher(base)).recipe.teacher.finished_file == str(
+        tmp_path / "t.safetensors"
+    )
+    for word in ("kd+self", "lad-warm", "lad-warm+shuffled"):
+        assert (
+            make_method(base, word, default_teacher(base)).recipe == make_method(own, word, default_teacher(own)).recipe
+        ), word
+    for word in ("lad+shuffled", "lad+noise", "kd+shuffled", "cwd+noise"):
+        with pytest.raises(RecipeError, match=f"--teacher.placebo {word.partition('+')[2]}"):
+            make_method(base, word, default_teacher(base))
+    recorded = with_finished_teacher(there).teacher
+    expected = {"alpha": 0.01, "class_weights": "random", "scale": 1.0} | noise
+    assert {key: getattr(recorded, key) for key in expected} == {
+        **expected,
+        "class_weights": network.noise.class_weights,
+    }
+
+
 def test_a_teacher_that_is_there_costs_nothing(tmp_path: Path) -> None:
     save_teacher(tmp_path / "t.safetensors", teacher(True), DATA)
     base = Recipe(student=StudentSettings("pspnet@test_resnet"))
@@ -173,7 +202,9 @@ def test_a_plain_runs_command_holds_whatever_its_recipe_says_of_a_teacher(
     assert command.endswith(f"-taught{reset}")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     line = shlex.split(command)[3:]  # without 'ladseg train RECIPE'
-    keys = taught_by(Path(line[line.index("--teacher-from") + 1]), line[line.index("--distill.method") :])
+    own = line[line.index("--distill.method") :]
+    asked = load_recipe(tmp_path / "recipe.yaml", own)
+    keys = taught_by(Path(line[line.index("--teacher-from") + 1]), own, asked)
     taught = with_finished_teacher(load_recipe(tmp_path / "recipe.yaml", keys))
     assert (taught.teacher.model, taught.teacher.label_assisted) == ("pspnet@test_resnet", False)
     assert (taught.teacher.classes, taught.snapshot_step, taught.seed) == (None, None, 1)
@@ -211,7 +242,8 @@ def test_a_plain_run_of_the_same_seed_is_told_to_teach_little(plain_run: tuple[P
     assert twin is not None
     assert (twin[0], "little to teach" in twin[1]) == (0, True)
     assert twin_of(run, replace(recipe, student=StudentSettings("stdc1"))) is None
-    assert twin_of(run / "student.safetensors", recipe) is None
+    assert twin_of(run / "student.safetensors", recipe) == twin
+    assert twin_of(run / "recipe.yaml", recipe) is None
 
 
 @pytest.mark.parametrize(
@@ -314,7 +346,11 @@ def test_the_next_student_learns_from_the_teacher_that_a_run_left(
     assert main(["train", "demo", *words, "--out", str(tmp_path / "first"), "--teacher.alpha", "0.3"]) == 0
     first = json.loads((tmp_path / "first/results.json").read_text())["networks"]["teacher"]
     more = ["--teacher-from", str(tmp_path / "first"), "--out", str(tmp_path / "next"), "--seed", "1"]
+    more += ["--teacher.lr", "0.5", "--teacher.alpha", "2"]
+    capsys.readouterr()
     assert main(["train", "demo", *words, *more]) == 0
+    assert "teacher of --teacher-from is finished: " in (told := capsys.readouterr().out)
+    assert "--teacher.lr, --teacher.alpha" in told
     assert (tmp_path / "next/report.html").is_file()
     reused = json.loads((tmp_path / "next/results.json").read_text())["networks"]["teacher"]
     assert (reused["steps"], reused["seconds"]) == (0, 0)
@@ -327,6 +363,27 @@ def test_the_next_student_learns_from_the_teacher_that_a_run_left(
     capsys.readouterr()
     assert main(["train", "demo", *words, *more]) == 0
     assert "has finished before" in capsys.readouterr().out
+    # The teacher is its content: a path of another spelling is the same one, other content at the path is not.
+    (tmp_path / "first").rename(tmp_path / "moved")
+    again = ["train", "demo", *words, "--out", str(tmp_path / "next"), *more[4:], "--teacher-from"]
+    assert main([*again, str(tmp_path / "moved/../moved")]) == 0
+    assert main(["train", str(tmp_path / "next/recipe.yaml"), "--out", str(tmp_path / "next")]) == 0, "it has a copy"
+    (tmp_path / "moved").rename(tmp_path / "first")
+    assert capsys.readouterr().out.count("has finished before") == 2
+    file = tmp_path / "first/teacher.safetensors"
+    kept = file.read_bytes()
+    file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    assert main(["train", "demo", *words, *more]) == 2
+    assert "is no longer the file that taught its students" in capsys.readouterr().err
+    file.write_bytes(kept)
+    # What would train a teacher has no effect on a finished one, and is said; what contradicts its file is refused.
+    words_of = ["train", "demo", *words, "--teacher-from", str(tmp_path / "first"), "--out", str(tmp_path / "no")]
+    for key, value, told in (
+        ("label_assisted", "false", "sees labels"),
+        ("placebo", "shuffled", "was trained with the label itself"),
+    ):
+        assert main([*words_of, f"--teacher.{key}", value]) == 2
+        assert told in capsys.readouterr().err
     assert main(["train", "demo", *words, "--teacher-from", str(scenes), "--out", str(tmp_path / "no")]) == 2
     assert "no teacher.safetensors or student.safetensors" in capsys.readouterr().err
     # A delivered student as a classic teacher; of another model than the recipe says it is refused.

@@ -107,6 +107,13 @@ def test_confusion_is_read_off_the_same_counts(folders: dict[str, Path]) -> None
     assert len(images) == 5
 
 
+def test_the_last_step_has_the_best_score_where_it_is_the_best(folders: dict[str, Path]) -> None:
+    results = json.loads((folders["run"] / "results.json").read_text())["networks"].values()
+    kept = [row for row in results if row["best_step"] == row["steps"] and row["last_mean_iou"] is not None]
+    assert kept
+    assert all(row["last_mean_iou"] == row["mean_iou"] for row in kept)
+
+
 @pytest.mark.parametrize("name", ["run", "plain", "comparison"])
 def test_the_page_needs_nothing_else(folders: dict[str, Path], name: str) -> None:
     page = (folders[name] / "report.html").read_text()
@@ -151,6 +158,14 @@ def test_next_steps_of_other_runs(tmp_path: Path) -> None:
     assert [shlex.split(command)[1] for command in commands] == ["predict", "eval", "export", "train", "compare"]
     assert all("--model my_package.nets:Net" in command for command in commands[:3])
     assert all("a run" in " ".join(shlex.split(command)) for command in commands)
+    recipe["distill"] = {"method": "cwd"}
+    both = dict.fromkeys(("baseline", "teacher", "student"), learned)
+    for label_assisted, words in (
+        (True, "--distill.warm_start true --methods none,none-long,lad"),
+        (False, "none-long,cwd"),
+    ):
+        results = run_results(both, label_assisted=label_assisted, student_starts_warm=True)
+        assert f"{words} --seeds" in next_steps(results, tmp_path, recipe)[-1][1]
     rising = network_row(0.5, validation_curve=[(5, 0.1), (10, 0.5)])
     of_minutes = {"schedule": {"iterations": 10, "minutes": 2.5}, "teacher": {}}
     assert "--schedule.minutes 5 " in next_steps(run_results({"baseline": rising}), tmp_path, of_minutes)[0][1]

@@ -13,6 +13,8 @@ LONGEST_NAME = 100
 DEFAULTS = Recipe()
 # Keys of the teacher's section that are about the label that it sees.
 OF_LABEL = ["input_layer", "alpha", "class_weights", "scale", "ignore", "slice_std", "consistency", "consistency_form"]
+# Keys of the teacher's section that only its training reads.
+OF_TRAINING = ["dropout", "aux_weight", "iterations", "lr", "weight_decay"]
 logger = logging.getLogger(__name__)
 
 

@@ -133,28 +133,45 @@ def _demo(known: argparse.Namespace, keys: list[str]) -> None:
 def _train(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.recipe_files import load_recipe
 
-    if known.teacher_from:
-        keys = taught_by(Path(known.teacher_from), keys)
     recipe = load_recipe(known.recipe, keys)
     if known.teacher_from:
+        keys = taught_by(Path(known.teacher_from), keys, recipe)
+        recipe = load_recipe(known.recipe, keys)
+    if known.teacher_from:
         _refuse_no_lesson(known.recipe, recipe)
+        _say_what_is_unread(keys[::2])
         _warn_of_a_twin(Path(known.teacher_from), recipe, [recipe.seed])
     _draw_demo_scenes(known.recipe, recipe)
     _run(recipe)
 
 
-def taught_by(run: Path, keys: list[str]) -> list[str]:
+def taught_by(run: Path, keys: list[str], recipe: "Recipe") -> list[str]:
     """Return the command line's keys with those that take a finished run's teacher.
 
-    What the recipe says of the teacher's training is void then; what the command line says of it is refused.
+    Args:
+        run: The run's folder, or a file.
+        keys: The keys of the command line.
+        recipe: What they and the recipe's file come to; what it says of another start of the teacher is taken back.
+
+    Raises:
+        RecipeError: The command line names a teacher of its own, or there is none.
     """
     from ladseg.runs.finished_teacher import teacher_file_of
 
     for key in ("--teacher.weights", "--teacher.train"):
         if key in keys[::2]:
             raise RecipeError(f"--teacher-from and {key} both say where the teacher comes from; leave one of them out")
-    untrained = ["--teacher.warm_start", "false", "--teacher.snapshot", "null"]
-    return [*untrained, *keys, "--teacher.weights", str(teacher_file_of(run)), "--teacher.train", "false"]
+    started = [*["--teacher.warm_start", "null"] * bool(recipe.teacher.warm_start), "--teacher.snapshot", "null"]
+    return [*started, *keys, "--teacher.weights", str(teacher_file_of(run)), "--teacher.train", "false"]
+
+
+def _say_what_is_unread(flags: list[str]) -> None:
+    """Name the keys of the command line that say how to train a teacher, where it is trained already."""
+    from ladseg.recipe_checks import OF_LABEL, OF_TRAINING
+
+    unread = [flag for flag in flags if flag.removeprefix("--teacher.") in (*OF_LABEL, *OF_TRAINING)]
+    if unread:
+        print_line(f"no effect, because the teacher of --teacher-from is finished: {', '.join(unread)}")
 
 
 def _refuse_no_lesson(source: str, recipe: "Recipe") -> None:
@@ -203,9 +220,10 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     from ladseg.workflows import compare
 
     keep_freed_memory()
-    if known.teacher_from:
-        keys = taught_by(Path(known.teacher_from), keys)
     recipe = load_recipe(known.recipe, keys)
+    if known.teacher_from:
+        keys = taught_by(Path(known.teacher_from), keys, recipe)
+        recipe = load_recipe(known.recipe, keys)
     if known.teacher_from:
         _warn_of_a_twin(Path(known.teacher_from), with_one_start(recipe), known.seeds)
     methods = [word.strip() for word in known.methods.split(",")]

@@ -58,7 +58,7 @@ def compare(
         raise RecipeError(
             "schedule.minutes: the methods of a comparison share a number of steps; set schedule.iterations"
         )
-    recipe = with_finished_teacher(_shared(recipe))
+    recipe = with_finished_teacher(_shared(recipe), records_noise=False)
     if teacher_weights and not teacher:
         raise RecipeError("--teacher-weights are those of a classic teacher; name its network with --teacher")
     chosen = classic_teacher(recipe, teacher, teacher_weights) if teacher else default_teacher(recipe)

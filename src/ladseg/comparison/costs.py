@@ -142,6 +142,7 @@ def _identity(recipe: Recipe, num_classes: int) -> str:
     schedule = recipe.schedule
     parts = [asdict(section) for section in (recipe.student, recipe.teacher, recipe.distill, recipe.loss)]
     step = [
+        recipe.teacher.paths,
         schedule.batch_size,
         schedule.crop,
         schedule.optimizer,

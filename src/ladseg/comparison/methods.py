@@ -91,6 +91,8 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
     if teacher not in named.values():
         named[teacher.model or base.student.model] = teacher
     chosen = (named.get(own) or classic_teacher(base, own)) if own else teacher
+    if own in PLACEBOS:
+        _refuse_as_placebo(label_teacher(base), word)
     teacher_name = _file_name(next((word for word, one in named.items() if one == chosen), own))
     return Method(f"{name}+{teacher_name}", replace(base, distill=_rival(base, name), teacher=chosen), teacher_name)
 
@@ -202,8 +204,19 @@ def _lad(base: Recipe, name: str, placebo: Placebo | None) -> Method:
         distill = replace(distill, warm_start=True)
     folder = (placebo or "label") + "-warm" * (name == LAD_WARM)
     if placebo is not None:
+        _refuse_as_placebo(teacher, f"{name}+{placebo}")
         name, teacher = f"{name}+{placebo}", replace(teacher, placebo=placebo)
     return Method(name, replace(base, teacher=teacher, distill=distill), folder)
+
+
+def _refuse_as_placebo(teacher: TeacherSettings, word: str) -> None:
+    """Refuse a finished teacher as a placebo's: what that is shown instead of the label, it has to learn from too."""
+    if teacher.finished_file is not None:
+        raise RecipeError(
+            f"--methods: the teacher of '{word}' is trained on what it sees in place of the label, and "
+            f"{teacher.finished_file} was not; compare it without this teacher, or with --teacher-from a run that was "
+            f"trained with --teacher.placebo {word.partition('+')[2]}"
+        )
 
 
 def _file_name(model: str) -> str:

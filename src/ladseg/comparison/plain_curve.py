@@ -51,7 +51,8 @@ def curves_by_seed(lengths: Mapping[float, Mapping[int, float]]) -> dict[int, Pl
         lengths: The mIoU of each seed's plain student, by compute.
     """
     all_seeds = {seed for by_seed in lengths.values() for seed in by_seed}
-    seeds, computes = all_seeds, []
+    seeds = all_seeds
+    computes: list[float] = []
     # The lengths that most seeds have come first, so that a rarer one can't displace them.
     for compute in sorted(lengths, key=lambda compute: (-len(lengths[compute]), compute)):
         with_it = seeds & lengths[compute].keys()

@@ -91,8 +91,9 @@ def _work_ahead(cells: Sequence[Cell], iterations: int) -> str:
             work[folder] = steps * weight / iterations
             if NONE_TIMES.fullmatch(cell.method.name):
                 curve[folder] = work[folder]
-    ahead = f"{len(cells)} cells, together the work of about {sum(work.values()):.0f} trainings of the student alone"
-    return f"{ahead}; the plain curve is {sum(curve.values()):.0f} of them (--plain-lengths)" if curve else ahead
+    many = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+    ahead = f"{many}, about {sum(work.values()):.0f} times the work of training the student alone"
+    return f"{ahead}; {sum(curve.values()):.0f} times for the plain curve (--plain-lengths)" if curve else ahead
 
 
 def _with_steps_of_lad(methods: list[Method], lad: Method, classes: int, folder: Path, log: Log) -> list[Method]:

@@ -161,9 +161,9 @@ def see_bgr(network: Segmenter) -> Segmenter:
     return network
 
 
-def label_factor(network: Segmenter) -> float:
+def label_factor(input_std: Sequence[float]) -> float:
     """Return the factor on a noised label that keeps its size beside the image's: 1, or 58 for images of 0..255."""
-    return sum(IMAGENET_DEFAULT_STD) / sum(network.input_std) if network.input_std == CIRKD_NORMALIZATION[1] else 1.0
+    return sum(IMAGENET_DEFAULT_STD) / sum(input_std) if tuple(input_std) == CIRKD_NORMALIZATION[1] else 1.0
 
 
 def find_entries(network: nn.Module, side: int) -> list[EntryLayer]:

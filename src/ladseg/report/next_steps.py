@@ -44,9 +44,10 @@ def next_steps(results: RunResults, folder: Path, recipe: Mapping[str, Any]) -> 
         steps.append(
             ("Teach a student of another seed by this one", f"ladseg train {again} --teacher-from {run} {taught}")
         )
-    methods = f"--methods none,none-long,lad --seeds {SEEDS} --out {shlex.quote(f'{folder}-compare')}"
-    if results.label_assisted and results.student_starts_warm:
-        methods = f"--distill.warm_start true {methods}"  # as the run did; a comparison's students start afresh
+    method = "lad" if results.label_assisted or "student" not in results.networks else recipe["distill"]["method"]
+    # As the run did, where its student went on from the plain one: a comparison's students start afresh.
+    order = "--distill.warm_start true " if method == "lad" and results.student_starts_warm else ""
+    methods = f"{order}--methods none,none-long,{method} --seeds {SEEDS} --out {shlex.quote(f'{folder}-compare')}"
     steps.append(
         ("Does distillation pay here? Several seeds and longer training tell", f"ladseg compare {again} {methods}")
     )

@@ -13,10 +13,12 @@ from ladseg.data.checked import Checked, fingerprints
 from ladseg.data.dataset import SegmentationDataset, open_dataset
 from ladseg.data.unlabelled import UNLABELLED
 from ladseg.errors import RecipeError, printable
+from ladseg.files import write_text
 from ladseg.recipe import VALUES, Data, Recipe
 from ladseg.recipe_files import load_recipe
 from ladseg.results import RESULTS, STUDENT, RunResults, read_if_complete
-from ladseg.runs.parts import CHECKED, RECIPE, fault_of, spoilt_part
+from ladseg.runs.finished_teacher import teacher_digest
+from ladseg.runs.parts import CHECKED, RECIPE, TEACHER_DIGEST, fault_of, spoilt_part
 
 # A function that receives a line about the progress.
 Log = Callable[[str], None]
@@ -102,11 +104,31 @@ def refuse_other_recipe(recipe: Recipe) -> None:
     path = recipe.folder / RECIPE
     # One that can't be read is written again: each training has a record of its own of what it depends on.
     differences = _differences(load_recipe(path), recipe) if fault_of(path) is None else []
+    taught_by, taught_by_now = _recorded_teacher(recipe), teacher_digest(recipe)
+    if taught_by is not None and taught_by_now is not None:
+        if taught_by != taught_by_now:
+            raise RecipeError(
+                f"{recipe.folder}: {recipe.teacher.finished_file} is no longer the file that taught its students; "
+                "restore it, or choose another --name or --out"
+            )
+        differences = [line for line in differences if not line.startswith("teacher.weights:")]  # wherever it lies
     if differences:
         raise RecipeError(
             f"{recipe.folder} holds a run of another recipe ({differences[0]}); "
             f"{_way_out(recipe, differences)}choose another --name or --out, or delete that folder"
         )
+
+
+def record_teacher(recipe: Recipe) -> None:
+    """Record in the recipe's folder which file a finished teacher is, whatever becomes of it later."""
+    digest = teacher_digest(recipe)
+    if digest is not None:
+        write_text(recipe.folder / TEACHER_DIGEST, f"{digest}\n")
+
+
+def _recorded_teacher(recipe: Recipe) -> str | None:
+    path = recipe.folder / TEACHER_DIGEST
+    return path.read_text().strip() if path.is_file() else None
 
 
 def open_splits(data: Data) -> dict[str, SegmentationDataset]:

@@ -4,20 +4,30 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ladseg.data.classes import read_classes
 from ladseg.data.dataset import open_dataset
 from ladseg.errors import ModelError, RecipeError
-from ladseg.recipe import Recipe
+from ladseg.recipe import Recipe, TeacherSettings
 from ladseg.results import RESULTS, STUDENT, TEACHER_FILE, ComparisonResults, RunResults, read_results
+
+if TYPE_CHECKING:
+    from ladseg.deploy.teacher_file import NoiseSettings
 
 # The sections of a recipe on which a student depends, beside its seed and teacher.
 OF_A_STUDENT = ("data", "augment", "loss", "student", "schedule", "distill", "baseline")
 
 
-def with_finished_teacher(recipe: Recipe) -> Recipe:
+def with_finished_teacher(recipe: Recipe, records_noise: bool = True) -> Recipe:
     """Return the recipe with the settings from the teacher's file; a recipe that trains its teacher is unchanged.
+
+    Args:
+        recipe: The recipe.
+        records_noise: Whether to take the noise of the teacher's label too, which its file has in any case; not where
+            the recipe's is that of further teachers, which some methods of a comparison train.
 
     Raises:
         ModelError: The file is missing or damaged, lacks a class of the data, or is of another model than the recipe's.
@@ -28,8 +38,12 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
         return recipe
     from ladseg.deploy.student_file import refuse_untrusted
     from ladseg.deploy.teacher_file import is_ladsegs, read_teacher_header
+    from ladseg.models.input_layer import label_factor
 
     path = Path(teacher.finished_file)
+    copy = recipe.folder / TEACHER_FILE
+    if not path.exists() and copy.is_file():  # the run has kept the file that it began with
+        path = copy
     if not is_ladsegs(path):
         return _with_foreign_teacher(recipe, path)
     if teacher.class_names is not None:
@@ -38,19 +52,38 @@ def with_finished_teacher(recipe: Recipe) -> Recipe:
     # A recipe that names the code of its student trusts it as a teacher too.
     named = teacher.model or (recipe.student.model if recipe.student.model == header.model else None)
     refuse_untrusted(path, header, named, "--teacher.model")
+    _refuse_other_label(teacher, path, noise)
     classes = _classes(recipe, path, header.data.class_names)
-    recorded = {"placebo": None} if noise is None else vars(noise)
+    recorded = (
+        {} if noise is None or not records_noise else vars(noise) | {"scale": noise.scale / label_factor(header.std)}
+    )
     teacher = replace(
         teacher,
+        weights=str(path),
         model=header.model,
         args=header.args,
         output_stride=header.output_stride,
         label_assisted=noise is not None,
-        warm_start=False,
         classes=classes,
-        **recorded,
+        **{"placebo": None if noise is None else noise.placebo, **recorded},
     )
     return replace(recipe, teacher=teacher)
+
+
+def _refuse_other_label(teacher: TeacherSettings, path: Path, noise: "NoiseSettings | None") -> None:
+    """Refuse a recipe that says of a finished teacher's label what its file denies.
+
+    Raises:
+        RecipeError: It sees a label and the recipe says that it sees none, or another placebo than the recipe's.
+    """
+    if not teacher.label_assisted and noise is not None:
+        raise RecipeError(f"teacher.label_assisted is false, but {path} sees labels; leave it out, or train a teacher")
+    theirs = None if noise is None else noise.placebo
+    if teacher.placebo not in (None, theirs):
+        raise RecipeError(
+            f"teacher.placebo is {teacher.placebo}, but {path} was trained with {theirs or 'the label itself'}; "
+            "leave it out, or train a teacher with that placebo"
+        )
 
 
 def _with_foreign_teacher(recipe: Recipe, path: Path) -> Recipe:
@@ -62,7 +95,7 @@ def _with_foreign_teacher(recipe: Recipe, path: Path) -> Recipe:
             "torchvision.models.segmentation:fcn_resnet50"
         )
     classes = _classes(recipe, path, finished_class_names(recipe))
-    return replace(recipe, teacher=replace(teacher, label_assisted=False, warm_start=False, classes=classes))
+    return replace(recipe, teacher=replace(teacher, label_assisted=False, classes=classes))
 
 
 def finished_class_names(recipe: Recipe) -> tuple[str, ...]:
@@ -109,10 +142,19 @@ def classes_by_name(path: Path, there: Sequence[str], wanted: Sequence[str]) -> 
     return [known.index(_plain(name)) for name in wanted]
 
 
-def teacher_digest(recipe: Recipe) -> dict[str, str]:
-    """Return a hash of a finished teacher's file, on which a student's training depends; empty if it is trained."""
+def teacher_digest(recipe: Recipe) -> str | None:
+    """Return a hash of a finished teacher's file, on which its students depend; None for a teacher that is trained."""
     file = recipe.teacher.finished_file
-    return {} if file is None else {"teacher.file": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+    if file is None:
+        return None
+    state = os.stat(file)
+    return _digest(file, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest(file: str, size: int, time: int) -> str:
+    """Hash a file, once for each of its states."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def teacher_file_of(run: Path) -> Path:
@@ -127,10 +169,13 @@ def teacher_file_of(run: Path) -> Path:
         raise RecipeError(f"{run}: no such folder or file; name the folder of a finished run")
     results = _results_of(run)
     if isinstance(results, ComparisonResults):
-        raise RecipeError(f"{run}: a comparison, not one run; name a cell of it, such as {run}/seed-0/lad")
+        cells = sorted(path.parent for path in run.glob(f"seed-*/*/{RESULTS}"))
+        cell = next((cell for cell in cells if not cell.name.startswith("none")), run / "seed-0/lad")
+        raise RecipeError(f"{run}: a comparison, not one run; name a cell of it, such as {cell}")
     taught = results.networks.get("teacher") if results is not None else None
     if taught is None:
-        files = [run / TEACHER_FILE, run / STUDENT]
+        plain = not (run / "teacher").is_dir()  # else its teacher has not finished, and its student is none
+        files = [run / TEACHER_FILE, *[run / STUDENT] * plain]
     else:  # the cells of a comparison share their teacher, which lies beside them
         files = [run / TEACHER_FILE, Path(os.path.normpath(run / (taught.folder or ""))) / TEACHER_FILE]
     for path in files:
@@ -154,10 +199,12 @@ def twin_of(run: Path, recipe: Recipe) -> tuple[int, str] | None:
     from ladseg.recipe_files import load_recipe
     from ladseg.runs.parts import RECIPE
 
+    if run.is_file():  # the run's own file, or one of which nothing is known
+        run = run.parent if run.name in (STUDENT, TEACHER_FILE) else run
     results = _results_of(run)
     if not isinstance(results, RunResults):
         return None
-    if set(results.networks) == {"baseline"}:
+    if "teacher" not in results.networks and results.delivered_key == "baseline":
         same = results.delivered.model == recipe.student.model
         said = (
             f"is a plain run of seed {results.seed}, as one here: its student is the student alone over again and has "

@@ -46,7 +46,7 @@ def build_teacher(recipe: Recipe, num_classes: int, start: dict[str, Tensor] | N
         network,
         num_classes,
         alpha=teacher.alpha,
-        scale=teacher.scale * label_factor(network),
+        scale=teacher.scale * label_factor(network.input_std),
         class_weights=teacher.class_weights,
         ignore=teacher.ignore,
         slice_std=teacher.slice_std,

@@ -29,6 +29,8 @@ from ladseg.results import (
 
 # In a run's folder: how it was made, where, and what the check has found out about the data.
 RECIPE, ENVIRONMENT, CHECKED = "recipe.yaml", "environment.json", "checked.json"
+# Beside them, the hash of a finished teacher's file.
+TEACHER_DIGEST = "teacher.sha256"
 PICTURE, SAMPLES, SAMPLE_LIST = "picture.png", "samples", "samples.json"
 # In a training's folder: the figures of its network, and the counts that they are computed from.
 ROW, COUNTS = "row.json", "val.npz"

@@ -16,7 +16,7 @@ from ladseg.measure.environment import describe_environment
 from ladseg.recipe import Recipe
 from ladseg.recipe_files import dump_recipe
 from ladseg.results import write_json
-from ladseg.runs.finished import Log, open_splits, refuse_other_recipe
+from ladseg.runs.finished import Log, open_splits, record_teacher, refuse_other_recipe
 from ladseg.runs.networks import check_networks
 from ladseg.runs.parts import CHECKED, ENVIRONMENT, RECIPE, fault_of, refuse_misplaced
 from ladseg.training import make_accelerator, one_process_first, wait_patiently
@@ -107,6 +107,7 @@ def claim_folder(recipe: Recipe, num_classes: int, checked: Checked) -> None:
         if (recipe.folder / RECIPE).exists():
             logger.warning("%s", printable(f"{recipe.folder / RECIPE}: {fault}; it is written again"))
         write_text(recipe.folder / RECIPE, dump_recipe(recipe))
+    record_teacher(recipe)
     write_json(recipe.folder / ENVIRONMENT, describe_environment(recipe.seed))
     write_text(recipe.folder / CHECKED, checked.to_json())
 
@@ -131,11 +132,11 @@ def refuse_other_range(recipe: Recipe, checked: Checked) -> None:
     file = recipe.teacher.finished_file
     if file is None or checked.value_range is None or not is_ladsegs(Path(file)):
         return
-    theirs = read_teacher_header(Path(file))[0].data.value_range
-    ours = recipe.data.value_range or checked.value_range
-    if theirs is None:
+    header = read_teacher_header(Path(file))[0]
+    theirs, ours = header.data.value_range, recipe.data.value_range or checked.value_range
+    if theirs is None or header.channels != recipe.data.channels:  # which is refused where the teacher is built
         return
-    shape = (recipe.data.channels, 2)
+    shape = (header.channels, 2)
     if not np.array_equal(np.broadcast_to(theirs, shape), np.broadcast_to(ours, shape)):
         wanted = np.array(theirs).tolist()
         raise RecipeError(

@@ -98,6 +98,8 @@ def teacher_training(recipe: Recipe, num_classes: int, baseline: Network | None)
         weight_decay=recipe.schedule.weight_decay if settings.weight_decay is None else settings.weight_decay,
     )
     depends_on = _sections(recipe, "teacher") | {"network": dataclasses.asdict(teacher_network(recipe))}
+    if settings.label_assisted and settings.paths == 1:  # earlier versions had two paths in any case
+        depends_on["paths"] = 1
     lr_key = "schedule.lr" if settings.lr is None else "teacher.lr"
     seed = teacher_seed(recipe)
     return Training("teacher", objective, teacher, segmenter(teacher), schedule, depends_on, seed, lr_key)
@@ -141,7 +143,10 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
         weight_decay=recipe.schedule.weight_decay if distill.weight_decay is None else distill.weight_decay,
         min_lr=recipe.schedule.min_lr if distill.min_lr is None else distill.min_lr,
     )
-    depends_on = _sections(recipe, "student", "teacher", "distill") | teacher_digest(recipe)
+    depends_on = _sections(recipe, "student", "teacher", "distill")
+    if digest := teacher_digest(recipe):
+        del depends_on["teacher"]["weights"]  # where the file lies does not matter
+        depends_on["teacher.file"] = digest
     if recipe.data.unlabelled is not None:
         depends_on["data.unlabelled_share"] = recipe.data.unlabelled_share
     lr_key = "schedule.lr" if distill.lr is None else "distill.lr"
