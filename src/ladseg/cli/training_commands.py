@@ -137,7 +137,6 @@ def _train(known: argparse.Namespace, keys: list[str]) -> None:
     if known.teacher_from:
         keys = taught_by(Path(known.teacher_from), keys, recipe)
         recipe = load_recipe(known.recipe, keys)
-    if known.teacher_from:
         _refuse_no_lesson(known.recipe, recipe)
         _say_what_is_unread(keys[::2])
         _warn_of_a_twin(Path(known.teacher_from), recipe, [recipe.seed])
@@ -224,7 +223,6 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
     if known.teacher_from:
         keys = taught_by(Path(known.teacher_from), keys, recipe)
         recipe = load_recipe(known.recipe, keys)
-    if known.teacher_from:
         _warn_of_a_twin(Path(known.teacher_from), with_one_start(recipe), known.seeds)
     methods = [word.strip() for word in known.methods.split(",")]
     for word in methods:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ladseg.data.classes import read_classes
 from ladseg.data.dataset import open_dataset
@@ -54,9 +54,9 @@ def with_finished_teacher(recipe: Recipe, records_noise: bool = True) -> Recipe:
     refuse_untrusted(path, header, named, "--teacher.model")
     _refuse_other_label(teacher, path, noise)
     classes = _classes(recipe, path, header.data.class_names)
-    recorded = (
-        {} if noise is None or not records_noise else vars(noise) | {"scale": noise.scale / label_factor(header.std)}
-    )
+    recorded: dict[str, Any] = {"placebo": None if noise is None else noise.placebo}
+    if noise is not None and records_noise:
+        recorded = vars(noise) | {"scale": noise.scale / label_factor(header.std)}
     teacher = replace(
         teacher,
         weights=str(path),
@@ -65,7 +65,7 @@ def with_finished_teacher(recipe: Recipe, records_noise: bool = True) -> Recipe:
         output_stride=header.output_stride,
         label_assisted=noise is not None,
         classes=classes,
-        **{"placebo": None if noise is None else noise.placebo, **recorded},
+        **recorded,
     )
     return replace(recipe, teacher=teacher)
 
