@@ -1,5 +1,6 @@
 """Judging against the plain curve, by hand on tables of cases."""
 
+import html
 import math
 from dataclasses import replace
 
@@ -7,12 +8,15 @@ import pytest
 import scipy.stats
 
 from ladseg.comparison.judgement import judged
+from ladseg.comparison.methods import default_teacher, make_method
 from ladseg.comparison.plain_curve import PlainCurve, break_even_students, curves_by_seed, gains, mean_curve
-from ladseg.report.comparison_page import comparison_summary
-from ladseg.report.comparison_tables import comparison_sheets, power_remark
+from ladseg.comparison.summary import summarize
+from ladseg.recipe import Recipe, Schedule, TeacherSettings
+from ladseg.report.comparison_page import ComparisonRecord, comparison_page, comparison_summary
+from ladseg.report.comparison_tables import compare_markdown, compare_tables, comparison_sheets, power_remark
 from ladseg.report.verdict import method_verdict
-from ladseg.results import TeacherCost
-from tests.made_results import comparison_results, method_row, network_row, run_results
+from ladseg.results import MethodCost, NetworkCost, TeacherCost
+from tests.made_results import comparison_results, environment, method_row, network_row, run_results
 
 CURVE = PlainCurve([1.0, 2.0, 4.0, 8.0], [0.40, 0.44, 0.45, 0.45])
 
@@ -142,6 +146,52 @@ def test_a_gain_names_the_seeds_that_it_holds() -> None:
     # The column is there only where it says something.
     whole = replace(found, mean_iou={1: 0.46, 2: 0.48})
     assert "seeds" not in comparison_sheets(comparison_results([*judged(plain, marginal), whole]))[1].columns
+
+
+def test_an_existing_teacher_is_not_said_to_pay_off() -> None:
+    recipe = Recipe(
+        schedule=Schedule(iterations=10),
+        teacher=TeacherSettings(
+            label_assisted=False, model="pspnet_r18", weights="first.safetensors", train=False, warm_start=False
+        ),
+    )
+    methods = [make_method(recipe, word, default_teacher(recipe)) for word in ("none", "none-2x", "cwd", "lad")]
+    net = NetworkCost(1000, 2000)
+    costs = {
+        "none": MethodCost({"baseline": 100}, net, None, "", None),
+        "none-2x": MethodCost({"baseline": 100}, net, None, "", None),
+        methods[2].name: MethodCost({"teacher": 50, "student": 130}, net, net, "", None),
+        "lad": MethodCost({"teacher": 50, "student": 130}, net, net, "", None),
+    }
+    scores = {"none": 0.40, "none-2x": 0.40, methods[2].name: 0.43, "lad": 0.43}
+    key = {True: "baseline", False: "student"}
+    runs = {
+        name: {seed: run_results({key[name.startswith("none")]: network_row(score)}) for seed in (0, 1, 2)}
+        for name, score in scores.items()
+    }
+    results = summarize(recipe, methods, runs, costs, environment())
+    _, _, taught, lad = results.methods
+    # Ten steps of 130 each against ten of 100; LAD's own teacher adds ten steps of 50.
+    assert (taught.compute_total, taught.compute_marginal) == (1.3, 1.3)
+    assert (lad.compute_total, lad.compute_marginal) == (1.8, 1.3)
+    assert (taught.teacher_existed, lad.teacher_existed) == (True, False)
+    assert (taught.break_even_students, lad.break_even_students) == (None, 1)
+    assert taught.gain_at_equal_total == pytest.approx(0.03)
+    sheet = comparison_sheets(results)[1]
+    assert [row[-1] for row in sheet.rows] == ["-", "1"]
+    remark = f"The teacher of '{taught.name}' was there before: what it has cost is not counted."
+    assert remark in str(compare_tables(results, 200)[-1].caption)
+    assert remark in compare_markdown(results)
+    page = comparison_page(ComparisonRecord(results, {}, ""))
+    assert page.count(html.escape(remark).replace("&#x27;", "&#39;")) == 2  # below the plot and below the tables
+    said = "+3.00 points from the plain student of equal compute, the existing teacher's cost not counted"
+    (worth,) = (text for text in comparison_summary(results) if text.startswith(f"'{taught.name}' is"))
+    assert said in worth
+    assert "pays off" not in worth
+    assert taught.verdict is not None
+    assert said.replace("from", "against") in taught.verdict.sentence
+    without = replace(results, methods=[results.methods[0], results.methods[1], lad])
+    assert "there before" not in comparison_page(ComparisonRecord(without, {}, "")) + compare_markdown(without)
 
 
 def test_p_values_are_adjusted_for_the_number_of_methods() -> None:

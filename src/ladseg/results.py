@@ -351,12 +351,14 @@ class TeacherCost:
         model: Name of the network.
         parameters: Number of parameters that prediction uses.
         macs: Multiply-accumulates for one image of the training crop's size.
+        existed: True for a teacher that was there before the comparison, whose training is not counted; else None.
     """
 
     name: str
     model: str
     parameters: int
     macs: int
+    existed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -401,7 +403,7 @@ class MethodRow:
             This and the following fields are None if the curve does not reach so far, and for the student alone.
         gain_at_equal_marginal: The same at ``compute_marginal``.
         break_even_students: Number of students from which their common teacher pays off; None if no number suffices,
-            and for a method without a teacher.
+            and for a method without a teacher or with one that was there before.
         gain_seeds: Number of seeds over which both gains are means: those that have a plain curve.
         p_sign_flip: Two-sided p of the exact sign-flip test of ``gain_at_equal_total``.
         p_holm: ``p_sign_flip`` adjusted for the number of methods.
@@ -444,6 +446,11 @@ class MethodRow:
     marginal_p_sign_flip: float | None = None
     marginal_interval_t: tuple[float, float] | None = None
     verdict: Verdict | None = None
+
+    @property
+    def teacher_existed(self) -> bool:
+        """Whether its teacher was there before the comparison, so that no compute counts the teacher's training."""
+        return self.teacher is not None and bool(self.teacher.existed)
 
 
 @dataclass(frozen=True, kw_only=True)

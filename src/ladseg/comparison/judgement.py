@@ -49,7 +49,8 @@ def _judged(row: MethodRow, total: float, marginal: float, curves: Mapping[int, 
             marginal_p_sign_flip=test.p_sign_flip,
             marginal_interval_t=test.interval_t,
         )
-    if common and row.teacher is not None:
+    # What an existing teacher has cost is not known here, so nothing can be said about when it pays off.
+    if common and row.teacher is not None and not row.teacher_existed:
         mean = sum(row.mean_iou[seed] for seed in common) / len(common)
         curve = mean_curve([curves[seed] for seed in common])
         row = replace(row, break_even_students=break_even_students(mean, total, marginal, curve))

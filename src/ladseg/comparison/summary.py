@@ -79,7 +79,8 @@ def _teacher(method: Method, cost: MethodCost) -> TeacherCost | None:
     if method.teacher is None or cost.teacher is None:
         return None
     model = teacher_network(method.recipe).model
-    return TeacherCost(method.teacher, model, cost.teacher.parameters, cost.teacher.macs)
+    existed = method.recipe.teacher.finished_file is not None
+    return TeacherCost(method.teacher, model, cost.teacher.parameters, cost.teacher.macs, existed or None)
 
 
 def mean_with_interval(values: Sequence[float]) -> MeanInterval:

@@ -9,11 +9,18 @@ from typing import Any
 from urllib.parse import quote
 
 from ladseg.report.comparison_plot import compare_svg, has_plain_curve
-from ladseg.report.comparison_tables import comparison_sheets, format_difference, legend, power_remark, verdict_lines
+from ladseg.report.comparison_tables import (
+    comparison_sheets,
+    existing_teachers,
+    format_difference,
+    legend,
+    power_remark,
+    verdict_lines,
+)
 from ladseg.report.page import file_uri, machine, render
 from ladseg.report.sheet import Sheet
 from ladseg.report.svg_figures import SERIES, curves
-from ladseg.report.verdict import NO_DIFFERENCE, word_of
+from ladseg.report.verdict import NO_DIFFERENCE, plain_of_equal_compute, word_of
 from ladseg.results import ComparisonResults, MethodRow, RunResults, Sample, cell_folder
 
 
@@ -55,7 +62,7 @@ def comparison_page(comparison: ComparisonRecord) -> str:
     sheets = comparison_sheets(results)
     colors = {row.name: number % len(SERIES) for number, row in enumerate(results.methods)}
     classes, samples = _classes(comparison), list(_samples(comparison))
-    lines = _curves(comparison)
+    lines, existing = _curves(comparison), existing_teachers(results)
     sections = {
         "compute": "Accuracy against compute",
         "figures": "Figures",
@@ -80,7 +87,8 @@ def comparison_page(comparison: ComparisonRecord) -> str:
         verdicts=verdict_lines(results),
         power=power_remark(results),
         sheets=sheets,
-        legend=legend(sheets),
+        legend=" ".join(filter(None, (legend(sheets), existing))),
+        existing=existing,
         plot=compare_svg(results, colors) if shown["compute"] else None,
         has_line=has_plain_curve(results),
         seeds=results.seeds,
@@ -177,8 +185,8 @@ def _worth(row: MethodRow) -> str:
     """Return a sentence about a method's gains over the plain curve."""
     total, margin = row.gain_at_equal_total, row.gain_at_equal_marginal
     assert total is not None
-    sentence = f"'{row.name}' is {100 * total:+.2f} points from the plain student of equal total compute"
-    if row.teacher is None:
+    sentence = f"'{row.name}' is {100 * total:+.2f} points from {plain_of_equal_compute(row)}"
+    if row.teacher is None or row.teacher_existed:
         return f"{sentence}."
     if margin is not None:
         sentence += f", and {100 * margin:+.2f} from that of one more student's compute"
@@ -198,8 +206,9 @@ def _against_long(lad: MethodRow, longer: MethodRow) -> str:
     if word_of((), (), gap, interval, len(lad.mean_iou)) == NO_DIFFERENCE:
         word = "can't be told apart from"
     points = format_difference(paired) if paired else f"{100 * gap:+.2f}"
+    compute = "compute" if lad.teacher_existed else "total compute"
     return (
-        f"Label-assisted distillation (lad) {word} plain training with the same total compute (none-long) here: "
+        f"Label-assisted distillation (lad) {word} plain training with the same {compute} (none-long) here: "
         f"{points} points of mean mIoU{' (95 % by the seeds)' if '[' in points else ''}."
     )
 

@@ -82,6 +82,14 @@ def power_remark(comparison: ComparisonResults) -> str | None:
     )
 
 
+def existing_teachers(comparison: ComparisonResults) -> str | None:
+    """Return a sentence about the teachers whose cost is not counted; None if all were trained here."""
+    names = [f"'{row.name}'" for row in comparison.methods if row.teacher_existed]
+    if not names:
+        return None
+    return f"The teacher of {', '.join(names)} was there before: what it has cost is not counted."
+
+
 def verdict_lines(comparison: ComparisonResults) -> list[str]:
     """Return the verdict on each method, as a sentence."""
     return [row.verdict.sentence for row in comparison.methods if row.verdict is not None]
@@ -91,7 +99,7 @@ def compare_tables(comparison: ComparisonResults, width: int) -> list[Table]:
     """Return the tables for a terminal of so many columns, with the meaning of their own columns."""
     sheets = comparison_sheets(comparison)
     tables = [part.terminal() for sheet in sheets for part in sheet.parts(width)]
-    caption = " ".join(filter(None, (legend(sheets), power_remark(comparison))))
+    caption = _notes(comparison, sheets)
     tables[-1].caption, tables[-1].caption_justify, tables[-1].caption_style = caption, "left", "none"
     return tables
 
@@ -107,7 +115,7 @@ def legend(sheets: Sequence[Sheet]) -> str:
 def compare_markdown(comparison: ComparisonResults) -> str:
     """Return the tables in Markdown, with the meaning of their columns and the machine."""
     sheets = comparison_sheets(comparison)
-    notes = " ".join(filter(None, (legend(sheets), power_remark(comparison))))
+    notes = _notes(comparison, sheets)
     verdicts = verdict_lines(comparison)
     environment = comparison.environment
     measured = (
@@ -128,6 +136,10 @@ def compare_markdown(comparison: ComparisonResults) -> str:
 def compare_latex(comparison: ComparisonResults) -> str:
     """Return the tables in LaTeX with ``booktabs``."""
     return "\n".join(sheet.latex() for sheet in comparison_sheets(comparison))
+
+
+def _notes(comparison: ComparisonResults, sheets: Sequence[Sheet]) -> str:
+    return " ".join(filter(None, (legend(sheets), existing_teachers(comparison), power_remark(comparison))))
 
 
 def format_difference(difference: MeanInterval | None) -> str:
@@ -170,7 +182,7 @@ def _judged(row: MethodRow) -> list[str]:
         _p(row.p_holm),
         f"{row.compute_marginal:.2f}",
         _gain(row.gain_at_equal_marginal, row.marginal_interval_t),
-        "" if row.teacher is None else str(row.break_even_students or "none"),
+        _students(row),
     ]
 
 
@@ -178,6 +190,12 @@ def _gain(gain: float | None, interval: tuple[float, float] | None) -> str:
     if gain is None:
         return BEYOND
     return format_difference(MeanInterval(gain, *(interval or (None, None))))
+
+
+def _students(row: MethodRow) -> str:
+    if row.teacher is None:
+        return ""
+    return "-" if row.teacher_existed else str(row.break_even_students or "none")
 
 
 def _p(value: float | None) -> str:

@@ -147,12 +147,19 @@ def method_verdict(row: MethodRow, runs: Mapping[int, RunResults], alone: Mappin
     assert gain is not None
     students, others = ([Learner.of(run.delivered, run) for run in group.values()] for group in (runs, alone))
     word = word_of(students, others, gain, interval, seeds)
-    against = "the plain student of equal total compute" if at_equal else "the student alone"
+    against = plain_of_equal_compute(row) if at_equal else "the student alone"
     figures = f"{100 * gain:+.2f} points against {against}"
     if interval is not None:
         figures += f", 95 % interval {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
     advice = {STILL_IMPROVING: ": train longer before you compare", NOT_LEARNED: ": train longer"}.get(word, "")
     return Verdict(word, f"{row.name}: {word}{advice} ({figures}; {seeds_of(seeds, row)}).")
+
+
+def plain_of_equal_compute(row: MethodRow) -> str:
+    """Return the opponent on the plain curve in words, with what its compute leaves out."""
+    if row.teacher_existed:
+        return "the plain student of equal compute, the existing teacher's cost not counted"
+    return "the plain student of equal total compute"
 
 
 def seeds_of(count: int, row: MethodRow) -> str:
