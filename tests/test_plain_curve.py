@@ -3,6 +3,7 @@
 import html
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import scipy.stats
@@ -15,7 +16,7 @@ from ladseg.recipe import Recipe, Schedule, TeacherSettings
 from ladseg.report.comparison_page import ComparisonRecord, comparison_page, comparison_summary
 from ladseg.report.comparison_tables import compare_markdown, compare_tables, comparison_sheets, power_remark
 from ladseg.report.verdict import method_verdict
-from ladseg.results import MethodCost, NetworkCost, TeacherCost
+from ladseg.results import MethodCost, NetworkCost, TeacherCost, Verdict
 from tests.made_results import comparison_results, environment, method_row, network_row, run_results
 
 CURVE = PlainCurve([1.0, 2.0, 4.0, 8.0], [0.40, 0.44, 0.45, 0.45])
@@ -146,6 +147,59 @@ def test_a_gain_names_the_seeds_that_it_holds() -> None:
     # The column is there only where it says something.
     whole = replace(found, mean_iou={1: 0.46, 2: 0.48})
     assert "seeds" not in comparison_sheets(comparison_results([*judged(plain, marginal), whole]))[1].columns
+
+
+POINTS = {"gain_at_equal_total": 0.02, "gain_at_equal_marginal": 0.03, "teacher": TEACHER, "gain_seeds": 3}
+SHOWN = {"interval_t": (0.01, 0.03), "marginal_interval_t": (0.02, 0.04)}
+BEHIND = {"gain_at_equal_total": -0.02, "interval_t": (-0.03, -0.01)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (SHOWN | {"break_even_students": 1}, "; its teacher pays off with the first student."),
+        ({"break_even_students": 1, "interval_t": (-0.01, 0.05)}, "zero, and more seeds would narrow it."),
+        ({"break_even_students": 1, "gain_seeds": 1}, "one seed has no interval; use 6 or more (--seeds 0,1,2,3,4,5)."),
+        (SHOWN | BEHIND | {"break_even_students": 4}, "; its teacher pays off from 4 students on."),
+        # Behind at its total compute, and open at the margin.
+        (
+            SHOWN | BEHIND | {"break_even_students": 4, "marginal_interval_t": (-0.01, 0.07)},
+            "not shown yet whether its teacher pays off with more students: the 95 % interval contains zero",
+        ),
+        (
+            SHOWN | BEHIND | {"gain_at_equal_marginal": -0.03, "marginal_interval_t": (-0.04, -0.02)},
+            "; its teacher does not pay off here, for any number of students.",
+        ),
+        (SHOWN | {"break_even_students": 1, "verdict": Verdict("still improving", "")}, "so train longer."),
+        ({"teacher": None, "interval_t": (0.01, 0.03)}, "equal total compute."),
+        ({"teacher": None, "interval_t": (-0.01, 0.05)}, "but nothing is shown yet: the 95 % interval contains zero"),
+    ],
+)
+def test_the_summary_is_no_surer_than_the_seeds(changes: dict[str, Any], words: str) -> None:
+    method = method_row("lad", 0.5, mean_iou=dict.fromkeys(range(3), 0.5), **POINTS | changes)
+    sentence = comparison_summary(comparison_results([method_row("none", 0.4), method]))[-1]
+    assert words in sentence
+    claims = ("its teacher pays off with the", "its teacher pays off from", "does not pay off")
+    assert any(claim in sentence for claim in claims) == any(claim in words for claim in claims)
+
+
+@pytest.mark.parametrize(
+    ("changes", "students"),
+    [
+        ({"break_even_students": 3}, "3"),
+        ({}, "none"),
+        # Beyond the curve in total, but known at the margin.
+        ({"gain_at_equal_total": None}, "none"),
+        ({"gain_at_equal_total": None, "gain_at_equal_marginal": None}, "beyond"),
+        ({"teacher": replace(TEACHER, existed=True)}, "-"),
+        ({"teacher": None}, None),
+    ],
+)
+def test_of_students_beyond_the_curve_nothing_is_said(changes: dict[str, Any], students: str | None) -> None:
+    computes = {"compute_total": 2.0, "compute_marginal": 1.3, "marginal_interval_t": None}
+    method = method_row("lad", 0.5, **POINTS | computes | changes)
+    sheet = comparison_sheets(comparison_results([method]))[1]
+    assert dict(zip(sheet.columns, sheet.rows[0], strict=True)).get("students") == students
 
 
 def test_an_existing_teacher_is_not_said_to_pay_off() -> None:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -27,7 +28,7 @@ from ladseg.report.numbers import gmacs
 from ladseg.report.sheet import Sheet
 from ladseg.report.svg_figures import curves, heat_map
 from ladseg.report.verdict import run_verdict
-from ladseg.results import MeanInterval, MethodRow, RunResults, Sample, read_json
+from ladseg.results import MeanInterval, MethodRow, RunResults, Sample, Verdict, read_json
 from ladseg.runs.parts import read_counts
 from ladseg.runs.pictures import _choose
 from tests.made_results import comparison_results, method_row, network_row, run_results
@@ -326,16 +327,26 @@ def row(name: str, mean: float, difference: float | None, against_long: MeanInte
 
 def test_the_summary_of_a_comparison_names_the_opponent() -> None:
     plain = [row("none", 0.5, None), row("none-long", 0.6, 0.1)]
-    lead, opponent = comparison_summary(comparison_results([*plain, row("lad", 0.55, 0.05)]))
+    behind = row("lad", 0.55, 0.05, against_long=MeanInterval(-0.05, -0.06, -0.04))
+    lead, opponent = comparison_summary(comparison_results([*plain, behind]))
     assert "'none-long' has the highest mean, 60.00 % mIoU over 2 seeds" in lead
     assert "+10.00 [+9.00, +11.00] points" in lead
     assert "does not make up for" in opponent
-    assert "-5.00 points" in opponent
-    assert "is worth more than" in comparison_summary(comparison_results([*plain, row("lad", 0.7, 0.2)]))[1]
+    assert "-5.00 [-6.00, -4.00] points" in opponent
     unsure = row("lad", 0.7, 0.2, against_long=MeanInterval(0.1, -0.01, 0.21))
     opponent = comparison_summary(comparison_results([*plain, unsure]))[1]
     assert "can't be told apart from" in opponent
     assert "+10.00 [-1.00, +21.00] points of mean mIoU (95 % by the seeds)" in opponent
+    assert opponent.endswith("; the 95 % interval contains zero, and more seeds would narrow it.")
     sure = row("lad", 0.7, 0.2, against_long=MeanInterval(0.1, 0.01, 0.21))
     assert "is worth more than" in comparison_summary(comparison_results([*plain, sure]))[1]
+    # One seed shows nothing, however large the difference; nor do seeds that are not the same.
+    for changes, words in (
+        ({"against_long": MeanInterval(0.1, None, None), "mean_iou": {0: 0.7}}, "one seed has no interval"),
+        ({"against_long": None, "mean_iou": {5: 0.7}}, "no seed has finished both"),
+        ({"against_long": sure.against_long, "verdict": Verdict("still improving", "")}, "so train longer"),
+    ):
+        opponent = comparison_summary(comparison_results([*plain, replace(sure, **changes)]))[1]
+        assert "can't be told apart from" in opponent
+        assert words in opponent
     assert comparison_summary(comparison_results([method_row("none", None)])) == ["No cell has finished yet."]

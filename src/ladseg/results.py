@@ -402,8 +402,8 @@ class MethodRow:
         gain_at_equal_total: Mean over seeds of the mIoU minus that of the seed's own plain curve at ``compute_total``.
             This and the following fields are None if the curve does not reach so far, and for the student alone.
         gain_at_equal_marginal: The same at ``compute_marginal``.
-        break_even_students: Number of students from which their common teacher pays off; None if no number suffices,
-            and for a method without a teacher or with one that was there before.
+        break_even_students: Number of students from which their common teacher pays off; None if no number suffices
+            or the plain curve does not reach so far, for a method without a teacher, and for a teacher that existed.
         gain_seeds: Number of seeds over which both gains are means: those that have a plain curve.
         p_sign_flip: Two-sided p of the exact sign-flip test of ``gain_at_equal_total``.
         p_holm: ``p_sign_flip`` adjusted for the number of methods.

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from ladseg.report.comparison_plot import compare_svg, has_plain_curve
 from ladseg.report.comparison_tables import (
+    MORE_SEEDS,
     comparison_sheets,
     existing_teachers,
     format_difference,
@@ -20,7 +21,7 @@ from ladseg.report.comparison_tables import (
 from ladseg.report.page import file_uri, machine, render
 from ladseg.report.sheet import Sheet
 from ladseg.report.svg_figures import SERIES, curves
-from ladseg.report.verdict import NO_DIFFERENCE, plain_of_equal_compute, word_of
+from ladseg.report.verdict import NOT_LEARNED, STILL_IMPROVING, plain_of_equal_compute
 from ladseg.results import ComparisonResults, MethodRow, RunResults, Sample, cell_folder
 
 
@@ -186,30 +187,55 @@ def _worth(row: MethodRow) -> str:
     total, margin = row.gain_at_equal_total, row.gain_at_equal_marginal
     assert total is not None
     sentence = f"'{row.name}' is {100 * total:+.2f} points from {plain_of_equal_compute(row)}"
+    seeds = row.gain_seeds or len(row.mean_iou)
+    if missing := _missing(row, row.interval_t, seeds):
+        return f"{sentence}, but nothing is shown yet: {missing}."
     if row.teacher is None or row.teacher_existed:
         return f"{sentence}."
     if margin is not None:
         sentence += f", and {100 * margin:+.2f} from that of one more student's compute"
-    if row.break_even_students is None:
-        return f"{sentence}; its teacher does not pay off here, for any number of students."
     if row.break_even_students == 1:
         return f"{sentence}; its teacher pays off with the first student."
+    # For further students, the gain at the margin decides.
+    if missing := _missing(row, row.marginal_interval_t, seeds):
+        return f"{sentence}; it is not shown yet whether its teacher pays off with more students: {missing}."
+    if row.break_even_students is None:
+        return f"{sentence}; its teacher does not pay off here, for any number of students."
     return f"{sentence}; its teacher pays off from {row.break_even_students} students on."
 
 
+def _missing(row: MethodRow, interval: tuple[float, float] | None, seeds: int) -> str | None:
+    """Return what would show a method's gain, and why it is not shown yet; None if it is shown.
+
+    Args:
+        row: The method.
+        interval: The 95 % interval of the gain.
+        seeds: Number of seeds over which the gain is a mean.
+    """
+    if row.verdict is not None and row.verdict.word in (NOT_LEARNED, STILL_IMPROVING):
+        return f"the verdict is '{row.verdict.word}', so train longer"
+    if seeds < 2 or interval is None:
+        return f"{'one seed has' if seeds else 'no seed has finished both, so there is'} no interval; use {MORE_SEEDS}"
+    if interval[0] <= 0 <= interval[1]:
+        return "the 95 % interval contains zero, and more seeds would narrow it"
+    return None
+
+
 def _against_long(lad: MethodRow, longer: MethodRow) -> str:
-    """Return a sentence about the difference, which is not shown if its interval contains zero."""
+    """Return a sentence about the difference, with what would show it if it is not shown yet."""
     paired = lad.against_long
     gap = paired.mean if paired else _mean(lad) - _mean(longer)
     interval = None if paired is None else paired.interval
+    missing = _missing(lad, interval, len(lad.mean_iou.keys() & longer.mean_iou.keys()))
     word = "is worth more than" if gap > 0 else "does not make up for"
-    if word_of((), (), gap, interval, len(lad.mean_iou)) == NO_DIFFERENCE:
+    if missing:
         word = "can't be told apart from"
     points = format_difference(paired) if paired else f"{100 * gap:+.2f}"
     compute = "compute" if lad.teacher_existed else "total compute"
     return (
         f"Label-assisted distillation (lad) {word} plain training with the same {compute} (none-long) here: "
-        f"{points} points of mean mIoU{' (95 % by the seeds)' if '[' in points else ''}."
+        f"{points} points of mean mIoU{' (95 % by the seeds)' if '[' in points else ''}"
+        f"{f'; {missing}' if missing else ''}."
     )
 
 

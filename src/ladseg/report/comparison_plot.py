@@ -30,7 +30,7 @@ def save_compare_plot(path: Path, comparison: ComparisonResults) -> None:
 def compare_svg(comparison: ComparisonResults, colors: Mapping[str, int]) -> str:
     """Draw mean mIoU with its standard deviation against total training compute, a point a method, as SVG for the page.
 
-    The dashed line is the plain curve; a method above it is worth more than longer training.
+    The dashed line is the plain curve; a method above it is ahead of longer training.
 
     Args:
         comparison: The figures.

@@ -11,6 +11,7 @@ from ladseg.results import ComparisonResults, MeanInterval, MethodRow
 
 # The p-value below which a gain counts as shown.
 LEVEL = 0.05
+MORE_SEEDS = f"{fewest_seeds(LEVEL)} or more (--seeds {','.join(map(str, range(fewest_seeds(LEVEL))))})"
 ACCURACY = ("method", "mIoU %", "last %", "n", "against none (95 %)", "MACs", "x none")
 TEST = ("method", "test %", "against none (95 %)")
 COST = ("method", "teacher M", "teacher GMACs", "teacher s", "student s", "step ms", "x none", "MB")
@@ -29,7 +30,7 @@ NOTES = {
     "gain (95 %)": "Gain: mIoU points above the seed's own plain curve at that compute, with Student's t interval.",
     "p": "p: by the exact sign-flip test, then adjusted by Holm for the number of methods.",
     "margin x": "Margin x: one more student of an existing teacher, and the gain at that compute.",
-    "students": "Students: the number from which their common teacher pays off.",
+    "students": "Students: the number from which their common teacher pays off, or 'none' if no number suffices.",
     "teacher M": "Teacher M, GMACs: its millions of parameters, and multiply-accumulates for one crop.",
     "teacher s": "Teacher s: seconds of training before the student's own.",
     "step ms": (
@@ -73,13 +74,9 @@ def power_remark(comparison: ComparisonResults) -> str | None:
     """Return a sentence about what so few seeds can't show; None if there are enough."""
     judged = [row for row in comparison.methods if row.p_sign_flip is not None or row.marginal_p_sign_flip is not None]
     seeds = min((row.gain_seeds or len(row.mean_iou) for row in judged), default=None)
-    needed = fewest_seeds(LEVEL)
-    if seeds is None or seeds >= needed:
+    if seeds is None or seeds >= fewest_seeds(LEVEL):
         return None
-    return (
-        f"{seeds} seed{'s' * (seeds != 1)} can't give p < {LEVEL} in a two-sided sign-flip test: "
-        f"use {needed} or more (--seeds {','.join(map(str, range(needed)))})."
-    )
+    return f"{seeds} seed{'s' * (seeds != 1)} can't give p < {LEVEL} in a two-sided sign-flip test: use {MORE_SEEDS}."
 
 
 def existing_teachers(comparison: ComparisonResults) -> str | None:
@@ -195,7 +192,11 @@ def _gain(gain: float | None, interval: tuple[float, float] | None) -> str:
 def _students(row: MethodRow) -> str:
     if row.teacher is None:
         return ""
-    return "-" if row.teacher_existed else str(row.break_even_students or "none")
+    if row.teacher_existed:
+        return "-"
+    # Where the curve ends before the compute of one more student, it ends before that of every number of students.
+    nothing = BEYOND if row.gain_at_equal_marginal is None else "none"
+    return str(row.break_even_students or nothing)
 
 
 def _p(value: float | None) -> str:
