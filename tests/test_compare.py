@@ -24,7 +24,7 @@ from torch import nn
 
 from ladseg.cli import main
 from ladseg.commands.report import write_comparison
-from ladseg.comparison.cells import make_cells
+from ladseg.comparison.cells import cells_beside, make_cells
 from ladseg.comparison.compare import compare
 from ladseg.comparison.costs import count_costs, time_steps, total_macs, trainings_of
 from ladseg.comparison.methods import (
@@ -347,6 +347,51 @@ def test_methods_that_do_not_fit_a_device_together_are_not_timed(
     said: list[str] = []
     assert time_steps(methods, costs, CLASSES, tmp_path, torch.device("cpu"), said.append) == costs
     assert "their steps are not timed" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("finished", "methods", "seeds", "listed", "options"),
+    [
+        (["none:1", "lad:1"], ["none", "lad"], [1], None, None),
+        # A cell of the summary itself may be unfinished.
+        (["none:1"], ["none", "lad"], [1, 2], None, None),
+        (
+            ["none:1", "lad:1", "kd+self:1"],
+            ["none", "lad"],
+            [1],
+            "(kd+self with --seeds 1)",
+            "--methods none,lad,kd+self --seeds 1 --plain-lengths 1",
+        ),
+        (
+            ["none:1", "none:2", "none-2x:1", "none-2x:2", "none-4x:1", "none-4x:2", "lad:1", "lad:2"],
+            ["none", "none-2x", "lad"],
+            [2],
+            "(lad with --seeds 1; none with --seeds 1; none-2x with --seeds 1; none-4x with --seeds 1,2)",
+            "--methods none,lad --seeds 1,2 --plain-lengths 1,2,4",
+        ),
+        # Two methods and two seeds are four cells, one of which was never trained.
+        (
+            ["none:1", "none:10", "lad:1"],
+            ["none"],
+            [10],
+            "(lad with --seeds 1; none with --seeds 1)",
+            "--methods none,lad --seeds 1,10 --plain-lengths 1, which trains 1 more",
+        ),
+    ],
+)
+def test_a_narrower_summary_names_what_it_leaves_out(
+    finished: list[str], methods: list[str], seeds: list[int], listed: str | None, options: str | None, tmp_path: Path
+) -> None:
+    for name, _, seed in (one.partition(":") for one in finished):
+        write_text(tmp_path / f"seed-{seed}" / name / "results.json", "{}")
+    write_text(tmp_path / "seed-1/teacher-label/row.json", "{}")  # no cell
+    said = cells_beside(tmp_path, methods, seeds)
+    if listed is None:
+        assert said is None
+    else:
+        assert said is not None
+        assert listed in said
+        assert said.endswith(f"shown with {options}")
 
 
 def test_steps_are_timed_in_turns() -> None:

@@ -18,7 +18,7 @@ from ladseg.comparison import launch as launching
 from ladseg.comparison import sharing
 from ladseg.comparison.launch import Worker, launch, submit
 from ladseg.data import write_demo_scenes
-from ladseg.errors import UserError
+from ladseg.errors import FileError, TrainingError, UserError
 from ladseg.lease import Lease
 from tests.test_command_line import SMALL
 
@@ -57,6 +57,36 @@ def test_a_trained_teacher_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sharing, "load_result", lambda folder: "trained")
     with Lease(tmp_path / "teacher"):  # another cell measures it again
         assert choose([cell(tmp_path / "c", shared={"teacher": tmp_path / "teacher"})]).number == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "told"),
+    [
+        (
+            TrainingError("teacher: the loss is nan"),
+            "lad",
+            "lad, seed 3: teacher: the loss is nan; or leave lad out",
+        ),
+        # The plain students can't be left out.
+        (TrainingError("baseline: the loss is nan"), "none-2x", "none-2x, seed 3: baseline: the loss is nan"),
+        (FileError("a.png", "can't be read", "restore it"), "lad", "lad, seed 3: a.png: can't be read; restore it"),
+    ],
+)
+def test_an_error_names_the_cell_that_failed(
+    error: UserError, name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sharing, "train_networks", fail)
+    workspace: Any = SimpleNamespace(accelerator=SimpleNamespace(is_main_process=True))
+    failing = cell(tmp_path / "cell")
+    failing.method, failing.seed, failing.recipe = SimpleNamespace(name=name), 3, None
+    with pytest.raises(type(error)) as raised:
+        sharing.train_shared([failing], workspace, print, wait=True)
+    assert str(raised.value).startswith(told)
+    assert ("--methods" in str(raised.value)) == told.endswith("leave lad out")
+    assert not Lease(failing.folder).is_held()
 
 
 def stand_in(words: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ladseg.comparison.cells import Cell, make_cells
+from ladseg.comparison.cells import Cell, cells_beside, make_cells
 from ladseg.comparison.methods import (
     PLAIN_LENGTHS,
     Method,
@@ -66,7 +66,10 @@ def compare(
     wanted = list({method.name: method for method in made}.values())  # two words may name the same method
     _refuse_idle_teacher(recipe, wanted)
     picked = None if only is None else [(make_method(recipe, word, chosen).name, seed) for word, seed in only]
-    return compare_methods(recipe, wanted, seeds, chosen, picked, log, worker)
+    results = compare_methods(recipe, wanted, seeds, chosen, picked, log, worker)
+    if results is not None and (beside := cells_beside(recipe.folder, [one.name for one in wanted], seeds)):
+        log(beside)
+    return results
 
 
 def compare_methods(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from accelerate.utils import broadcast_object_list
 
 from ladseg.comparison.cells import Cell
-from ladseg.comparison.methods import LONG
+from ladseg.comparison.methods import LONG, is_on_plain_curve
+from ladseg.errors import TrainingError, UserError
 from ladseg.lease import Lease
 from ladseg.runs.finished import Log, finished_results, refuse_other_recipe
 from ladseg.runs.preparation import Workspace
@@ -77,9 +78,19 @@ def train_shared(cells: Sequence[Cell], workspace: Workspace, log: Log, wait: bo
             cell = cells[number]
             log(f"cell {number + 1} of {len(cells)}: {cell.method.name}, seed {cell.seed}")
             train_networks(cell.recipe, log, workspace, cell.shared)
+        except UserError as error:
+            error.args = (f"{cell.method.name}, seed {cell.seed}: {error}{_way_round(cell, error)}",)
+            raise
         finally:
             if choice.lease is not None:
                 choice.lease.release()
+
+
+def _way_round(cell: Cell, error: UserError) -> str:
+    """Return how to do without a method whose training fails; the plain students of the recipe are always trained."""
+    if not isinstance(error, TrainingError) or is_on_plain_curve(cell.method.name):
+        return ""
+    return f"; or leave {cell.method.name} out of --methods"
 
 
 def _choose(cells: Sequence[Cell], left: Sequence[int]) -> Choice:
