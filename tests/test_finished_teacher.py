@@ -286,6 +286,8 @@ def test_a_comparison_learns_from_a_runs_teacher(
     taught = read_comparison(out).methods[1]
     assert taught.name.startswith("cwd+")
     assert taught.compute_total == taught.compute_marginal > 1  # the teacher was there
+    assert taught.teacher_existed
+    assert taught.break_even_students is None
     first = read_results(run)
     for seed in (0, 1):
         cell = read_results(out / f"seed-{seed}" / taught.name)
