@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from ladseg import LabelAssisted, LabelNoise, Plain
 from ladseg.commands.report import write_comparison, write_report
@@ -21,11 +22,12 @@ from ladseg.data.checked import Checked
 from ladseg.data.contents import Contents
 from ladseg.distillers import CWD
 from ladseg.errors import RecipeError, TrainingError
-from ladseg.objectives import SnapshotObjective
+from ladseg.objectives import SnapshotObjective, StudentObjective
 from ladseg.recipe import Distill, Recipe, Schedule, StudentSettings, TeacherSettings
 from ladseg.recipe_files import dump_recipe, load_recipe, make_recipe
 from ladseg.runs.networks import check_networks
 from ladseg.runs.preparation import refuse_lone_splits
+from ladseg.runs.trainings import planned_work
 from ladseg.seeds import generator_for
 from ladseg.training import fit, make_accelerator
 from tests.test_command_line import SMALL
@@ -171,6 +173,82 @@ def test_a_student_learns_plainly_and_then_from_what_it_was(tmp_path: Path) -> N
     lines = [json.loads(line) for line in (tmp_path / "snapshot/metrics.jsonl").read_text().splitlines()]
     pulls = [line["cwd"] for line in lines if "cwd" in line]
     assert (pulls[0], pulls[-1] > 0) == (0.0, True)
+
+
+class Counted(toy.Network):
+    """A teacher that counts how often it is asked."""
+
+    asked = 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        Counted.asked += 1
+        return super().forward(image)
+
+
+def test_a_teacher_that_begins_later_is_not_asked_before(tmp_path: Path) -> None:
+    """Until its start the student is the plain one, bit for bit; then it learns from the teacher in every step."""
+    schedule = replace(toy.SCHEDULE, iterations=12, eval_every=6, save_every=6)
+    student, teacher = snapshot_objective(6).student, Counted()
+    objective = StudentObjective(student, teacher, CWD(), weight=2.0, start=6)
+    Counted.asked = 0
+    train_toy(objective, student, tmp_path / "taught", schedule)
+    assert Counted.asked == 6
+    plain = Plain(snapshot_objective(6).student)
+    train_toy(plain, plain.network, tmp_path / "plain", schedule)
+    for step, equal in ((6, True), (12, False)):
+        alone, taught = (
+            torch.load(tmp_path / f"{name}/checkpoints/step_{step:06}.pt", weights_only=True)["objective"]
+            for name in ("plain", "taught")
+        )
+        pairs = [(value, taught[f"student.{name.removeprefix('network.')}"]) for name, value in alone.items()]
+        assert all(torch.equal(one, other) for one, other in pairs) is equal, step
+    lines = [json.loads(line) for line in (tmp_path / "taught/metrics.jsonl").read_text().splitlines()]
+    assert {line["cwd"] > 0 for line in lines if "cwd" in line and line["step"] <= 6} <= {False}
+    assert all(line["cwd"] > 0 for line in lines if "cwd" in line and line["step"] > 6)
+    assert all("gradient_ratio" not in line for line in lines if line["step"] <= 6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "warm"),
+    [
+        ({}, 0, True),
+        ({"start": 0.7}, 7, False),  # from its own start, as the plain student began
+        ({"start": 0.7, "warm_start": True}, 7, True),
+        ({"start": 0.04}, 0, False),
+    ],
+)
+def test_when_teaching_begins_and_from_where(settings: dict[str, Any], steps: int, warm: bool) -> None:
+    recipe = make_recipe({"distill": settings, "schedule": {"iterations": 10}})
+    assert (recipe.untaught_steps, recipe.student_starts_warm) == (steps, warm)
+    assert planned_work(recipe)["student"] == (10, pytest.approx(1 + (10 - steps) / 30))
+
+
+def test_a_start_that_contradicts_or_leaves_nothing_is_refused() -> None:
+    both = {"distill": {"start": 0.5}, "teacher": {"snapshot": 0.5, "label_assisted": False}}
+    with pytest.raises(RecipeError, match=r"distill\.start and teacher\.snapshot both say when"):
+        make_recipe(both)
+    late = replace(BASE, distill=Distill(start=0.95))
+    with pytest.raises(RecipeError, match=r"distill\.start 0\.95 of 5 steps leaves none to teach"):
+        check_networks(late, CLASSES)
+    snapshot = make_method(replace(BASE, distill=Distill(start=0.5)), "snapshot", default_teacher(BASE)).recipe
+    assert load_recipe_text(dump_recipe(snapshot)) == snapshot
+
+
+def load_recipe_text(text: str) -> Recipe:
+    return make_recipe(yaml.safe_load(text))
+
+
+def test_costs_of_a_later_start_by_hand(tmp_path: Path) -> None:
+    base = replace(BASE, distill=replace(BASE.distill, start=0.4))  # 2 of 5 steps alone
+    methods = [make_method(base, word, default_teacher(base)) for word in ("none", "lad", "self", "cwd+self")]
+    costs = count_costs(methods, CLASSES, tmp_path, lambda line: None)
+    plain, lad = costs["none"].step_macs["baseline"], costs["lad"].step_macs
+    taught = costs["cwd+self"].step_macs["student"]
+    student = [2 * plain + 3 * taught, 2 * plain + 3 * lad["student"]]
+    totals = [total_macs(method, costs[method.name]) for method in methods]
+    # The label-assisted teacher, and that of cwd+self, go on from the plain student for 3 steps.
+    assert totals[:3] == [5 * plain, 5 * plain + 3 * lad["teacher"] + student[1], 5 * plain + student[0]]
+    assert [marginal_macs(method, costs[method.name]) for method in methods[1:3]] == [student[1], student[0]]
 
 
 @pytest.mark.parametrize("stop", [4, 6, 9])

@@ -225,8 +225,10 @@ class Distill:
             last map or the one that the network's features names; null takes the method's own.
         options: Settings of a single method, such as {masked: 0.5}; docs/methods.md lists them.
         also: The further methods of a list, filled in from it; not a key.
-        warm_start: Start the student from the trained plain student; null does so if there is one. In a comparison
-            null gives all students the same start.
+        warm_start: Start the student from the trained plain student; null does so if there is one and start is null. In
+            a comparison null gives all students the same start.
+        start: The share of its steps after which the student learns from the teacher too, such as 0.7; until then it
+            learns from the labels alone, as the plain student does. Null teaches it from the first step on.
         alpha: Strength of the pixel noise during distillation; null keeps the teacher's.
         class_weights: Class weights of the noise during distillation; null keeps the teacher's.
         aux_weight: Weight of the training-only heads' loss of the distilled student; null takes the student's.
@@ -247,6 +249,7 @@ class Distill:
     options: dict[str, Any] | None = None
     also: list[dict[str, Any]] = field(default_factory=list)
     warm_start: bool | None = None
+    start: Annotated[float, Range(above=0, below=1)] | None = None
     alpha: NotNegative | None = None
     class_weights: ClassWeights | None = None
     aux_weight: NotNegative | None = None
@@ -489,13 +492,20 @@ class Recipe:
             return self.distill.warm_start
         # Not where the teacher is that same student: it would have nothing to teach.
         other_teacher = self.teacher.snapshot is None and (self.teacher.train or self.teacher.weights is not None)
-        return self.baseline and other_teacher and self.distill.method != "none"
+        return self.baseline and other_teacher and self.distill.method != "none" and self.distill.start is None
 
     @property
     def snapshot_step(self) -> int | None:
         """Steps after which the student teaches itself; None where a teacher does."""
         share = self.teacher.snapshot
         return None if share is None else max(1, round(share * self.schedule.iterations))
+
+    @property
+    def untaught_steps(self) -> int:
+        """Steps of the distilled student on the labels alone, before it learns from a teacher too."""
+        if self.snapshot_step is not None:
+            return self.snapshot_step
+        return round((self.distill.start or 0) * self.schedule.iterations)
 
     @property
     def folder(self) -> Path:

@@ -135,6 +135,8 @@ def _training_fault(recipe: Recipe) -> str | None:
         return "teacher.classes are those of a finished teacher; set teacher.train: false too"
     if teacher.train and teacher.class_names is not None:
         return "teacher.class_names are those of a finished teacher; set teacher.train: false too"
+    if recipe.distill.start is not None and teacher.snapshot is not None:
+        return "distill.start and teacher.snapshot both say when teaching begins; leave one of them out"
     for section, warm in {"teacher": teacher.warm_start, "distill": recipe.distill.warm_start}.items():
         if warm and not recipe.baseline:
             return f"{section}.warm_start starts from the plain student; set baseline: true"

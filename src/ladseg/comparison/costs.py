@@ -83,8 +83,10 @@ def marginal_macs(method: Method, cost: MethodCost) -> int:
     """
     if method.teacher is None:
         return total_macs(method, cost)
-    keys = ["student", *(["baseline"] if method.recipe.student_starts_warm else [])]
-    return sum(cost.step_macs[key] * _steps(method.recipe)[key] for key in keys)
+    recipe = method.recipe
+    alone = recipe.untaught_steps + recipe.schedule.iterations * recipe.student_starts_warm
+    plain = cost.step_macs["baseline"] * alone if alone else 0
+    return plain + cost.step_macs["student"] * _steps(recipe)["student"]
 
 
 def starts_from_baseline(recipe: Recipe) -> bool:
@@ -94,10 +96,11 @@ def starts_from_baseline(recipe: Recipe) -> bool:
 
 def _steps(recipe: Recipe) -> dict[str, int]:
     steps = recipe.schedule.iterations
-    # Until it teaches itself, a student's step is one of the student alone.
-    alone = recipe.snapshot_step or 0
+    # Until it is taught, a student's step is one of the student alone.
+    alone = recipe.untaught_steps
+    plain = steps if recipe.distill.method == "none" or starts_from_baseline(recipe) else 0
     return {
-        "baseline": steps if recipe.snapshot_step is None else steps * recipe.student_starts_warm + alone,
+        "baseline": plain + alone,
         "teacher": (recipe.teacher.iterations or steps) if recipe.teacher.train else 0,
         "first-stage": first_stage_steps(recipe),
         "student": steps - alone,
@@ -114,7 +117,7 @@ def trainings_of(recipe: Recipe, num_classes: int) -> list[Training]:
     teacher = teacher_training(recipe, num_classes, None)
     assert isinstance(teacher.network, Network)
     student = student_training(recipe, num_classes, None, teacher.network)
-    before = [*([baseline] if starts_from_baseline(recipe) else []), teacher]
+    before = [*([baseline] if starts_from_baseline(recipe) or recipe.untaught_steps else []), teacher]
     first_stage = first_stage_training(recipe, student)
     if first_stage is None:
         return [*before, student]

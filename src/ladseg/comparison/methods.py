@@ -81,7 +81,8 @@ def make_method(base: Recipe, word: str, teacher: TeacherSettings) -> Method:
         schedule = replace(base.schedule, ema=base.schedule.ema or EMA)
         return Method(name, replace(base, distill=Distill(method="none"), schedule=schedule), None)
     if name == SNAPSHOT:
-        return Method(name, replace(base, distill=_distill_of_lad(base), teacher=SNAPSHOT_TEACHER), None)
+        distill = replace(_distill_of_lad(base), start=None)  # the snapshot says when it begins
+        return Method(name, replace(base, distill=distill, teacher=SNAPSHOT_TEACHER), None)
     if name == SELF:
         return Method(name, replace(base, distill=_distill_of_lad(base), teacher=PLAIN_TEACHER), "plain")
     if name in (LAD, LAD_WARM):
@@ -110,6 +111,7 @@ def _rival(base: Recipe, name: str) -> Distill:
         layer=shared.layer if DISTILLERS[name].layer else None,
         term_weights=OWN_WEIGHTS.get((name, base.data.layout)),
         warm_start=False,
+        start=shared.start,
         alpha=shared.alpha,
         class_weights=shared.class_weights,
     )

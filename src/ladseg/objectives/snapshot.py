@@ -4,11 +4,10 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ladseg.distillers import Distiller
 from ladseg.objectives.student import StudentObjective
-from ladseg.outputs import SegmentationOutput
 
 
 class SnapshotObjective(StudentObjective):
@@ -28,19 +27,11 @@ class SnapshotObjective(StudentObjective):
     frozen = ()
 
     def __init__(self, student: nn.Module, distiller: Distiller, start: int, **arguments: Any) -> None:
-        super().__init__(student, copy.deepcopy(student), distiller, **arguments)
-        self.start = start
-        self.teaches = True
+        super().__init__(student, copy.deepcopy(student), distiller, start=start, **arguments)
 
     @torch.no_grad()
     def before_step(self, step: int, logged: bool) -> None:
         """Take the snapshot when its step has come; else as :meth:`StudentObjective.before_step`."""
         super().before_step(step, logged)
-        self.teaches = step >= self.start
         if step == self.start:
             self.teacher.load_state_dict(self.student.state_dict())
-
-    def distilled(self, student: SegmentationOutput, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.teaches:
-            return super().distilled(student, batch)
-        return {name: torch.zeros((), device=batch["image"].device) for name in self.distiller.terms}

@@ -74,6 +74,8 @@ class StudentObjective(FrozenTeacherObjective):
         aux_weight: Weight of the student's training-only heads; None takes the student's own (0.4; 1 for STDC).
         teacher_input: As for :class:`FrozenTeacherObjective`.
         class_loss: As for :class:`ladseg.Plain`.
+        start: The step from which on the teacher teaches; before it the distiller's terms are zero, and the teacher is
+            not asked. Counted by :meth:`before_step`, without which it teaches from the first step on.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class StudentObjective(FrozenTeacherObjective):
         aux_weight: float | None = None,
         teacher_input: tuple[Tensor, Tensor] | None = None,
         class_loss: ClassLoss = cross_entropy,
+        start: int = 0,
     ) -> None:
         super().__init__(teacher, teacher_input)
+        self.start, self.teaches = start, True
         for part in self.teacher.modules():
             if isinstance(part, Segmenter):
                 part.aux_in_eval = distiller.reads_aux
@@ -103,7 +107,7 @@ class StudentObjective(FrozenTeacherObjective):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         student = run_network(self.student, batch["image"])
-        distilled = self.distilled(student, batch)
+        distilled = self.distilled(student, batch) if self.teaches else self._untaught(batch)
         supervised = supervised_terms(student, batch["label"], class_loss=self.class_loss)
         weights = {"aux": self.aux_weight} | self._distiller_weights()
         if self.watched and distilled:
@@ -112,8 +116,9 @@ class StudentObjective(FrozenTeacherObjective):
         return weighted(supervised | distilled, weights)
 
     def before_step(self, step: int, logged: bool) -> None:
-        """Measure the gradients in the next step if it is one that is logged."""
-        self.watched, self.ratio = logged, None
+        """Measure the gradients in the next step if it is one that is logged, and teach in it if it is time."""
+        self.teaches = step >= self.start
+        self.watched, self.ratio = logged and self.teaches, None
 
     def measured(self) -> dict[str, Tensor]:
         """Return how hard distillation pulled in the last step beside the label, see :func:`gradient_ratio`."""
@@ -126,6 +131,9 @@ class StudentObjective(FrozenTeacherObjective):
         with torch.autocast(label.device.type, enabled=False):
             terms: dict[str, Tensor] = self.distiller(student.map(Tensor.float), teacher, label)
         return terms
+
+    def _untaught(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: torch.zeros((), device=batch["image"].device) for name in self.distiller.terms}
 
     def _distiller_weights(self) -> dict[str, float]:
         weights = dict(self.distiller.terms)

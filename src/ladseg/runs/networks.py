@@ -112,15 +112,20 @@ def check_networks(recipe: Recipe, num_classes: int) -> None:
     student = build_student(recipe, num_classes)
     if recipe.distill.method == "none":
         return
+    if recipe.untaught_steps >= recipe.schedule.iterations:
+        key, share = (
+            ("distill.start", recipe.distill.start)
+            if recipe.snapshot_step is None
+            else ("teacher.snapshot", recipe.teacher.snapshot)
+        )
+        raise RecipeError(
+            f"{key} {share} of {recipe.schedule.iterations} steps leaves none to teach; "
+            "lower it, or raise schedule.iterations"
+        )
     if recipe.snapshot_step is None:
         make_distiller(recipe, student, build_teacher(recipe, num_classes, start=None))
         _refuse_lone_images(recipe)
         return
-    if recipe.snapshot_step >= recipe.schedule.iterations:
-        raise RecipeError(
-            f"teacher.snapshot {recipe.teacher.snapshot} of {recipe.schedule.iterations} steps leaves none to teach; "
-            "lower it, or raise schedule.iterations"
-        )
     if make_distiller(recipe, student, student).first_stage() is not None:
         raise RecipeError("teacher.snapshot: maskd learns of a trained teacher first, and there is none; leave one out")
 

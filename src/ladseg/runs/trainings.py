@@ -131,7 +131,13 @@ def student_training(recipe: Recipe, num_classes: int, baseline: Network | None,
     else:
         read = _teacher_input(student, segmenter(teacher))
         objective = StudentObjective(
-            student, teacher, distiller, aux_weight=aux_weight, teacher_input=read, class_loss=class_loss
+            student,
+            teacher,
+            distiller,
+            aux_weight=aux_weight,
+            teacher_input=read,
+            class_loss=class_loss,
+            start=recipe.untaught_steps,
         )
     if isinstance(objective.teacher, LabelAssisted):  # this is a view, so the trained teacher keeps its own noise
         noise = objective.teacher.noise
@@ -201,7 +207,8 @@ def planned_work(recipe: Recipe) -> dict[str, tuple[int, float]]:
     if recipe.distill.method == "maskd":
         work["first-stage"] = (first_stage_steps(recipe), 2 / 3)
     if distilled:
-        work["student"] = (recipe.schedule.iterations, 4 / 3)
+        steps = recipe.schedule.iterations
+        work["student"] = (steps, 1 + (steps - recipe.untaught_steps) / steps / 3)
     return work
 
 
@@ -266,6 +273,8 @@ def _sections(recipe: Recipe, *names: str) -> dict[str, Any]:
     if "teacher" in sections and recipe.teacher.train:  # as recorded by earlier versions
         for key in ("train", "classes", "class_names"):
             del sections["teacher"][key]
+    if "distill" in sections and sections["distill"]["start"] is None:  # as recorded before there was this key
+        del sections["distill"]["start"]
     return sections
 
 
