@@ -114,7 +114,7 @@ TEACHER = {"mean_iou": 0.60, "steps": 0}
         (TEACHER, 0.55, "baseline", "60.00 against the delivered student's 55.00 %"),
         # It beats the distilled student, but not the delivered one.
         (TEACHER, 0.65, "baseline", None),
-        (TEACHER | {"steps": 1000}, None, None, "train it as a student to deliver it."),
+        (TEACHER | {"steps": 1000}, None, None, "it is the better one to deliver."),
         (TEACHER | {"mean_iou": 0.52}, None, None, None),
         (TEACHER | {"mean_iou": 0.40}, 0.50, "student", None),
         # The student has 1000 parameters and 2000 MACs.
@@ -138,7 +138,6 @@ def test_the_headline_names_a_teacher_that_is_better_and_costs_no_more(
         assert ("nothing to compare it with" in sentence) == (baseline is None)
     else:
         assert words in sentence
-        assert ("predict with the teacher's own file." in sentence) == (teacher is not None and teacher["steps"] == 0)
         assert "nothing to compare it with" not in sentence
 
 
