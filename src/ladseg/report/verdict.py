@@ -193,7 +193,7 @@ def _delivery(results: RunResults) -> str | None:
 
 
 def _better_teacher(results: RunResults) -> str | None:
-    """Return what to do if the teacher is the better network to deliver; None if it is not.
+    """Return a sentence on a teacher that is the better network to deliver; None if it is not.
 
     A teacher that sees labels can't predict images. One that costs more than the student is no substitute for it.
     """
@@ -205,7 +205,8 @@ def _better_teacher(results: RunResults) -> str | None:
         return None
     return (
         f"The teacher has the higher mIoU on val, {100 * teacher.mean_iou:.2f} against the delivered student's "
-        f"{100 * student.mean_iou:.2f} %, sees the image alone too and costs no more when it runs: it is the better one to deliver."
+        f"{100 * student.mean_iou:.2f} %, sees the image alone too and costs no more when it runs: it is the better "
+        "one to deliver."
     )
 
 
