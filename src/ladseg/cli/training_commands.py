@@ -131,17 +131,24 @@ def _demo(known: argparse.Namespace, keys: list[str]) -> None:
 
 
 def _train(known: argparse.Namespace, keys: list[str]) -> None:
+    recipe, keys = _asked_for(known, keys)
+    if known.teacher_from:
+        _refuse_no_lesson(known.recipe, recipe)
+        _say_what_is_unread(keys[::2])
+        _warn_of_a_twin(Path(known.teacher_from), recipe, [recipe.seed])
+    _draw_demo_scenes(known.recipe, recipe)
+    _run(recipe)
+
+
+def _asked_for(known: argparse.Namespace, keys: list[str]) -> tuple["Recipe", list[str]]:
+    """Return the recipe of the command line, with the teacher of ``--teacher-from`` if it names one, and its keys."""
     from ladseg.recipe_files import load_recipe
 
     recipe = load_recipe(known.recipe, keys)
     if known.teacher_from:
         keys = taught_by(Path(known.teacher_from), keys, recipe)
         recipe = load_recipe(known.recipe, keys)
-        _refuse_no_lesson(known.recipe, recipe)
-        _say_what_is_unread(keys[::2])
-        _warn_of_a_twin(Path(known.teacher_from), recipe, [recipe.seed])
-    _draw_demo_scenes(known.recipe, recipe)
-    _run(recipe)
+    return recipe, keys
 
 
 def taught_by(run: Path, keys: list[str], recipe: "Recipe") -> list[str]:
@@ -214,15 +221,12 @@ def _compare(known: argparse.Namespace, keys: list[str]) -> None:
 
     from ladseg.comparison.methods import default_teacher, make_method, with_one_start
     from ladseg.data.memory import keep_freed_memory
-    from ladseg.recipe_files import load_recipe
     from ladseg.report.comparison_tables import compare_tables, verdict_lines
     from ladseg.workflows import compare
 
     keep_freed_memory()
-    recipe = load_recipe(known.recipe, keys)
+    recipe, keys = _asked_for(known, keys)
     if known.teacher_from:
-        keys = taught_by(Path(known.teacher_from), keys, recipe)
-        recipe = load_recipe(known.recipe, keys)
         _warn_of_a_twin(Path(known.teacher_from), with_one_start(recipe), known.seeds)
     methods = [word.strip() for word in known.methods.split(",")]
     for word in methods:
